@@ -1,0 +1,62 @@
+# Set-up, the main job and the tests. `make help` lists the targets.
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# A path or URL of detectron2's sources; the pinned redistribution is installed when it is empty
+# and no detectron2 is there yet.
+DETECTRON2 ?=
+
+# On Linux alone bin/ holds the interpreter; the project is not set up with make on Windows.
+BIN := $(VENV)/bin
+UV := $(BIN)/uv --quiet --no-progress
+UV_PIP := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip
+
+.DELETE_ON_ERROR:
+.PHONY: help setup lock test test-slow lint format clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(VENV)/.extension.stamp  ## the environment in $(VENV); quiet when nothing is to do
+
+$(VENV)/.uv.stamp: requirements/uv.txt
+	@echo "set-up 1/4: virtual environment"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.packages.stamp: requirements/lock.txt $(VENV)/.uv.stamp
+	@echo "set-up 2/4: locked packages (torch with CUDA: about 3 GB the first time)"
+	@$(UV_PIP) install --require-hashes --build-constraints $< -r $<
+	@touch $@
+
+$(VENV)/.detectron2.stamp: requirements/detectron2.txt $(VENV)/.packages.stamp
+	@echo "set-up 3/4: detectron2"
+	@$(BIN)/python requirements/install_detectron2.py --pinned $< --source "$(DETECTRON2)"
+	@touch $@
+
+$(VENV)/.extension.stamp: setup.py pyproject.toml $(wildcard csrc/*.h csrc/*/*) $(VENV)/.detectron2.stamp
+	@echo "set-up 4/4: compiled operator"
+	@$(UV_PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt anew from pyproject.toml
+	$(UV) pip compile pyproject.toml --all-extras --constraints requirements/constraints.txt \
+	    --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
+	    --output-file requirements/lock.txt
+
+test: setup  ## all tests but the slow ones
+	@$(BIN)/python -m pytest
+
+test-slow: setup  ## the slow tests
+	@$(BIN)/python -m pytest -m slow
+
+lint: setup  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) build softpool_det/*.so *.egg-info
