@@ -1,0 +1,68 @@
+"""Loading of the compiled kernels, and what PyTorch's compiler has to know about them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+
+import torch
+import torch.nn.functional as F
+
+
+def _load() -> frozenset[str]:
+    """Register the kernels that are built; return the device types that have one."""
+    try:
+        importlib.import_module("softpool_det._C")
+    except ImportError as error:
+        warnings.warn(
+            f"softpool_det runs in plain PyTorch, several times slower and with several times the "
+            f"memory, because its compiled operator cannot be loaded ({error}). To have it, "
+            f"reinstall softpool_det where there is a C++ compiler.",
+            stacklevel=2,
+        )
+        return frozenset()
+    _register_fakes()
+    try:
+        importlib.import_module("softpool_det._C_cuda")
+    except ImportError:
+        return frozenset({"cpu"})
+    return frozenset({"cpu", "cuda"})
+
+
+def _register_fakes() -> None:
+    @torch.library.register_fake("softpool_det::soft_pool2d")
+    def _(input, kernel_size, stride, padding, ceil_mode):
+        # Shape and memory format are max_pool2d's by definition.
+        return F.max_pool2d(input, kernel_size, stride, padding, ceil_mode=ceil_mode)
+
+    @torch.library.register_fake("softpool_det::soft_pool2d_backward")
+    def _(grad_output, input, kernel_size, stride, padding, ceil_mode, exact):
+        output = F.max_pool2d(input, kernel_size, stride, padding, ceil_mode=ceil_mode)
+        channels_last = output.is_contiguous(memory_format=torch.channels_last)
+        return torch.empty_like(
+            input,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+        )
+
+
+@functools.cache
+def _warn_of_missing_kernel(device_type: str) -> None:
+    warnings.warn(
+        f"softpool_det has no compiled kernel for {device_type!r} tensors and pools them in plain "
+        f"PyTorch, several times slower and with several times the memory. For CUDA, reinstall "
+        f"softpool_det where there are a GPU and nvcc, or with FORCE_CUDA=1 and nvcc.",
+        stacklevel=2,
+    )
+
+
+def has_kernel(device: torch.device) -> bool:
+    """Whether the compiled operator takes tensors on `device`; warns once where it does not."""
+    if device.type in COMPILED_DEVICES or device.type == "meta":
+        return bool(COMPILED_DEVICES)
+    if COMPILED_DEVICES:
+        _warn_of_missing_kernel(device.type)
+    return False
+
+
+COMPILED_DEVICES = _load()
