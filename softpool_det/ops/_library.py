@@ -57,10 +57,10 @@ def _warn_of_missing_kernel(device_type: str) -> None:
 
 
 def has_kernel(device: torch.device) -> bool:
-    """Whether the compiled operator takes tensors on `device`; warns once where it does not."""
-    if device.type in COMPILED_DEVICES or device.type == "meta":
-        return bool(COMPILED_DEVICES)
-    if COMPILED_DEVICES:
+    """Whether the compiled operator takes tensors on `device`; warns once where it should."""
+    if device.type in COMPILED_DEVICES:
+        return True
+    if COMPILED_DEVICES and device.type != "meta":
         _warn_of_missing_kernel(device.type)
     return False
 
