@@ -93,8 +93,8 @@ def test_random_cases_equal_the_oracle(device, case):
     upstream = grad_output.double().cpu().numpy()
     expected_grad = soft_pool2d_gradient_oracle(upstream, values, *windows, case.gradient)
 
-    # One rounding to the tensor's type, and a few in the type that is computed in; the oracle rounds
-    # as well.
+    # One rounding to the tensor's type, and a few in the type that is computed in. The oracle
+    # rounds as well.
     rounding = torch.finfo(case.dtype).eps
     computing = max(min(rounding, torch.finfo(torch.float32).eps), 1e-14)
     tolerance = {"rtol": rounding, "check_device": False, "check_dtype": False}
