@@ -90,9 +90,14 @@ def clip_boxes(boxes: np.ndarray, left: int, top: int, right: int, bottom: int) 
 
 
 def spans(side: int, overlap: bool) -> list[tuple[int, int]]:
-    """Evenly divide `side` pixels into pieces of about _TILE_SIDE; (start, end) of each.
+    """Evenly divide a photograph's side into pieces of about 256 pixels.
 
-    With `overlap`, pieces start at every half piece.
+    Args:
+        side: pixels along the side, at least 2.
+        overlap: whether a piece starts at every half piece, or where the last one ends.
+
+    Returns:
+        (start, end) of each piece, end exclusive; together they cover the side.
     """
     halves = 2 * max(round(side / _TILE_SIDE), 1)
     bounds = [i * side // halves for i in range(halves + 1)]

@@ -2,7 +2,6 @@ import functools
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -158,9 +157,9 @@ def test_killed_while_making(root):
     deadline = time.monotonic() + 60
     while not list(root.glob(".*/made/images/0000[5-9]*.png")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode != 0
     assert not (root / DIGITS.name).exists()
     ensure_made(DIGITS, root)
     assert len(list(DIGITS.image_root(root).iterdir())) == 500
