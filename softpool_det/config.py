@@ -1,0 +1,91 @@
+"""The config keys of softpool_det, and how its programs read a config file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode as CN
+from detectron2.config import LazyConfig, get_cfg
+from omegaconf import DictConfig
+
+
+def add_softpool_config(cfg: CN) -> None:
+    """Add `MODEL.STEM_POOL` to `cfg`; changes no other key, and nothing when called again."""
+    if "STEM_POOL" in cfg.MODEL:
+        return
+    cfg.MODEL.STEM_POOL = CN()
+    # A name in softpool_det.modeling.POOLING_REGISTRY: SoftPool2d or MaxPool2d.
+    cfg.MODEL.STEM_POOL.NAME = "SoftPool2d"
+    # The authors' ResNets pool 2x2 windows with stride 2 and no padding (stock: max, 3, 2, 1).
+    cfg.MODEL.STEM_POOL.KERNEL_SIZE = 2
+    cfg.MODEL.STEM_POOL.STRIDE = 2
+    cfg.MODEL.STEM_POOL.PADDING = 0
+    # With it, features have the stock model's size for inputs of every size.
+    cfg.MODEL.STEM_POOL.CEIL_MODE = True
+    # "paper": section 3.2 of the SoftPool paper; "exact": the derivative of Eq. (2).
+    cfg.MODEL.STEM_POOL.GRADIENT = "paper"
+
+
+def add_training_config(cfg: CN) -> None:
+    """Add the keys with which :class:`softpool_det.engine.Trainer` goes beyond Detectron2's."""
+    # SGD (Detectron2's own) or AdamW, both with the other SOLVER keys.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Keep images and weights in torch.channels_last: the faster layout on a CPU.
+    cfg.MODEL.CHANNELS_LAST = False
+
+
+def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN | DictConfig:
+    """Read a config and apply overrides from a command line.
+
+    The device is the GPU where there is one, else the CPU, unless file or overrides name it.
+
+    Args:
+        config_file: a YAML file, read without Python tags, or a LazyConfig `.py` file, which is
+            Python code and runs: use one only if you would run a program from the same source.
+        overrides: "KEY VALUE" pairs for YAML, "key=value" for LazyConfig, as in Detectron2.
+
+    Returns:
+        A frozen `CfgNode` for YAML, a `DictConfig` for LazyConfig.
+
+    Raises:
+        KeyError: a key that does not exist; names the nearest ones that do.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if config_file.endswith(".py"):
+        lazy = LazyConfig.load(config_file)
+        lazy.train.device = device
+        return LazyConfig.apply_overrides(lazy, list(overrides))
+    cfg = get_cfg()
+    add_softpool_config(cfg)
+    add_training_config(cfg)
+    cfg.MODEL.DEVICE = device
+    try:
+        cfg.merge_from_file(config_file, allow_unsafe=False)
+        cfg.merge_from_list(list(overrides))
+    except (KeyError, AssertionError) as error:
+        # yacs reports a wrong key of a file as KeyError, of an override as AssertionError.
+        if "Non-existent" not in str(error):
+            raise
+        raise KeyError(_explain_unknown_key(cfg, str(error.args[0]))) from error
+    cfg.freeze()
+    return cfg
+
+
+def _explain_unknown_key(cfg: CN, message: str) -> str:
+    wanted = message.rsplit(" ", 1)[-1]
+    near = difflib.get_close_matches(wanted, _leaf_keys(cfg), n=3, cutoff=0.5)
+    hint = f"; the nearest keys are {', '.join(near)}" if near else ""
+    return (
+        f"{message}{hint}. Keys of a project are added by a function of its own, called before "
+        "the file is merged (softpool_det.add_softpool_config(cfg) adds MODEL.STEM_POOL.*)"
+    )
+
+
+def _leaf_keys(node: CN, prefix: str = "") -> list[str]:
+    keys = []
+    for name, value in node.items():
+        inner = _leaf_keys(value, f"{prefix}{name}.") if isinstance(value, CN) else None
+        keys += inner if inner is not None else [prefix + name]
+    return keys

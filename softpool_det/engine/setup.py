@@ -1,0 +1,33 @@
+"""What must be there before a detector is trained: data sets and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from softpool_det.data import ensure_dataset
+
+WEIGHTS_HELP = """\
+{key} names {path}, which does not exist. The configs start from ImageNet weights:
+  stock R18/R34/R101: torchvision's ResNet weights, converted;
+  SoftPool: an ImageNet checkpoint trained with SoftPool (such as the authors'), converted.
+Put the converted checkpoint there (Detectron2 keys: stem.conv1.weight, res2.0.conv1.weight, ...),
+give another file with `{key} PATH`, or train from scratch with an empty one and
+MODEL.RESNETS.NORM BN."""
+
+
+def check_inputs(datasets: Iterable[str], weights: str, weights_key: str = "MODEL.WEIGHTS") -> None:
+    """Have the data sets ready and make sure that the weights file is there.
+
+    Args:
+        datasets: names in Detectron2's catalog; those that can be made here are.
+        weights: a path, a URL or "" for none.
+        weights_key: the config key that `weights` came from, for the error.
+
+    Raises:
+        FileNotFoundError: a file is missing; the text says how to get it.
+    """
+    if weights and "://" not in weights and not Path(weights).is_file():
+        raise FileNotFoundError(WEIGHTS_HELP.format(key=weights_key, path=weights))
+    for name in datasets:
+        ensure_dataset(name)

@@ -1,0 +1,66 @@
+"""Detectron2's DefaultTrainer with COCO evaluation and a choice of optimizer and layout."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.evaluation import COCOEvaluator
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
+from torch import nn
+
+from softpool_det.engine.hooks import ProgressLine, TrainingClock
+
+
+class Trainer(DefaultTrainer):
+    """Trains and evaluates what a config with `add_training_config`'s keys describes.
+
+    Args:
+        cfg: the config.
+        progress: label of a progress line on stderr; "" for none.
+    """
+
+    def __init__(self, cfg: CfgNode, progress: str = "") -> None:
+        self.clock = TrainingClock()
+        self.progress = progress
+        super().__init__(cfg)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = super().build_model(cfg)
+        if cfg.MODEL.CHANNELS_LAST:
+            model = model.to(memory_format=torch.channels_last)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            return super().build_optimizer(cfg, model)
+        if cfg.SOLVER.OPTIMIZER != "AdamW":
+            raise ValueError(f"SOLVER.OPTIMIZER must be SGD or AdamW, got {cfg.SOLVER.OPTIMIZER!r}")
+        params = get_default_optimizer_params(
+            model, base_lr=cfg.SOLVER.BASE_LR, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
+        )
+        optimizer = torch.optim.AdamW(
+            params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=True
+        )
+        return maybe_add_gradient_clipping(cfg, optimizer)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+        return COCOEvaluator(dataset_name, output_dir=folder)
+
+    def build_hooks(self) -> list[HookBase]:
+        # First, so that its after_step comes before evaluation and checkpoints.
+        return [self.clock, *super().build_hooks()]
+
+    def build_writers(self) -> list[EventWriter]:
+        writers = super().build_writers()
+        if self.progress and comm.is_main_process():
+            writers.append(ProgressLine(self.progress, self.max_iter))
+        return writers

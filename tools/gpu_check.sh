@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Build the CUDA kernel, test it, run it under compute-sanitizer and time it on a machine with a
+# GPU and no network. Every step runs even where an earlier one failed; the exit status tells.
+#
+#   tools/gpu_check.sh [folder for gpu_check.json]      (default: benchmarks/results)
+#
+# WHEELS  folder of wheels for packages that the machine lacks (default: .whl; may be absent)
+# PYTHON  interpreter with torch (default: python3)
+set -uo pipefail
+cd "$(dirname "$0")/.."
+RESULTS=${1:-benchmarks/results}
+WHEELS=${WHEELS:-.whl}
+PYTHON=${PYTHON:-python3}
+SCRATCH=$(mktemp -d)
+trap 'rm -rf "$SCRATCH"' EXIT
+export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+
+# step NAME COMMAND...: run it, and note NAME, exit status and seconds for the report.
+step() {
+  local name=$1 started=$SECONDS status
+  shift
+  echo "== $name"
+  "$@"
+  status=$?
+  echo "$name $status $((SECONDS - started))" >>"$SCRATCH/steps"
+  [ "$status" -eq 0 ] || echo "== $name failed with status $status"
+}
+
+install_wheels() {
+  "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+    --target "$SCRATCH/site" "$WHEELS"/*.whl &&
+    rm -rf "$SCRATCH/site/tools" # detectron2's redistribution drops it over ours
+}
+
+find_sanitizer() {
+  command -v compute-sanitizer ||
+    ls "$(nvcc --dryrun -c x.cu 2>&1 | sed -n 's/^#\$ TOP=//p')/bin/compute-sanitizer"
+}
+
+# Only memcheck: the kernels share no memory between threads, so racecheck has nothing to look at.
+# Without PyTorch's caching allocator every tensor is an allocation whose bounds are known.
+memcheck() {
+  local sanitizer
+  sanitizer=$(find_sanitizer) || return
+  SOFTPOOL_EXAMPLES=40 PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 180 "$sanitizer" \
+    --tool memcheck --error-exitcode 9 --target-processes application-only \
+    "$PYTHON" -m pytest -q tests/ops/test_soft_pool2d.py \
+    -k 'cuda and (random_cases or gradcheck or stays_finite)'
+}
+
+if compgen -G "$WHEELS/*.whl" >/dev/null; then
+  step wheels install_wheels
+  export PYTHONPATH="$SCRATCH/site:$PYTHONPATH"
+fi
+step build env FORCE_CUDA=1 "$PYTHON" setup.py build_ext --inplace
+step tests timeout 240 "$PYTHON" -m pytest tests/ops -m 'slow or not slow' \
+  --junitxml "$SCRATCH/junit.xml"
+step memcheck memcheck
+step benchmark timeout 60 "$PYTHON" benchmarks/bench_soft_pool2d.py --device cuda --repeats 30 \
+  --dtypes float32 bfloat16 float16 --json "$SCRATCH/benchmark.json"
+
+"$PYTHON" - "$SCRATCH" "$RESULTS" <<'PROGRAM'
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import torch
+
+scratch, results = map(Path, sys.argv[1:])
+steps = {}
+for line in (scratch / "steps").read_text().splitlines():
+    name, status, seconds = line.split()
+    steps[name] = {"passed": status == "0", "status": int(status), "seconds": int(seconds)}
+report = {
+    "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    "python": platform.python_version(),
+    "torch": torch.__version__,
+    "cuda": torch.version.cuda,
+    "steps": steps,
+}
+try:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    report["driver"] = subprocess.check_output(query, text=True).splitlines()[0]
+except (OSError, subprocess.CalledProcessError) as error:
+    report["driver"] = str(error)
+if (scratch / "junit.xml").exists():
+    suite = ElementTree.parse(scratch / "junit.xml").getroot().find("testsuite")
+    counts = {key: int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped")}
+    counts["passed"] = counts["tests"] - sum(counts[key] for key in ("failures", "errors", "skipped"))
+    report["tests"] = counts
+if (scratch / "benchmark.json").exists():
+    report["benchmark"] = json.loads((scratch / "benchmark.json").read_text())
+results.mkdir(parents=True, exist_ok=True)
+(results / "gpu_check.tmp").write_text(json.dumps(report, indent=2) + "\n")
+os.replace(results / "gpu_check.tmp", results / "gpu_check.json")
+print(json.dumps({key: report[key] for key in report if key != "benchmark"}, indent=2))
+sys.exit(not (report["device"] and all(step["passed"] for step in steps.values())))
+PROGRAM

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Train or evaluate a detector from a YAML config or a LazyConfig (.py).
+
+Usage is that of Detectron2's own train_net.py; the data sets of softpool_det are known by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from detectron2.engine import default_argument_parser, launch
+
+from softpool_det.engine import run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--progress", default="", metavar="LABEL", help="show a progress line with this label"
+    )
+    args = parser.parse_args()
+    if not args.config_file:
+        parser.error(
+            "--config-file is missing, such as configs/demo/digits_retinanet_R_18_FPN.yaml"
+        )
+    return args
+
+
+if __name__ == "__main__":
+    args = parse_args()
+    launch(
+        run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
