@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, hooks
 from detectron2.engine.defaults import default_writers
@@ -11,6 +10,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
 
 
@@ -41,7 +41,7 @@ def train_lazy(cfg: DictConfig, resume: bool, progress: str = "") -> tuple[dict,
     model = create_ddp_model(model, **cfg.train.ddp)
     trainer_class = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
     trainer = trainer_class(model, train_loader, optimizer)
-    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    checkpointer = SafeCheckpointer(model, cfg.train.output_dir, trainer=trainer)
     clock = TrainingClock()
     results: dict = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 
 import torch
 from detectron2.config import CfgNode
@@ -13,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from torch import nn
 
+from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
 
 
@@ -56,6 +58,10 @@ class Trainer(DefaultTrainer):
         return COCOEvaluator(dataset_name, output_dir=folder)
 
     def build_hooks(self) -> list[HookBase]:
+        # DefaultTrainer has just made a checkpointer that would unpickle anything.
+        self.checkpointer = SafeCheckpointer(
+            self.checkpointer.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
         # First, so that its after_step comes before evaluation and checkpoints.
         return [self.clock, *super().build_hooks()]
 
