@@ -49,12 +49,13 @@ SOFT_POOL_HD double exp_of_distance(double distance) {
 
 #if defined(__CUDA_ARCH__)
 SOFT_POOL_HD float exp_of_distance(float distance) {
-  // What is left of the normal range is cut off so that the weight at kFarthest is 0.
+  // As on the host, where the exponent at kFarthest leaves the normal range and reads as 0.
   return distance < -87.f ? 0.f : expf(distance);
 }
 #else
 // 2^n * exp(r) with |r| <= ln(2) / 2, in operations that every compiler vectorises. The polynomial
 // is the best of its degree for the relative error (3e-9) with exp(0) = 1; the rest is rounding.
+// At kFarthest n is -127, whose biased exponent makes 2^n the number 0.
 SOFT_POOL_HD float exp_of_distance(float distance) {
   constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
   const float shifted = distance * 1.44269504f + kRound;
@@ -68,8 +69,7 @@ SOFT_POOL_HD float exp_of_distance(float distance) {
   p = p * r + 4.99999940e-1f;
   p = p * r * r + r + 1.f;
   const auto exponent = (c10::bit_cast<uint32_t>(shifted) + 127u) << 23;
-  const float result = p * c10::bit_cast<float>(exponent);
-  return distance < -87.f ? 0.f : result;
+  return p * c10::bit_cast<float>(exponent);
 }
 #endif
 
