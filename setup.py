@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from glob import glob
 
 import torch
 from setuptools import setup
@@ -74,6 +75,7 @@ def extensions():
         # Runs under every torch from 2.10 and every Python from 3.10 on.
         "define_macros": [("TORCH_TARGET_VERSION", "0x020a000000000000")],
         "py_limited_api": True,
+        "depends": sorted(glob("csrc/**/*.h", recursive=True)),
     }
     if not has_compiler():
         print("softpool_det: no C++ compiler, operator not built: plain PyTorch will be used")

@@ -25,7 +25,10 @@ def _load() -> frozenset[str]:
     _register_fakes()
     try:
         importlib.import_module("softpool_det._C_cuda")
-    except ImportError:
+    except ModuleNotFoundError:
+        return frozenset({"cpu"})
+    except ImportError as error:
+        warnings.warn(f"softpool_det's CUDA kernel cannot be loaded: {error}", stacklevel=2)
         return frozenset({"cpu"})
     return frozenset({"cpu", "cuda"})
 
