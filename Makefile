@@ -4,6 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # A path or URL of detectron2's sources; the pinned redistribution is installed when it is empty
 # and no detectron2 is there yet.
 DETECTRON2 ?=
+# What `make demo` compares, and with which seeds.
+DATA ?= digits
+MODEL ?= retinanet
+SEEDS ?= 1
 
 # On Linux alone bin/ holds the interpreter; the project is not set up with make on Windows.
 BIN := $(VENV)/bin
@@ -11,7 +15,7 @@ UV := $(BIN)/uv --quiet --no-progress
 UV_PIP := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip
 
 .DELETE_ON_ERROR:
-.PHONY: help setup lock test test-slow lint format clean
+.PHONY: help setup demo lock test test-slow lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,10 +38,16 @@ $(VENV)/.detectron2.stamp: requirements/detectron2.txt $(VENV)/.packages.stamp
 	@$(BIN)/python requirements/install_detectron2.py --pinned $< --source "$(DETECTRON2)"
 	@touch $@
 
-$(VENV)/.extension.stamp: setup.py pyproject.toml $(wildcard csrc/*.h csrc/*/*) $(VENV)/.detectron2.stamp
+$(VENV)/.extension.stamp: setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*) $(VENV)/.detectron2.stamp
 	@echo "set-up 4/4: compiled operator"
 	@$(UV_PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
+
+demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2")
+	@$(BIN)/python -W ignore tools/compare.py --output output/demo/$(DATA)_$(MODEL) \
+	    --baseline configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml \
+	    --candidate configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml \
+	    --seeds $(SEEDS) --known-spread benchmarks/results/demo_$(DATA)_$(MODEL).json
 
 lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --constraints requirements/constraints.txt \

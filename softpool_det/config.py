@@ -32,6 +32,9 @@ def add_training_config(cfg: CN) -> None:
     """Add the keys with which :class:`softpool_det.engine.Trainer` goes beyond Detectron2's."""
     # SGD (Detectron2's own) or AdamW, both with the other SOLVER keys.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Largest norm of the gradient of all parameters together, for AdamW; 0 for no limit.
+    # (Detectron2's CLIP_GRADIENTS clips each parameter by itself.)
+    cfg.SOLVER.FULL_MODEL_CLIP_NORM = 0.0
     # Keep images and weights in torch.channels_last: the faster layout on a CPU.
     cfg.MODEL.CHANNELS_LAST = False
 
@@ -84,7 +87,7 @@ def _explain_unknown_key(cfg: CN, message: str) -> str:
 
 
 def _leaf_keys(node: CN, prefix: str = "") -> list[str]:
-    keys = []
+    keys: list[str] = []
     for name, value in node.items():
         inner = _leaf_keys(value, f"{prefix}{name}.") if isinstance(value, CN) else None
         keys += inner if inner is not None else [prefix + name]

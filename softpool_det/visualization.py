@@ -155,7 +155,7 @@ def visualize(
         _visualize_video(predictor, metadata, source, output, score_threshold)
         return
     for path, drawn in tqdm(pairs, desc="images", unit="image"):
-        image = _read_image(path)
+        image = read_image(path)
         write_image(drawn, draw(image, predictor(image), metadata, score_threshold))
 
 
@@ -167,7 +167,8 @@ def _listed(suffixes) -> str:
     return ", ".join(sorted(suffixes))
 
 
-def _read_image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as BGR, uint8 (H, W, 3); raises ValueError where it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"{path} cannot be read as an image")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -13,3 +15,16 @@ def write_atomically(path: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         file.write(text)
     os.replace(file.name, path)
+
+
+def write_json(path: Path, data: dict) -> None:
+    """Write `data` atomically, NaN as null: JSON has no NaN."""
+    write_atomically(path, json.dumps(_without_nan(data), indent=2, allow_nan=False) + "\n")
+
+
+def _without_nan(data):
+    if isinstance(data, dict):
+        return {key: _without_nan(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_without_nan(value) for value in data]
+    return None if isinstance(data, float) and math.isnan(data) else data

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, instantiate
 from detectron2.engine import default_setup
 from detectron2.utils import comm
@@ -14,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from softpool_det.config import load_config
 from softpool_det.data import register_datasets
-from softpool_det.engine.files import write_atomically
+from softpool_det.engine.checkpoint import SafeCheckpointer
+from softpool_det.engine.files import write_json
 from softpool_det.engine.hooks import peak_memory_bytes
 from softpool_det.engine.lazy import evaluate_lazy, train_lazy
 from softpool_det.engine.setup import check_inputs
@@ -48,7 +47,7 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
     default_setup(cfg, args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
-        checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        checkpointer = SafeCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         metrics, seconds = Trainer.test(cfg, model), None
     else:
@@ -71,7 +70,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     default_setup(cfg, args)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
-        checkpointer = DetectionCheckpointer(model, save_dir=cfg.train.output_dir)
+        checkpointer = SafeCheckpointer(model, save_dir=cfg.train.output_dir)
         checkpointer.resume_or_load(weights, resume=args.resume)
         metrics, seconds = evaluate_lazy(cfg, model), None
     else:
@@ -89,4 +88,4 @@ def _write_result(folder: str, metrics: dict, seconds: float | None, device: str
         "peak_memory_bytes": peak_memory_bytes(device),
         "device": device,
     }
-    write_atomically(Path(folder) / RESULT_FILE, json.dumps(result, indent=2) + "\n")
+    write_json(Path(folder) / RESULT_FILE, result)

@@ -50,6 +50,13 @@ class Trainer(DefaultTrainer):
         optimizer = torch.optim.AdamW(
             params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=True
         )
+        if cfg.SOLVER.FULL_MODEL_CLIP_NORM > 0:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+            def clip(*_) -> None:
+                nn.utils.clip_grad_norm_(parameters, cfg.SOLVER.FULL_MODEL_CLIP_NORM)
+
+            optimizer.register_step_pre_hook(clip)
         return maybe_add_gradient_clipping(cfg, optimizer)
 
     @classmethod
@@ -60,7 +67,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         # DefaultTrainer has just made a checkpointer that would unpickle anything.
         self.checkpointer = SafeCheckpointer(
-            self.checkpointer.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+            self._trainer.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
         )
         # First, so that its after_step comes before evaluation and checkpoints.
         return [self.clock, *super().build_hooks()]

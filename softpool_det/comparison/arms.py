@@ -1,0 +1,121 @@
+"""The arms of a comparison: each run is a process of its own that can be interrupted."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode, LazyConfig
+from omegaconf import DictConfig
+
+from softpool_det.config import load_config
+from softpool_det.engine import RESULT_FILE
+from softpool_det.engine.files import write_atomically
+
+IDENTITY_FILE = "identity.txt"
+LOG_FILE = "stdout.txt"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison.
+
+    Args:
+        name: what its row is called; also the name of its folder.
+        config_file: YAML or LazyConfig.
+        overrides: as for :func:`softpool_det.config.load_config`.
+        weights: a checkpoint to evaluate; None to train.
+    """
+
+    name: str
+    config_file: str
+    overrides: tuple[str, ...] = ()
+    weights: str | None = None
+
+    def options(self, seed: int) -> list[str]:
+        """The overrides with which this arm runs, but for the output folder."""
+        changes = {"seed": str(seed)}
+        if self.weights is not None:
+            changes["weights"] = self.weights
+        return [*self.overrides, *self._spell(changes)]
+
+    def output_options(self, folder: Path) -> list[str]:
+        return self._spell({"output": str(folder)})
+
+    def load(self, seed: int, folder: Path) -> CfgNode | DictConfig:
+        return load_config(self.config_file, [*self.options(seed), *self.output_options(folder)])
+
+    def _spell(self, changes: dict[str, str]) -> list[str]:
+        if self.config_file.endswith(".py"):
+            keys = {
+                "seed": "train.seed",
+                "weights": "train.init_checkpoint",
+                "output": "train.output_dir",
+            }
+            return [f"{keys[name]}={value}" for name, value in changes.items()]
+        keys = {"seed": "SEED", "weights": "MODEL.WEIGHTS", "output": "OUTPUT_DIR"}
+        return [part for name, value in changes.items() for part in (keys[name], value)]
+
+
+def describe(cfg: CfgNode | DictConfig) -> str:
+    """The whole config as text; equal texts mean equal runs."""
+    return cfg.dump() if isinstance(cfg, CfgNode) else LazyConfig.to_py(cfg)
+
+
+def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dict:
+    """Train and evaluate one arm with one seed, or take what is there already.
+
+    Args:
+        arm: the arm.
+        seed: seeds weights and data order.
+        folder: of this run; an unfinished run in it goes on from its last checkpoint.
+        label: of the progress line.
+        program: tools/train_net.py, which a process of its own runs.
+
+    Returns:
+        The content of its result.json: metrics, train_seconds, peak_memory_bytes, device.
+
+    Raises:
+        FileExistsError: the folder holds a run of another config.
+        RuntimeError: the run failed; names its log.
+    """
+    identity = describe(load_config(arm.config_file, arm.options(seed)))
+    _claim(folder, identity)
+    result = folder / RESULT_FILE
+    if not result.is_file():
+        _run(program, arm, seed, folder, label)
+    return json.loads(result.read_text())
+
+
+def _claim(folder: Path, identity: str) -> None:
+    path = folder / IDENTITY_FILE
+    if not path.is_file():
+        write_atomically(path, identity)
+        return
+    before = path.read_text()
+    if before != identity:
+        changes = difflib.unified_diff(before.splitlines(), identity.splitlines(), n=0, lineterm="")
+        lines = [line for line in changes if line[:3] not in ("---", "+++") and line[:2] != "@@"]
+        raise FileExistsError(
+            f"{folder} holds a run of another config (- then, + now):\n  "
+            + "\n  ".join(lines[:20])
+            + "\nChoose another --output, or delete the folder to train anew."
+        )
+
+
+def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str) -> None:
+    mode = "--resume" if arm.weights is None else "--eval-only"
+    command = [sys.executable, str(program), "--config-file", arm.config_file, mode]
+    command += ["--progress", label, *arm.options(seed), *arm.output_options(folder)]
+    log = folder / LOG_FILE
+    # Warnings of libraries would break the progress line; errors still come through.
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    with log.open("a") as stdout:
+        status = subprocess.run(command, stdout=stdout, env=environment, check=False).returncode
+    if status != 0:
+        raise RuntimeError(f"{arm.name}, seed {seed}, ended with status {status}; see {log}")
