@@ -1,0 +1,53 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from softpool_det.modeling import POOLING_REGISTRY, build_pooling
+from softpool_det.ops import SoftPool2d, soft_pool2d
+
+
+def test_max_pool_is_torchs():
+    pool = build_pooling("MaxPool2d", 3, 2, 1, gradient="exact")
+    x = torch.randn(2, 3, 9, 12)
+    assert isinstance(pool, nn.MaxPool2d)
+    assert torch.equal(pool(x), F.max_pool2d(x, 3, 2, 1))
+    assert build_pooling("MaxPool2d", 2, 2, ceil_mode=True)(x).shape == (2, 3, 5, 6)
+
+
+@pytest.mark.parametrize("gradient", ["paper", "exact"])
+def test_soft_pool_takes_every_argument(gradient):
+    pool = build_pooling("SoftPool2d", 3, 2, 1, True, gradient)
+    assert isinstance(pool, SoftPool2d)
+    x = torch.randn(1, 2, 8, 9, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    pool(x).square().sum().backward()
+    soft_pool2d(y, 3, 2, 1, True, gradient=gradient).square().sum().backward()
+    assert torch.equal(x.grad, y.grad)
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(KeyError, match=r"'SoftPool'; there are: MaxPool2d, SoftPool2d"):
+        build_pooling("SoftPool", 2, 2)
+
+
+def test_unknown_gradient():
+    pool = build_pooling("SoftPool2d", 2, 2, gradient="true")
+    with pytest.raises(ValueError, match="gradient must be"):
+        pool(torch.randn(1, 1, 4, 4))
+
+
+def test_registered_by_name():
+    """What others register gets the arguments in the order that the registry documents."""
+
+    class AvgPool2d(nn.AvgPool2d):
+        def __init__(self, kernel_size, stride, padding, ceil_mode, *, gradient):
+            super().__init__(kernel_size, stride, padding, ceil_mode)
+
+    POOLING_REGISTRY.register(AvgPool2d)
+    try:
+        pool = build_pooling("AvgPool2d", 2, 2, ceil_mode=True)
+    finally:
+        POOLING_REGISTRY._obj_map.pop("AvgPool2d")
+    x = torch.randn(1, 1, 5, 5)
+    assert torch.equal(pool(x), F.avg_pool2d(x, 2, 2, ceil_mode=True))

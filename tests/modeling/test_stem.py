@@ -1,0 +1,50 @@
+import pytest
+import torch
+from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock
+from torch import nn
+
+from softpool_det.modeling import PooledStem
+from softpool_det.ops import SoftPool2d
+
+
+def test_pools_what_the_stock_stem_pools():
+    stem = BasicStem(norm="BN").eval()
+    x = torch.randn(2, 3, 33, 46)
+    pooled = PooledStem(stem, nn.MaxPool2d(3, 2, 1)).eval()
+    assert torch.equal(pooled(x), stem(x))
+    assert (pooled.in_channels, pooled.out_channels, pooled.stride) == (3, 64, 4)
+
+
+def test_state_dict_is_the_stock_one():
+    stem = BasicStem(norm="FrozenBN")
+    pooled = PooledStem(stem, SoftPool2d(2, 2))
+    assert list(pooled.state_dict()) == list(stem.state_dict())
+    assert pooled.conv1 is stem.conv1
+
+
+def test_gradient_reaches_the_convolution():
+    pooled = PooledStem(BasicStem(norm="BN"), SoftPool2d(2, 2, ceil_mode=True))
+    pooled(torch.randn(1, 3, 21, 34)).square().sum().backward()
+    assert pooled.conv1.weight.grad.abs().min() > 0
+
+
+def test_freeze():
+    pooled = PooledStem(BasicStem(norm="BN"), SoftPool2d(2, 2)).freeze()
+    assert not any(parameter.requires_grad for parameter in pooled.parameters())
+    assert type(pooled.conv1.norm).__name__ == "FrozenBatchNorm2d"
+
+
+@pytest.mark.parametrize("stride", [1, 3, (2, 1)])
+def test_stride_is_two(stride):
+    with pytest.raises(ValueError, match=r"stride of the stem's pooling must be 2, got"):
+        PooledStem(BasicStem(), SoftPool2d(2, stride))
+
+
+def test_stride_as_a_pair():
+    PooledStem(BasicStem(), SoftPool2d(2, (2, 2)))
+
+
+@pytest.mark.parametrize("stem", [BottleneckBlock(64, 64, bottleneck_channels=16), nn.Identity()])
+def test_wrong_stem(stem):
+    with pytest.raises(TypeError, match=f"BasicStem, got {type(stem).__name__}"):
+        PooledStem(stem, SoftPool2d(2, 2))
