@@ -2,6 +2,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 
 from softpool_det.data import digit_scenes
 from softpool_det.data.cache import ensure_made
@@ -20,3 +21,12 @@ def small_datasets(tmp_path_factory):
             # Programs take the files as they are: the manifest names the digest of the full set.
             ensure_made(replace(dataset, scenes=scenes), root)
     return root
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Models on tiny images: threads would mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

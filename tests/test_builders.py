@@ -25,6 +25,8 @@ BUILDERS = {
 }
 IMAGE = ShapeSpec(channels=3)
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def stock_config(builder="build_resnet_backbone", **resnets):
     cfg = get_cfg()
@@ -164,9 +166,7 @@ def test_every_key_reaches_the_pooling():
     assert pool.gradient == "exact"
 
 
-def test_feature_sizes_are_the_stock_ones(monkeypatch):
-    # oneDNN prepares itself for every new size, which takes longer than all these convolutions.
-    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+def test_feature_sizes_are_the_stock_ones():
     cfg = stock_config()
     # Whatever follows these sees the same sizes as in the stock model.
     cfg.MODEL.RESNETS.OUT_FEATURES = ["stem", "res2", "res3"]
