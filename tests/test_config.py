@@ -1,0 +1,102 @@
+"""The keys of this package and how config files are read."""
+
+import pytest
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from omegaconf import DictConfig
+
+from softpool_det import add_softpool_config
+from softpool_det.config import load_config
+
+BASE = "configs/Base-RetinaNet.yaml"
+LAZY = "configs/lazy/retinanet_softpool_R_50_FPN_1x.py"
+
+
+@pytest.fixture
+def in_root(monkeypatch, pytestconfig):
+    monkeypatch.chdir(pytestconfig.rootpath)
+
+
+def test_adds_stem_pool_and_changes_nothing_else():
+    cfg = get_cfg()
+    add_softpool_config(cfg)
+    added = cfg.MODEL.pop("STEM_POOL")
+    assert cfg.dump() == get_cfg().dump()
+    assert dict(added) == {
+        "NAME": "SoftPool2d",
+        "KERNEL_SIZE": 2,
+        "STRIDE": 2,
+        "PADDING": 0,
+        "CEIL_MODE": True,
+        "GRADIENT": "paper",
+    }
+
+
+def test_adding_again_keeps_what_was_set():
+    cfg = get_cfg()
+    add_softpool_config(cfg)
+    cfg.MODEL.STEM_POOL.NAME = "MaxPool2d"
+    before = cfg.dump()
+    add_softpool_config(cfg)
+    assert cfg.dump() == before
+
+
+@pytest.mark.usefixtures("in_root")
+def test_load_yaml():
+    cfg = load_config(BASE, ["SOLVER.BASE_LR", "0.5", "MODEL.STEM_POOL.KERNEL_SIZE", "3"])
+    assert isinstance(cfg, CfgNode)
+    assert cfg.is_frozen()
+    assert (cfg.SOLVER.BASE_LR, cfg.MODEL.STEM_POOL.KERNEL_SIZE) == (0.5, 3)
+    device = cfg.MODEL.DEVICE
+    assert device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert load_config(BASE, ["MODEL.DEVICE", "meta"]).MODEL.DEVICE == "meta"
+
+
+@pytest.mark.usefixtures("in_root")
+def test_load_lazy():
+    cfg = load_config(LAZY, ["optimizer.lr=0.5", "model.backbone.bottom_up.stem.pool.padding=1"])
+    assert isinstance(cfg, DictConfig)
+    assert (cfg.optimizer.lr, cfg.model.backbone.bottom_up.stem.pool.padding) == (0.5, 1)
+    assert cfg.train.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert load_config(LAZY, ["train.device=meta"]).train.device == "meta"
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("MODEL.STEMPOOL.NAME", "MODEL.STEM_POOL.NAME"),
+        ("MODEL.STEM_POOL.KERNEL", "MODEL.STEM_POOL.KERNEL_SIZE"),
+        ("SOLVER.LR", "SOLVER."),
+    ],
+)
+@pytest.mark.usefixtures("in_root")
+def test_unknown_key(key, nearest, tmp_path):
+    """The same words for a key on the command line and in a file."""
+    document: dict | str = "1"
+    for name in reversed(key.split(".")):
+        document = {name: document}
+    file = tmp_path / "wrong.yaml"
+    file.write_text(yaml.safe_dump(document))
+    for arguments in ((BASE, [key, "1"]), (str(file),)):
+        with pytest.raises(KeyError) as error:
+            load_config(*arguments)
+        message = str(error.value)
+        assert "Non-existent" in message
+        assert nearest in message
+        assert "add_softpool_config" in message
+
+
+@pytest.mark.usefixtures("in_root")
+def test_wrong_type_is_yacs_own_error():
+    with pytest.raises(ValueError, match="Type mismatch"):
+        load_config(BASE, ["MODEL.STEM_POOL.CEIL_MODE", "[1]"])
+
+
+def test_yaml_is_read_without_python_tags(tmp_path):
+    marker = tmp_path / "marker"
+    file = tmp_path / "unsafe.yaml"
+    file.write_text(f"MODEL: !!python/object/apply:os.mkdir ['{marker}']\n")
+    with pytest.raises(yaml.constructor.ConstructorError):
+        load_config(str(file))
+    assert not marker.exists()
