@@ -1,0 +1,209 @@
+"""tools/train_net.py as a user runs it, on a few real images."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+YAML = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
+COLUMNS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+# So few iterations detect nothing with any confidence: a threshold of 0 keeps what there is.
+TINY = [
+    *("SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 4, "SOLVER.STEPS", ()),
+    *("MODEL.FPN.OUT_CHANNELS", 16, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0),
+    *("INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64, "SEED", 1),
+]
+
+LAZY = """
+from detectron2.model_zoo import get_config
+from softpool_det.modeling import PooledStem
+from softpool_det.ops import SoftPool2d
+from detectron2.config import LazyCall as L
+
+dataloader = get_config("common/data/coco.py").dataloader
+lr_multiplier = get_config("common/coco_schedule.py").lr_multiplier_1x
+model = get_config("common/models/retinanet.py").model
+optimizer = get_config("common/optim.py").SGD
+train = get_config("common/train.py").train
+
+bottom_up = model.backbone.bottom_up
+bottom_up.stem = L(PooledStem)(
+    stem=bottom_up.stem, pool=L(SoftPool2d)(kernel_size=2, stride=2, ceil_mode=True)
+)
+bottom_up.stages.depth = 18
+del bottom_up.stages.stride_in_1x1
+bottom_up.stem.stem.norm = bottom_up.stages.norm = "BN"
+bottom_up.freeze_at = 0
+model.backbone.in_features = ["res3", "res4", "res5"]
+model.backbone.top_block.in_channels = 512
+model.num_classes = model.head.num_classes = 10
+model.test_score_thresh = 0.0
+for part, names in (("train", "digit_scenes_train"), ("test", "digit_scenes_val")):
+    dataloader[part].dataset.names = names
+    dataloader[part].num_workers = 0
+    dataloader[part].mapper.augmentations[0].short_edge_length = 64
+dataloader.train.total_batch_size = 2
+dataloader.train.mapper.use_instance_mask = False
+dataloader.evaluator.output_dir = "${...train.output_dir}/inference"
+train.max_iter = 3
+train.eval_period = 0
+train.seed = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(small_datasets):
+    # One thread: on images this small, threads would mostly wait for each other.
+    return {
+        **os.environ,
+        "DETECTRON2_DATASETS": str(small_datasets),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def command(config, *arguments):
+    program = ROOT / "tools" / "train_net.py"
+    return [sys.executable, str(program), "--config-file", str(config), *map(str, arguments)]
+
+
+def train_net(environment, config, *arguments, returncode=0):
+    """Everything that the program prints."""
+    done = subprocess.run(
+        command(config, *arguments),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == returncode, done.stdout
+    return done.stdout
+
+
+def error(environment, config, *arguments):
+    """The message with which the program ends, as lines."""
+    output = train_net(environment, config, *arguments, returncode=1)
+    return re.split(r"^(?=\w+Error: )", output, flags=re.MULTILINE)[-1].splitlines()
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def detections(folder):
+    return json.loads((folder / "inference" / "coco_instances_results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(environment, tmp_path_factory):
+    """The folder of a finished run, and what the run printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    output = train_net(environment, YAML, "--progress", "tiny", *TINY, "OUTPUT_DIR", folder)
+    return folder, output
+
+
+def test_trains_and_evaluates(trained):
+    folder, output = trained
+    assert re.search(r"\|\s*" + r"\s*\|\s*".join(COLUMNS) + r"\s*\|", output), output
+    found = result(folder)
+    assert list(found["metrics"]) == ["bbox"]
+    assert set(COLUMNS) <= set(found["metrics"]["bbox"])
+    assert 0 < found["train_seconds"] < 600
+    assert found["peak_memory_bytes"] > 2**20
+    assert found["device"] == "cpu"
+    assert (folder / "model_final.pth").is_file()
+    assert "tiny: " in output
+    assert len(detections(folder)) > 10
+
+
+def test_eval_only_gives_the_same_detections(trained, environment, tmp_path):
+    folder, _ = trained
+    weights = ["MODEL.WEIGHTS", folder / "model_final.pth"]
+    train_net(environment, YAML, "--eval-only", *TINY, *weights, "OUTPUT_DIR", tmp_path)
+    assert detections(tmp_path) == detections(folder)
+    assert result(tmp_path)["metrics"] == result(folder)["metrics"]
+    assert result(tmp_path)["train_seconds"] is None
+
+
+def test_killed_run_resumes(environment, tmp_path):
+    overrides = [*TINY, "SOLVER.MAX_ITER", 14, "SOLVER.CHECKPOINT_PERIOD", 2]
+    overrides += ["OUTPUT_DIR", tmp_path]
+    process = subprocess.Popen(
+        command(YAML, *overrides),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    last_checkpoint = tmp_path / "last_checkpoint"
+    while not (last_checkpoint.exists() and last_checkpoint.read_text()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "result.json").exists()
+    before = int(re.search(r"\d+", last_checkpoint.read_text())[0])
+
+    output = train_net(environment, YAML, "--resume", *overrides)
+    assert f"Starting training from iteration {before + 1}" in output
+    assert last_checkpoint.read_text() == "model_final.pth"
+    first = result(tmp_path)
+    assert set(first["metrics"]["bbox"]) >= set(COLUMNS)
+
+    # A run that is through is evaluated again, not trained.
+    train_net(environment, YAML, "--resume", *overrides)
+    assert result(tmp_path)["metrics"] == first["metrics"]
+    assert result(tmp_path)["train_seconds"] == first["train_seconds"]
+
+
+def test_lazy_config(environment, tmp_path):
+    config = tmp_path / "tiny.py"
+    config.write_text(LAZY)
+    folder = tmp_path / "output"
+    output = train_net(environment, config, f"train.output_dir={folder}")
+    assert ",".join(COLUMNS) in output
+    found = result(folder)
+    assert set(COLUMNS) <= set(found["metrics"]["bbox"])
+    assert len(detections(folder)) > 10
+
+    evaluated = tmp_path / "evaluated"
+    weights = f"train.init_checkpoint={folder / 'model_final.pth'}"
+    train_net(environment, config, "--eval-only", weights, f"train.output_dir={evaluated}")
+    assert detections(evaluated) == detections(folder)
+    assert result(evaluated)["metrics"] == found["metrics"]
+
+    output = train_net(
+        environment, config, "--resume", f"train.output_dir={folder}", "train.max_iter=4"
+    )
+    assert "Starting training from iteration 3" in output
+
+
+def test_missing_weights(environment, tmp_path):
+    weights = tmp_path / "resnet18.pth"
+    lines = error(environment, YAML, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path)
+    assert lines[0].startswith(
+        f"FileNotFoundError: MODEL.WEIGHTS names {weights}, which does not exist."
+    )
+    assert any("MODEL.WEIGHTS PATH" in line for line in lines)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_coco(environment, tmp_path):
+    config = ROOT / "configs/COCO-Detection/retinanet_R_18_FPN_1x.yaml"
+    environment = {**environment, "DETECTRON2_DATASETS": str(tmp_path)}
+    first, *_ = error(environment, config, "MODEL.WEIGHTS", "", "OUTPUT_DIR", tmp_path / "output")
+    annotations = tmp_path / "coco" / "annotations"
+    assert f"instances_train2017.json is missing, it belongs in {annotations};" in first
+    assert "annotations_trainval2017.zip" in first
+
+
+def test_unknown_key(environment):
+    (line,) = error(environment, YAML, "MODEL.STEM_POOL.KERNEL", "3")
+    assert line.startswith("KeyError: ")
+    assert "MODEL.STEM_POOL.KERNEL_SIZE" in line
