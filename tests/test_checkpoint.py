@@ -1,0 +1,80 @@
+"""Checkpoints: what loads, and what a stranger's file cannot do."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from softpool_det.engine.checkpoint import SafeCheckpointer
+
+
+class Malicious:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.fixture
+def model():
+    return nn.Conv2d(2, 3, 1)
+
+
+def arrays(model):
+    generator = np.random.default_rng(0)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    return {name: generator.normal(size=s).astype(np.float32) for name, s in shapes.items()}
+
+
+def assert_holds(model, values):
+    for name, value in values.items():
+        assert torch.equal(model.state_dict()[name], torch.from_numpy(value))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_model_zoo_pickle_loads(protocol, model, tmp_path):
+    values = arrays(model)
+    # Detectron2's converted torchvision weights have these entries; scalars come with some.
+    content = {"model": values, "__author__": "torchvision", "iteration": np.int64(3)}
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    rest = SafeCheckpointer(model).load(str(path))
+    assert_holds(model, values)
+    assert rest == {"__author__": "torchvision", "iteration": 3}
+
+
+def test_pickle_of_older_numpy_loads(model, tmp_path):
+    """NumPy 1 wrote numpy.core for what is numpy._core now; so are the zoo's files."""
+    values = arrays(model)
+    content = pickle.dumps({"model": values, "__author__": "zoo"}, protocol=2)
+    path = tmp_path / "model.pkl"
+    path.write_bytes(content.replace(b"numpy._core", b"numpy.core"))
+    SafeCheckpointer(model).load(str(path))
+    assert_holds(model, values)
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pth", ".pyth"])
+def test_code_does_not_run(suffix, model, tmp_path):
+    marker = tmp_path / "marker"
+    content = {"model": {**arrays(model), "weight": Malicious(marker)}, "__author__": "stranger"}
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".pkl":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path)
+    with pytest.raises(pickle.UnpicklingError):
+        SafeCheckpointer(model).load(str(path))
+    assert not marker.exists()
+
+
+def test_error_of_a_refused_pickle_names_the_call(model, tmp_path):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps({"model": {}, "hook": print, "__author__": "stranger"}))
+    with pytest.raises(pickle.UnpicklingError, match=r"calls builtins\.print; .* as \.pth"):
+        SafeCheckpointer(model).load(str(path))
