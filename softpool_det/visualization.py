@@ -133,9 +133,12 @@ def visualize(
 
     Raises:
         FileNotFoundError: `source` does not exist.
-        ValueError: it cannot be read, or `output` is no place to write it to.
+        ValueError: it cannot be read, `output` is no place to write it to, or `score_threshold`
+            is out of range.
         RuntimeError: OpenCV has no codec for the video to write.
     """
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"score_threshold must be from 0 to 1, got {score_threshold}")
     if not source.exists():
         raise FileNotFoundError(f"input {source} does not exist")
     if source.resolve() == output.resolve():
@@ -180,7 +183,8 @@ def write_image(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         temporary = Path(folder, path.name)
-        cv2.imwrite(str(temporary), image)
+        if not cv2.imwrite(str(temporary), image):
+            raise OSError(f"{path} cannot be written")
         os.replace(temporary, path)
 
 
