@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "demo"
 # As in test_train_net.py: small enough for seconds, all of the real thing.
-TINY = (
-    "SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 2 SOLVER.STEPS () SOLVER.WARMUP_ITERS 0 "
-    "SOLVER.CHECKPOINT_PERIOD 1 MODEL.FPN.OUT_CHANNELS 16 MODEL.DEVICE cpu "
-    "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64"
-).split()
+TINY = [
+    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "2", "SOLVER.CHECKPOINT_PERIOD", "1"),
+    *("SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"),
+    *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.DEVICE", "cpu"),
+    *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
+]
 
 
 @pytest.fixture(scope="module")
