@@ -17,6 +17,8 @@ from pathlib import Path
 
 def install_from_source(source: str) -> None:
     """Install an official checkout or archive against the torch that is already here."""
+    # Both packages have the same files: one must not be installed over the other.
+    pip("uninstall", "--yes", "sal-detectron2")
     pip("install", "--no-deps", "--no-build-isolation", source)
 
 

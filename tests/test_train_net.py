@@ -93,8 +93,8 @@ def error(environment, config, *arguments):
     return re.split(r"^(?=\w+Error: )", output, flags=re.MULTILINE)[-1].splitlines()
 
 
-def result(folder):
-    return json.loads((folder / "result.json").read_text())
+def result(folder, name="result.json"):
+    return json.loads((folder / name).read_text())
 
 
 def detections(folder):
@@ -128,8 +128,10 @@ def test_eval_only_gives_the_same_detections(trained, environment, tmp_path):
     weights = ["MODEL.WEIGHTS", folder / "model_final.pth"]
     train_net(environment, YAML, "--eval-only", *TINY, *weights, "OUTPUT_DIR", tmp_path)
     assert detections(tmp_path) == detections(folder)
-    assert result(tmp_path)["metrics"] == result(folder)["metrics"]
-    assert result(tmp_path)["train_seconds"] is None
+    evaluation = result(tmp_path, "evaluation.json")
+    assert evaluation["metrics"] == result(folder)["metrics"]
+    assert evaluation["train_seconds"] is None
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_killed_run_resumes(environment, tmp_path):
@@ -176,7 +178,7 @@ def test_lazy_config(environment, tmp_path):
     weights = f"train.init_checkpoint={folder / 'model_final.pth'}"
     train_net(environment, config, "--eval-only", weights, f"train.output_dir={evaluated}")
     assert detections(evaluated) == detections(folder)
-    assert result(evaluated)["metrics"] == found["metrics"]
+    assert result(evaluated, "evaluation.json")["metrics"] == found["metrics"]
 
     output = train_net(
         environment, config, "--resume", f"train.output_dir={folder}", "train.max_iter=4"

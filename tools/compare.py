@@ -40,7 +40,7 @@ def main() -> None:
     program = Path(__file__).with_name("train_net.py")
     try:
         print(compare(baseline, candidate, args.seeds, args.output, program, args.known_spread))
-    except (FileExistsError, FileNotFoundError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     print(f"Written to {args.output}: comparison.json, comparison.md, pictures.png")
 

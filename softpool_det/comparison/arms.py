@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, LazyConfig
 from omegaconf import DictConfig
 
 from softpool_det.config import load_config
-from softpool_det.engine import RESULT_FILE
+from softpool_det.engine import EVALUATION_FILE, RESULT_FILE
 from softpool_det.engine.files import write_atomically
 
 IDENTITY_FILE = "identity.txt"
@@ -78,7 +78,8 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
         program: tools/train_net.py, which a process of its own runs.
 
     Returns:
-        The content of its result.json: metrics, train_seconds, peak_memory_bytes, device.
+        What :func:`softpool_det.engine.run` writes: metrics, train_seconds, peak_memory_bytes and
+        device.
 
     Raises:
         FileExistsError: the folder holds a run of another config.
@@ -86,7 +87,7 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
     """
     identity = describe(load_config(arm.config_file, arm.options(seed)))
     _claim(folder, identity)
-    result = folder / RESULT_FILE
+    result = folder / (RESULT_FILE if arm.weights is None else EVALUATION_FILE)
     if not result.is_file():
         _run(program, arm, seed, folder, label)
     return json.loads(result.read_text())
@@ -113,8 +114,10 @@ def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str) -> None:
     command = [sys.executable, str(program), "--config-file", arm.config_file, mode]
     command += ["--progress", label, *arm.options(seed), *arm.output_options(folder)]
     log = folder / LOG_FILE
-    # Warnings of libraries would break the progress line; errors still come through.
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    # Warnings of libraries would break the progress line (torch's is of an nvcc without a GPU);
+    # errors still come through.
+    quiet = {"PYTHONWARNINGS": "ignore", "TORCH_LOGS": "-torch.utils.cpp_extension"}
+    environment = {**quiet, **os.environ}
     with log.open("a") as stdout:
         status = subprocess.run(command, stdout=stdout, env=environment, check=False).returncode
     if status != 0:

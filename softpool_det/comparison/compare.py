@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from detectron2.config import CfgNode
+
 from softpool_det.comparison.arms import Arm, run_arm
 from softpool_det.comparison.cost import measure_costs
 from softpool_det.comparison.pictures import draw_comparison
@@ -45,9 +47,12 @@ def compare(
 
     Raises:
         FileExistsError, RuntimeError: see :func:`softpool_det.comparison.arms.run_arm`.
+        ValueError: an arm is evaluated on several data sets.
     """
     register_datasets()
     arms = (baseline, candidate)
+    for arm in arms:
+        _check_one_test_set(arm, seeds[0], folder)
     runs: dict[str, dict[int, dict]] = {arm.name: {} for arm in arms}
     steps = [(seed, arm) for seed in seeds for arm in arms]
     for number, (seed, arm) in enumerate(steps, 1):
@@ -62,7 +67,7 @@ def compare(
     ]
     data = comparison_data(results)
     text = comparison_markdown(data)
-    if known_spread is not None and known_spread.is_file() and len(seeds) == 1:
+    if known_spread is not None and len(seeds) == 1:
         text += known_spread_note(json.loads(known_spread.read_text()))
     draw_comparison([arm.name for arm in arms], detectors, folder / "pictures.png")
     write_json(folder / "comparison.json", data)
@@ -72,6 +77,15 @@ def compare(
 
 def run_folder_of(folder: Path, arm: Arm, seed: int) -> Path:
     return folder / arm.name / f"seed_{seed}"
+
+
+def _check_one_test_set(arm: Arm, seed: int, folder: Path) -> None:
+    cfg = arm.load(seed, folder)
+    if isinstance(cfg, CfgNode) and len(cfg.DATASETS.TEST) != 1:
+        raise ValueError(
+            f"DATASETS.TEST of {arm.config_file} must name one data set to compare on, got "
+            f"{tuple(cfg.DATASETS.TEST)}"
+        )
 
 
 def _detector(arm: Arm, seed: int, folder: Path):

@@ -25,7 +25,7 @@ def average_precision(run: dict, task: str = "bbox", column: str = "AP") -> floa
 
 @dataclass(frozen=True)
 class ArmResult:
-    """All runs of one arm: result.json's content by seed, and its cost."""
+    """All runs of one arm by seed, each as `run_arm` returns it, and what a detector costs."""
 
     name: str
     runs: dict[int, dict]

@@ -20,13 +20,15 @@ from softpool_det.engine.setup import check_inputs
 from softpool_det.engine.trainer import Trainer
 
 RESULT_FILE = "result.json"
+EVALUATION_FILE = "evaluation.json"
 
 
 def run(args: argparse.Namespace) -> dict:
     """Train or evaluate as tools/train_net.py's arguments say.
 
-    Writes `result.json` into the output folder when all is done: metrics in percent as Detectron2
-    reports them, seconds of training, peak memory in bytes, and the device.
+    When all is done, writes `result.json` into the output folder, or `evaluation.json` where
+    nothing was trained: metrics in percent as Detectron2 reports them, seconds of training, peak
+    memory in bytes, and the device.
 
     Args:
         args: `config_file`, `opts`, `eval_only`, `resume` and `progress`, besides what
@@ -82,10 +84,11 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
 def _write_result(folder: str, metrics: dict, seconds: float | None, device: str) -> None:
     if not comm.is_main_process():
         return
+    name = EVALUATION_FILE if seconds is None else RESULT_FILE
     result = {
         "metrics": metrics,
         "train_seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes(device),
         "device": device,
     }
-    write_json(Path(folder) / RESULT_FILE, result)
+    write_json(Path(folder) / name, result)
