@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +22,18 @@ def small_datasets(tmp_path_factory):
             # Programs take the files as they are: the manifest names the digest of the full set.
             ensure_made(replace(dataset, scenes=scenes), root)
     return root
+
+
+@pytest.fixture(scope="session")
+def environment(small_datasets):
+    """For the programs: those data sets and the CPU, the same on every machine."""
+    return {
+        **os.environ,
+        "DETECTRON2_DATASETS": str(small_datasets),
+        "CUDA_VISIBLE_DEVICES": "",
+        # On images this small, threads would mostly wait for each other.
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 @pytest.fixture(scope="module")

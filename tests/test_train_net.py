@@ -1,7 +1,6 @@
 """tools/train_net.py as a user runs it, on a few real images."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -55,17 +54,6 @@ train.max_iter = 3
 train.eval_period = 0
 train.seed = 1
 """
-
-
-@pytest.fixture(scope="module")
-def environment(small_datasets):
-    # One thread: on images this small, threads would mostly wait for each other.
-    return {
-        **os.environ,
-        "DETECTRON2_DATASETS": str(small_datasets),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 def command(config, *arguments):

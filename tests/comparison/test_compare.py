@@ -1,7 +1,6 @@
 """tools/compare.py as a user runs it, on a few real images."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,16 +17,6 @@ TINY = [
     *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.DEVICE", "cpu"),
     *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
 ]
-
-
-@pytest.fixture(scope="module")
-def environment(small_datasets):
-    return {
-        **os.environ,
-        "DETECTRON2_DATASETS": str(small_datasets),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 def compare(environment, output, *arguments, model="mask_rcnn", changes=()):
