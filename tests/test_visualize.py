@@ -1,6 +1,7 @@
 """Detections drawn on images and videos."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from softpool_det.visualization import (
 )
 
 ROOT = Path(__file__).parents[1]
+TOOL = ROOT / "tools" / "visualize.py"
 DIGITS = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
 R50 = ROOT / "configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml"
 LAZY_R50 = ROOT / "configs/lazy/retinanet_softpool_R_50_FPN_1x.py"
@@ -263,34 +265,25 @@ def test_interrupted_video_leaves_nothing(tmp_path):
     assert not list((tmp_path / "new").iterdir())
 
 
-def run_tool(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "visualize.py"), *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_tool(tmp_path):
     """Weights are found in the config's output folder; overrides come last."""
     cfg = load_config(str(DIGITS), UNTRAINED)
     cv2.imwrite(str(tmp_path / "in.png"), picture())
     save_weights(cfg, tmp_path / "model_final.pth")
-    arguments = ["--config-file", DIGITS, "--input", tmp_path / "in.png"]
-    arguments += ["--output", tmp_path / "out.png", "--score-threshold", 0.0]
-    done = run_tool(*arguments, *UNTRAINED, "OUTPUT_DIR", tmp_path)
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, TOOL, "--config-file", DIGITS, "--input", tmp_path / "in.png"]
+    command += ["--output", tmp_path / "out.png", "--score-threshold", 0.0]
+    command += [*UNTRAINED, "OUTPUT_DIR", tmp_path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([str(part) for part in command], env=environment, check=True)
     drawn = cv2.imread(str(tmp_path / "out.png"))
     nothing = draw(picture(), find_one(picture()), METADATA, 1.0)
     assert drawn.shape == nothing.shape
     assert not np.array_equal(drawn, nothing)
 
 
-def test_tool_without_weights(tmp_path):
+def test_tool_without_weights(tmp_path, monkeypatch):
     arguments = ["--config-file", DIGITS, "--input", tmp_path, "--output", tmp_path]
-    done = run_tool(*arguments, "OUTPUT_DIR", tmp_path)
-    assert done.returncode == 1
-    message = f"FileNotFoundError: weights {tmp_path / 'model_final.pth'} do not exist"
-    assert done.stderr.splitlines()[-1].startswith(message)
+    arguments += ["OUTPUT_DIR", tmp_path]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in (TOOL, *arguments)])
+    with pytest.raises(FileNotFoundError, match=f"weights {tmp_path / 'model_final.pth'} do not"):
+        runpy.run_path(str(TOOL), run_name="__main__")
