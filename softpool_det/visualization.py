@@ -17,7 +17,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.structures import Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
-from detectron2.utils.visualizer import Visualizer
+from detectron2.utils.visualizer import ColorMode, Visualizer
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -110,8 +110,11 @@ def draw_ground_truth(
 
 def _visualizer(image_bgr: np.ndarray, metadata: Metadata) -> Visualizer:
     scale = max(1.0, MIN_DRAWING_SIDE / min(image_bgr.shape[:2]))
+    # One colour a class where the data set names some: then the same object has the same colour
+    # in every picture. Detectron2 draws random ones otherwise.
+    mode = ColorMode.SEGMENTATION if metadata.get("thing_colors") else ColorMode.IMAGE
     # Detectron2's letters, about 10 pixels high, are for large screens.
-    return Visualizer(image_bgr[:, :, ::-1], metadata, scale, font_size_scale=1.5)
+    return Visualizer(image_bgr[:, :, ::-1], metadata, scale, mode, font_size_scale=1.5)
 
 
 def visualize(

@@ -5,6 +5,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
+from detectron2.utils.colormap import colormap
 
 from . import digit_scenes, tree_crowns
 from .cache import MadeDataset, datasets_root, ensure_made
@@ -40,6 +41,7 @@ def _register(dataset: MadeDataset, root: Path) -> None:
         image_root=image_root,
         evaluator_type="coco",
         thing_classes=list(dataset.thing_classes),
+        thing_colors=colormap(rgb=True)[: len(dataset.thing_classes)].astype(int).tolist(),
         # load_coco_json sets it too, but an evaluator may be built where nothing was loaded.
         thing_dataset_id_to_contiguous_id={i + 1: i for i in range(len(dataset.thing_classes))},
     )

@@ -47,6 +47,11 @@ def check_windows(kernel_size: list[int], stride: list[int], padding: list[int])
         )
 
 
+def check_gradient(gradient: str) -> None:
+    if gradient not in GRADIENTS:
+        raise ValueError(f'gradient must be "paper" or "exact", got {gradient!r}')
+
+
 def output_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
     """Number of windows along a dimension of `size` inputs.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.autograd.function import once_differentiable
 
-from ._arguments import GRADIENTS, check_input, check_windows, output_size, pair
+from ._arguments import check_gradient, check_input, check_windows, output_size, pair
 from ._library import has_kernel
 from ._reference import soft_pool2d_reference
 
@@ -73,8 +73,7 @@ def soft_pool2d(
         output_size(
             input.shape[axis - 2], kernel_size[axis], stride[axis], padding[axis], ceil_mode
         )
-    if gradient not in GRADIENTS:
-        raise ValueError(f'gradient must be "paper" or "exact", got {gradient!r}')
+    check_gradient(gradient)
 
     batch = input if input.dim() == 4 else input.unsqueeze(0)
     if has_kernel(input.device):
@@ -100,6 +99,7 @@ class SoftPool2d(torch.nn.Module):
         gradient: str = "paper",
     ) -> None:
         super().__init__()
+        check_gradient(gradient)
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
