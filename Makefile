@@ -8,6 +8,8 @@ DETECTRON2 ?=
 DATA ?= digits
 MODEL ?= retinanet
 SEEDS ?= 1
+# What libraries say of their own future is not for here.
+QUIET = PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
 # Measured with SEEDS="1 2 3 4 5", where it was.
 KNOWN_SPREAD = benchmarks/results/demo_$(DATA)_$(MODEL).json
 
@@ -17,9 +19,12 @@ UV := $(BIN)/uv --quiet --no-progress
 UV_PIP := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip
 
 .DELETE_ON_ERROR:
+# Asked for by name: done whatever is there.
 ifneq ($(DETECTRON2),)
-# Asked for by name: install it whatever is there.
 .PHONY: $(VENV)/.detectron2.stamp
+endif
+ifneq ($(FORCE_CUDA),)
+.PHONY: $(VENV)/.extension.stamp
 endif
 .PHONY: help setup demo lock test test-slow lint format clean
 
@@ -30,7 +35,9 @@ setup: $(VENV)/.extension.stamp  ## the environment in $(VENV); quiet when nothi
 
 $(VENV)/.uv.stamp: requirements/uv.txt
 	@echo "set-up 1/4: virtual environment"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit( \
+	    "error: the locked packages are for Python 3.11, $(PYTHON) is another: set PYTHON=...")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
@@ -46,11 +53,16 @@ $(VENV)/.detectron2.stamp: requirements/detectron2.txt $(VENV)/.packages.stamp
 
 $(VENV)/.extension.stamp: setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*) $(VENV)/.detectron2.stamp
 	@echo "set-up 4/4: compiled operator"
-	@$(UV_PIP) install --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m pip --disable-pip-version-check install -v --no-build-isolation --no-deps \
+	    --editable . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	@sed -n 's/^ *\(softpool_det: .*\)/\1/p' $(VENV)/build.log | sort -u
 	@touch $@
 
 demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2")
-	@$(BIN)/python -W ignore tools/compare.py --output output/demo/$(DATA)_$(MODEL) \
+	@test -f configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml || { echo "error: no demo for DATA=$(DATA)" \
+	    "MODEL=$(MODEL): DATA is digits or trees, MODEL retinanet or, for digits, mask_rcnn" \
+	    "(tree_crowns has no masks)"; exit 1; }
+	@$(QUIET) $(BIN)/python tools/compare.py --output output/demo/$(DATA)_$(MODEL) \
 	    --baseline configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml \
 	    --candidate configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml \
 	    --seeds $(SEEDS) $(addprefix --known-spread ,$(wildcard $(KNOWN_SPREAD)))

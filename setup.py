@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from glob import glob
 
 import torch
@@ -41,17 +42,39 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.NOTSET)
 
 def why_no_cuda():
     """Why the CUDA kernel is not built, or None where it is."""
-    if os.environ.get("FORCE_CUDA") == "1":
-        if cpp_extension.CUDA_HOME is None:
-            sys.exit(
-                "softpool_det: FORCE_CUDA=1 needs nvcc and a torch built with CUDA; none found"
-            )
-        return None
-    if not torch.cuda.is_available():
+    wanted = os.environ.get("FORCE_CUDA")
+    if wanted == "0":
+        return "FORCE_CUDA=0"
+    if wanted != "1" and not torch.cuda.is_available():
         return "no GPU here (FORCE_CUDA=1 builds it all the same)"
-    if cpp_extension.CUDA_HOME is None:
+    reason = why_no_nvcc()
+    if reason is not None and wanted == "1":
+        sys.exit(f"softpool_det: FORCE_CUDA=1, but there is {reason}")
+    return reason
+
+
+def why_no_nvcc():
+    """Why there is no nvcc that torch would build with, or None where there is one."""
+    if torch.version.cuda is None:
+        return "a torch without CUDA here"
+    nvcc = cpp_extension.CUDA_HOME and shutil.which(
+        "nvcc", path=os.path.join(cpp_extension.CUDA_HOME, "bin")
+    )
+    if not nvcc:
         return "no nvcc here (put it on the PATH or set CUDA_HOME)"
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    release = re.search(r"release (\d+)", version)
+    if release is None or release[1] != torch.version.cuda.split(".")[0]:
+        found = release[1] if release else "unknown"
+        return f"nvcc of CUDA {found}, but torch of CUDA {torch.version.cuda}"
     return None
+
+
+def why_no_compiler():
+    """What is missing to build anything, or None."""
+    if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+        return "no Python.h (Debian: the package python3-dev)"
+    return None if has_compiler() else "no C++ compiler"
 
 
 def has_compiler():
@@ -77,8 +100,9 @@ def extensions():
         "py_limited_api": True,
         "depends": sorted(glob("csrc/**/*.h", recursive=True)),
     }
-    if not has_compiler():
-        print("softpool_det: no C++ compiler, operator not built: plain PyTorch will be used")
+    reason = why_no_compiler()
+    if reason is not None:
+        print(f"softpool_det: {reason}, operator not built: plain PyTorch will be used")
         return []
     built = [
         cpp_extension.CppExtension(

@@ -32,7 +32,7 @@ def add_training_config(cfg: CN) -> None:
     """Add the keys with which :class:`softpool_det.engine.Trainer` goes beyond Detectron2's."""
     # SGD (Detectron2's own) or AdamW, both with the other SOLVER keys.
     cfg.SOLVER.OPTIMIZER = "SGD"
-    # Largest norm of the gradient of all parameters together, for AdamW; 0 for no limit.
+    # Largest norm of the gradient of all parameters together; 0 for no limit.
     # (Detectron2's CLIP_GRADIENTS clips each parameter by itself.)
     cfg.SOLVER.FULL_MODEL_CLIP_NORM = 0.0
     # Keep images and weights in torch.channels_last: the faster layout on a CPU.

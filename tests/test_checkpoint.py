@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from softpool_det.engine.checkpoint import SafeCheckpointer
@@ -35,6 +36,17 @@ def arrays(model):
 def assert_holds(model, values):
     for name, value in values.items():
         assert torch.equal(model.state_dict()[name], torch.from_numpy(value))
+
+
+def test_safetensors_of_a_backbone_load_into_a_detector(model, tmp_path):
+    """Their names lack what stands before the backbone's in a detector."""
+    values = arrays(model)
+    path = tmp_path / "backbone.safetensors"
+    save_file({name: torch.from_numpy(value) for name, value in values.items()}, path)
+    detector = nn.ModuleDict({"backbone": model, "head": nn.Linear(3, 1)})
+    incompatible = SafeCheckpointer(detector).load(str(path))
+    assert incompatible == {"matching_heuristics": True}
+    assert_holds(model, values)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import runpy
 import subprocess
 import sys
@@ -115,6 +116,17 @@ def test_eval_only_gives_the_same_detections(trained, environment, tmp_path):
     assert evaluation["metrics"] == result(folder)["metrics"]
     assert evaluation["train_seconds"] is None
     assert not (tmp_path / "result.json").exists()
+
+
+def test_run_killed_in_its_last_evaluation_resumes(trained, environment, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "killed")
+    (folder / "result.json").unlink()
+    output = train_net(
+        environment, YAML, "--resume", "--progress", "tiny", *TINY, "OUTPUT_DIR", folder
+    )
+    assert "Starting training from iteration 4" in output
+    assert "4/4" in output
+    assert result(folder)["metrics"] == result(trained[0])["metrics"]
 
 
 def test_killed_run_resumes(environment, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.config import CfgNode, LazyConfig
+from iopath.common.file_io import file_lock
 from omegaconf import DictConfig
 
 from softpool_det.config import load_config
@@ -19,6 +21,7 @@ from softpool_det.engine.files import write_atomically
 
 IDENTITY_FILE = "identity.txt"
 LOG_FILE = "stdout.txt"
+QUIET = "ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning"
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,16 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
         RuntimeError: the run failed; names its log.
     """
     identity = describe(load_config(arm.config_file, arm.options(seed)))
-    _claim(folder, identity)
+    if arm.weights is not None:
+        digest = hashlib.sha256(Path(arm.weights).read_bytes()).hexdigest()
+        identity += f"sha256 of the weights: {digest}\n"
     result = folder / (RESULT_FILE if arm.weights is None else EVALUATION_FILE)
-    if not result.is_file():
-        _run(program, arm, seed, folder, label)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A second program that wants the same run waits for it.
+    with file_lock(str(folder)):
+        _claim(folder, identity)
+        if not result.is_file():
+            _run(program, arm, seed, folder, label)
     return json.loads(result.read_text())
 
 
@@ -114,11 +123,14 @@ def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str) -> None:
     command = [sys.executable, str(program), "--config-file", arm.config_file, mode]
     command += ["--progress", label, *arm.options(seed), *arm.output_options(folder)]
     log = folder / LOG_FILE
-    # Warnings of libraries would break the progress line (torch's is of an nvcc without a GPU);
-    # errors still come through.
-    quiet = {"PYTHONWARNINGS": "ignore", "TORCH_LOGS": "-torch.utils.cpp_extension"}
+    # What libraries have to say of their own future would break the progress line; torch's word is
+    # of an nvcc without a GPU. Errors and this package's warnings come through.
+    quiet = {"PYTHONWARNINGS": QUIET, "TORCH_LOGS": "-torch.utils.cpp_extension"}
     environment = {**quiet, **os.environ}
     with log.open("a") as stdout:
         status = subprocess.run(command, stdout=stdout, env=environment, check=False).returncode
     if status != 0:
-        raise RuntimeError(f"{arm.name}, seed {seed}, ended with status {status}; see {log}")
+        raise RuntimeError(
+            f"{arm.name}, seed {seed}, ended with status {status}: its error is above, its log is "
+            f"{log}"
+        )

@@ -91,4 +91,6 @@ def _check_one_test_set(arm: Arm, seed: int, folder: Path) -> None:
 def _detector(arm: Arm, seed: int, folder: Path):
     run_folder = run_folder_of(folder, arm, seed)
     cfg = arm.load(seed, run_folder)
-    return cfg, arm.weights or run_folder / "model_final.pth"
+    if arm.weights is not None:
+        return cfg, arm.weights
+    return cfg, run_folder / (run_folder / "last_checkpoint").read_text().strip()

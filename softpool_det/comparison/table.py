@@ -94,8 +94,9 @@ def known_spread_note(data: dict) -> str:
     """What an earlier comparison over several seeds says of one over a single seed."""
     seeds = ", ".join(map(str, data["seeds"]))
     spreads = "; ".join(f"{name}: {_spread(values)}" for name, values in _ap_by_arm(data).items())
+    devices = {run["device"] for runs in data["runs"].values() for run in runs.values()}
     return (
-        f"\nThe same configs over seeds {seeds} gave AP: {spreads}.\n"
+        f"\nOver seeds {seeds} these configs gave AP ({', '.join(devices)}): {spreads}.\n"
         'A difference within that spread says nothing; SEEDS="1 2 3" runs several.\n'
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
+from safetensors.torch import load_file
 
 # What pickled arrays refer to, from Python 2 (protocol 2) to now; numpy.core is the name
 # that numpy._core had before NumPy 2.
@@ -24,12 +25,16 @@ _ARRAY_PARTS = {
 class SafeCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, for which a file can hold arrays and plain values only.
 
-    A `.pth` is read by torch.load with `weights_only`, its default. A `.pkl`, the format of
-    Detectron2's model zoo, is a pickle that may call any function when it is read; here it may
-    rebuild NumPy arrays and nothing else.
+    A `.safetensors` has nothing else in it. A `.pth` is read by torch.load with `weights_only`,
+    its default. A `.pkl`, the format of Detectron2's model zoo, is a pickle that may call any
+    function when it is read; here it may rebuild NumPy arrays and nothing else.
     """
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".safetensors"):
+            # Weights of a backbone alone are found by the ends of their names, as Detectron2 does
+            # for its own ImageNet weights.
+            return {"model": load_file(filename), "matching_heuristics": True}
         if filename.endswith(".pkl"):
             _check_pickle(Path(filename))
         return super()._load_file(filename)

@@ -42,7 +42,8 @@ class ProgressLine(EventWriter):
 
     def write(self) -> None:
         storage = get_event_storage()
-        done = storage.iter + 1
+        # After the last step the storage counts one more.
+        done = min(storage.iter + 1, self.max_iter)
         if self.bar is None:
             # Made now, not earlier: what a resumed run did before must not count for its speed.
             # Without a terminal each refresh is a line of a log: one every half minute will do.
@@ -55,8 +56,10 @@ class ProgressLine(EventWriter):
                 mininterval=interval,
                 maxinterval=interval,
             )
-        loss = storage.history("total_loss").median(20)
-        self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        # A run resumed behind its last step has no losses to show.
+        losses = storage.histories().get("total_loss")
+        if losses is not None:
+            self.bar.set_postfix(loss=f"{losses.median(20):.3f}", refresh=False)
         self.bar.update(done - self.bar.n)
 
     def close(self) -> None:

@@ -11,9 +11,9 @@ WEIGHTS_HELP = """\
 {key} names {path}, which does not exist. The configs start from ImageNet weights:
   stock R18/R34/R101: torchvision's ResNet weights, converted;
   SoftPool: an ImageNet checkpoint trained with SoftPool (such as the authors'), converted.
-Put the converted checkpoint there (Detectron2 keys: stem.conv1.weight, res2.0.conv1.weight, ...),
-give another file with `{key} PATH`, or train from scratch with an empty one and
-MODEL.RESNETS.NORM BN."""
+Put the converted checkpoint there (safetensors with Detectron2's keys: stem.conv1.weight,
+res2.0.conv1.weight, ...), name another file in {key}, or train from scratch: with an empty {key},
+and BN instead of FrozenBN as the ResNet's norm."""
 
 
 def check_inputs(datasets: Iterable[str], weights: str, weights_key: str = "MODEL.WEIGHTS") -> None:

@@ -41,23 +41,14 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         if cfg.SOLVER.OPTIMIZER == "SGD":
-            return super().build_optimizer(cfg, model)
-        if cfg.SOLVER.OPTIMIZER != "AdamW":
+            optimizer = super().build_optimizer(cfg, model)
+        elif cfg.SOLVER.OPTIMIZER == "AdamW":
+            optimizer = build_adamw(cfg, model)
+        else:
             raise ValueError(f"SOLVER.OPTIMIZER must be SGD or AdamW, got {cfg.SOLVER.OPTIMIZER!r}")
-        params = get_default_optimizer_params(
-            model, base_lr=cfg.SOLVER.BASE_LR, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
-        )
-        optimizer = torch.optim.AdamW(
-            params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=True
-        )
         if cfg.SOLVER.FULL_MODEL_CLIP_NORM > 0:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-
-            def clip(*_) -> None:
-                nn.utils.clip_grad_norm_(parameters, cfg.SOLVER.FULL_MODEL_CLIP_NORM)
-
-            optimizer.register_step_pre_hook(clip)
-        return maybe_add_gradient_clipping(cfg, optimizer)
+            limit_gradient_norm(optimizer, cfg.SOLVER.FULL_MODEL_CLIP_NORM)
+        return optimizer
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
@@ -77,3 +68,33 @@ class Trainer(DefaultTrainer):
         if self.progress and comm.is_main_process():
             writers.append(ProgressLine(self.progress, self.max_iter))
         return writers
+
+
+def build_adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW with the SOLVER keys that Detectron2's SGD takes, but for momentum."""
+    params = get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+    )
+    optimizer = torch.optim.AdamW(
+        params,
+        lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        # A fused step undoes the gradient scaling of mixed precision by itself, too late for
+        # anything that looks at the gradients before.
+        fused=not cfg.SOLVER.AMP.ENABLED,
+    )
+    return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def limit_gradient_norm(optimizer: torch.optim.Optimizer, limit: float) -> None:
+    """Before each step, scale all gradients together so that their norm is at most `limit`."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def clip(*_) -> None:
+        nn.utils.clip_grad_norm_(parameters, limit)
+
+    optimizer.register_step_pre_hook(clip)

@@ -19,6 +19,7 @@ def _load() -> frozenset[str]:
             f"softpool_det runs in plain PyTorch, several times slower and with several times the "
             f"memory, because its compiled operator cannot be loaded ({error}). To have it, "
             f"reinstall softpool_det where there is a C++ compiler.",
+            RuntimeWarning,
             stacklevel=2,
         )
         return frozenset()
@@ -28,7 +29,9 @@ def _load() -> frozenset[str]:
     except ModuleNotFoundError:
         return frozenset({"cpu"})
     except ImportError as error:
-        warnings.warn(f"softpool_det's CUDA kernel cannot be loaded: {error}", stacklevel=2)
+        warnings.warn(
+            f"softpool_det's CUDA kernel cannot be loaded: {error}", RuntimeWarning, stacklevel=2
+        )
         return frozenset({"cpu"})
     return frozenset({"cpu", "cuda"})
 
@@ -55,6 +58,7 @@ def _warn_of_missing_kernel(device_type: str) -> None:
         f"softpool_det has no compiled kernel for {device_type!r} tensors and pools them in plain "
         f"PyTorch, several times slower and with several times the memory. For CUDA, reinstall "
         f"softpool_det where there are a GPU and nvcc, or with FORCE_CUDA=1 and nvcc.",
+        RuntimeWarning,
         stacklevel=2,
     )
 

@@ -226,7 +226,7 @@ def test_device_without_kernel_compiles_into_one_graph(monkeypatch):
 
 def test_device_without_kernel_is_said_once():
     _library._warn_of_missing_kernel.cache_clear()
-    with pytest.warns(UserWarning, match="no compiled kernel for 'xpu'"):
+    with pytest.warns(RuntimeWarning, match="no compiled kernel for 'xpu'"):
         assert not _library.has_kernel(torch.device("xpu"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
