@@ -2,8 +2,8 @@
 
 import json
 import re
-import shutil
 import runpy
+import shutil
 import subprocess
 import sys
 import time
