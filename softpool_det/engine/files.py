@@ -12,9 +12,10 @@ from pathlib import Path
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` to `path` by way of a temporary file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        temporary = Path(folder, path.name)
+        temporary.write_text(text)
+        os.replace(temporary, path)
 
 
 def write_json(path: Path, data: dict) -> None:
