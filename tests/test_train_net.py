@@ -188,7 +188,7 @@ def test_missing_weights(monkeypatch, tmp_path):
         run_here(monkeypatch, YAML, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path)
     lines = str(error.value).splitlines()
     assert lines[0].startswith(f"MODEL.WEIGHTS names {weights}, which does not exist.")
-    assert any("MODEL.WEIGHTS PATH" in line for line in lines)
+    assert any("name another file in MODEL.WEIGHTS" in line for line in lines)
     assert not list(tmp_path.iterdir())
 
 

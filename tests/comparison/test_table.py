@@ -19,7 +19,8 @@ def run(ap, segm=None, seconds=60.0, memory=2 * 1024**3):
     metrics["bbox"]["APl"] = None  # what JSON makes of NaN
     if segm is not None:
         metrics["segm"] = dict.fromkeys(AP_COLUMNS, segm)
-    return {"metrics": metrics, "train_seconds": seconds, "peak_memory_bytes": memory}
+    costs = {"train_seconds": seconds, "peak_memory_bytes": memory}
+    return {"metrics": metrics, "device": "cpu", **costs}
 
 
 def arms(baseline_runs, candidate_runs):

@@ -32,9 +32,8 @@ def test_unknown_name_lists_the_known_ones():
 
 
 def test_unknown_gradient():
-    pool = build_pooling("SoftPool2d", 2, 2, gradient="true")
     with pytest.raises(ValueError, match="gradient must be"):
-        pool(torch.randn(1, 1, 4, 4))
+        build_pooling("SoftPool2d", 2, 2, gradient="true")
 
 
 def test_registered_by_name():
