@@ -21,42 +21,6 @@ TINY = [
     *("INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64, "SEED", 1),
 ]
 
-LAZY = """
-from detectron2.model_zoo import get_config
-from softpool_det.modeling import PooledStem
-from softpool_det.ops import SoftPool2d
-from detectron2.config import LazyCall as L
-
-dataloader = get_config("common/data/coco.py").dataloader
-lr_multiplier = get_config("common/coco_schedule.py").lr_multiplier_1x
-model = get_config("common/models/retinanet.py").model
-optimizer = get_config("common/optim.py").SGD
-train = get_config("common/train.py").train
-
-bottom_up = model.backbone.bottom_up
-bottom_up.stem = L(PooledStem)(
-    stem=bottom_up.stem, pool=L(SoftPool2d)(kernel_size=2, stride=2, ceil_mode=True)
-)
-bottom_up.stages.depth = 18
-del bottom_up.stages.stride_in_1x1
-bottom_up.stem.stem.norm = bottom_up.stages.norm = "BN"
-bottom_up.freeze_at = 0
-model.backbone.in_features = ["res3", "res4", "res5"]
-model.backbone.top_block.in_channels = 512
-model.num_classes = model.head.num_classes = 10
-model.test_score_thresh = 0.0
-for part, names in (("train", "digit_scenes_train"), ("test", "digit_scenes_val")):
-    dataloader[part].dataset.names = names
-    dataloader[part].num_workers = 0
-    dataloader[part].mapper.augmentations[0].short_edge_length = 64
-dataloader.train.total_batch_size = 2
-dataloader.train.mapper.use_instance_mask = False
-dataloader.evaluator.output_dir = "${...train.output_dir}/inference"
-train.max_iter = 3
-train.eval_period = 0
-train.seed = 1
-"""
-
 
 def command(config, *arguments):
     program = ROOT / "tools" / "train_net.py"
@@ -153,9 +117,9 @@ def test_killed_run_resumes(environment, tmp_path):
     assert set(result(tmp_path)["metrics"]["bbox"]) >= set(COLUMNS)
 
 
-def test_lazy_config(environment, tmp_path):
+def test_lazy_config(environment, lazy_config, tmp_path):
     config = tmp_path / "tiny.py"
-    config.write_text(LAZY)
+    config.write_text(lazy_config)
     folder = tmp_path / "output"
     output = train_net(environment, config, f"train.output_dir={folder}")
     assert ",".join(COLUMNS) in output

@@ -113,3 +113,16 @@ def test_says_which_arm_failed_and_where_its_log_is(environment, tmp_path):
     assert done.returncode == 1
     assert "stock, seed 1, ended with status 1" in done.stderr
     assert "SOLVER.OPTIMIZER must be SGD or AdamW" in done.stderr
+
+
+def test_compares_lazy_configs(environment, lazy_config, tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(lazy_config)
+    output = tmp_path / "output"
+    command = [sys.executable, str(ROOT / "tools" / "compare.py"), "--output", str(output)]
+    command += ["--baseline", str(config), "--candidate", str(config), "--names", "one", "other"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((output / "comparison.json").read_text())["rows"]
+    # The same config with the same seed: whatever is random in a run has been seeded.
+    assert rows["one"]["AP"] == rows["other"]["AP"]
