@@ -3,6 +3,10 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+
+# Before anything imports the standard library's distutils: setuptools, which TorchInductor imports
+# when it compiles, refuses to load behind it.
+import setuptools  # noqa: F401
 import torch
 
 from softpool_det.data import digit_scenes
