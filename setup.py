@@ -107,7 +107,7 @@ def extensions():
     built = [
         cpp_extension.CppExtension(
             "softpool_det._C",
-            ["csrc/softpool_det.cpp", "csrc/cpu/soft_pool2d.cpp"],
+            ["csrc/softpool_det.cpp", "csrc/cpu/soft_pool.cpp"],
             extra_compile_args={"cxx": compile_args},
             **common,
         )

@@ -1,11 +1,14 @@
-// Shapes, checks and window geometry of softpool_det::soft_pool2d, shared by every device.
+// Shapes, checks and window geometry of softpool_det's operators, shared by every device.
 //
-//   input, grad_input    (N, C, H, W)    float64, float32, bfloat16 or float16; N may be 0
-//   output, grad_output  (N, C, OH, OW)  of input's type and device
-//   kernel_size, stride, padding         (vertical, horizontal), in input elements
+//   input, grad_input     (N, C, H, W) or (N, C, D, H, W); N may be 0
+//   output, grad_output   (N, C, [OD,] OH, OW), of input's type and device
+//   kernel_size, stride, padding, dilation    one number for each of [D,] H, W, in input elements
+//   scale, shift          (C), float32, or float64 with a float64 input: of the affine_relu_
+//                         operators, which pool relu(input * scale + shift)
 //
-// Output and grad_input have input's memory format, contiguous or channels_last. OH and OW follow
-// the rules of torch.nn.functional.max_pool2d. Arithmetic is in acc_type_t.
+// Types are float64, float32, bfloat16 and float16; arithmetic is in acc_type_t. Output and
+// grad_input have input's memory format, contiguous or channels_last(_3d). Output sizes follow the
+// rules of torch.nn.functional.max_pool{2,3}d. Two dimensions are three with a depth of 1.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -28,7 +31,7 @@
 #define SOFT_POOL_DISPATCH(TYPE, ...)                                           \
   THO_DISPATCH_SWITCH(                                                          \
       TYPE,                                                                     \
-      "soft_pool2d",                                                            \
+      "soft_pool",                                                              \
       THO_DISPATCH_CASE(torch::headeronly::ScalarType::Double, __VA_ARGS__)     \
       THO_DISPATCH_CASE(torch::headeronly::ScalarType::Float, __VA_ARGS__)      \
       THO_DISPATCH_CASE(torch::headeronly::ScalarType::BFloat16, __VA_ARGS__)   \
@@ -36,7 +39,7 @@
 
 namespace softpool_det {
 
-inline std::string to_text(const char* text) { return text; }
+inline std::string to_text(std::string text) { return text; }
 inline std::string to_text(int64_t number) { return std::to_string(number); }
 
 // Throws the parts as one message, which PyTorch hands on as a RuntimeError. STD_TORCH_CHECK prints
@@ -52,31 +55,40 @@ void check(bool condition, const Parts&... parts) {
 using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-using IntPair = std::vector<int64_t>;
+using Ints = std::vector<int64_t>;
 
 template <typename scalar_t>
 using acc_type_t = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
 
-// The windows along one spatial dimension.
+// The windows along one spatial dimension. Tap k of window o is at o * stride - padding + k * dilation.
 struct Axis {
-  int64_t size;  // of the input
-  int64_t kernel;
-  int64_t stride;
-  int64_t padding;
-  int64_t out_size;
+  int64_t size = 1;  // of the input
+  int64_t kernel = 1;
+  int64_t stride = 1;
+  int64_t padding = 0;
+  int64_t dilation = 1;
+  int64_t out_size = 1;
 
-  // Window `out` holds the input indices [begin(out), end(out)), never none.
-  SOFT_POOL_HD int64_t begin(int64_t out) const {
-    const int64_t start = out * stride - padding;
-    return start < 0 ? 0 : start;
+  SOFT_POOL_HD int64_t start(int64_t out) const {
+    return out * stride - padding;
   }
-  SOFT_POOL_HD int64_t end(int64_t out) const {
-    const int64_t stop = out * stride - padding + kernel;
-    return stop < size ? stop : size;
+  // Taps [first_tap(out), last_tap(out)) of a window lie inside the input; possibly none.
+  SOFT_POOL_HD int64_t first_tap(int64_t out) const {
+    const int64_t before = -start(out);
+    return before <= 0 ? 0 : (before + dilation - 1) / dilation;
   }
-  // The windows [first_window(index), last_window(index)) hold the input index; possibly none.
+  SOFT_POOL_HD int64_t last_tap(int64_t out) const {
+    const int64_t room = size - start(out);
+    const int64_t taps = room <= 0 ? 0 : (room + dilation - 1) / dilation;
+    return taps < kernel ? taps : kernel;
+  }
+  // Elements from a window's first tap to its last.
+  SOFT_POOL_HD int64_t extent() const {
+    return (kernel - 1) * dilation + 1;
+  }
+  // No window outside [first_window(index), last_window(index)) holds the input index.
   SOFT_POOL_HD int64_t first_window(int64_t index) const {
-    const int64_t reach = index + padding - kernel;
+    const int64_t reach = index + padding - extent();
     return reach < 0 ? 0 : reach / stride + 1;
   }
   SOFT_POOL_HD int64_t last_window(int64_t index) const {
@@ -85,49 +97,72 @@ struct Axis {
   }
 };
 
-struct Pool2d {
+struct Pool {
   int64_t batch;
   int64_t channels;
-  Axis rows;
-  Axis columns;
+  Axis axes[3];    // depth, rows, columns
+  int64_t dims;    // spatial dimensions of the tensors, 2 or 3
   bool channels_last;
 
+  int64_t inputs() const {  // of one channel of one image
+    return axes[0].size * axes[1].size * axes[2].size;
+  }
+  int64_t outputs() const {
+    return axes[0].out_size * axes[1].out_size * axes[2].out_size;
+  }
   MemoryFormat memory_format() const {
-    return channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+    if (!channels_last) {
+      return MemoryFormat::Contiguous;
+    }
+    return dims == 3 ? MemoryFormat::ChannelsLast3d : MemoryFormat::ChannelsLast;
+  }
+  Ints shape(int64_t Axis::*size) const {
+    Ints result{batch, channels};
+    for (int64_t d = 3 - dims; d < 3; ++d) {
+      result.push_back(axes[d].*size);
+    }
+    return result;
   }
 };
 
 inline Axis make_axis(
     const char* name, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
-    bool ceil_mode) {
+    int64_t dilation, bool ceil_mode) {
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
   check(
-      kernel > 0 && kernel <= kMax, "soft_pool2d: kernel ", name, " must be positive, got ", kernel);
+      kernel > 0 && kernel <= kMax, "soft_pool: kernel_size of the ", name,
+      " must be positive, got ", kernel);
   check(
-      stride > 0 && stride <= kMax, "soft_pool2d: stride ", name, " must be positive, got ", stride);
+      stride > 0 && stride <= kMax, "soft_pool: stride of the ", name, " must be positive, got ",
+      stride);
   check(
-      padding >= 0 && padding <= kernel / 2, "soft_pool2d: padding ", name,
-      " must be at least 0 and at most half of the kernel (", kernel, "), got ", padding);
-  const int64_t free = size + 2 * padding - kernel + (ceil_mode ? stride - 1 : 0);
-  int64_t out_size = free < 0 ? 0 : free / stride + 1;
+      dilation > 0 && dilation <= kMax, "soft_pool: dilation of the ", name,
+      " must be positive, got ", dilation);
+  Axis axis{size, kernel, stride, padding, dilation, 0};
+  check(
+      padding >= 0 && padding <= axis.extent() / 2, "soft_pool: padding of the ", name,
+      " must be at least 0 and at most half of the window (", axis.extent(), "), got ", padding);
+  const int64_t free = size + 2 * padding - axis.extent() + (ceil_mode ? stride - 1 : 0);
+  axis.out_size = free < 0 ? 0 : free / stride + 1;
   // The last window has to start inside the input or the padding before it.
-  if (ceil_mode && (out_size - 1) * stride >= size + padding) {
-    --out_size;
+  if (ceil_mode && (axis.out_size - 1) * stride >= size + padding) {
+    --axis.out_size;
   }
   check(
-      size > 0 && out_size > 0, "soft_pool2d: input ", name, " ", size,
-      " is too small for a window of ", kernel, " with padding ", padding);
-  return {size, kernel, stride, padding, out_size};
+      size > 0 && axis.out_size > 0, "soft_pool: input ", name, " ", size,
+      " is too small for a window of ", axis.extent(), " with padding ", padding);
+  return axis;
 }
 
-// As PyTorch's own suggest_memory_format() for four dimensions, which the stable ABI lacks: only
-// strides that grow in the order C, W, H, N without ambiguity mean channels_last.
+// As PyTorch's own suggest_memory_format(), which the stable ABI lacks: only strides that grow from
+// the channels over the spatial dimensions to the batch without ambiguity mean channels_last.
 inline bool has_channels_last_strides(const Tensor& tensor) {
   if (tensor.stride(1) == 0) {
     return false;
   }
   int64_t least = 0;
-  for (const int64_t dim : {1, 3, 2, 0}) {
+  for (int64_t i = 0; i < tensor.dim(); ++i) {
+    const int64_t dim = i == 0 ? 1 : i == tensor.dim() - 1 ? 0 : tensor.dim() - i;
     const int64_t size = tensor.size(dim);
     const int64_t stride = tensor.stride(dim);
     if (size == 0 || stride < least || (dim == 0 && least == tensor.stride(1))) {
@@ -138,46 +173,70 @@ inline bool has_channels_last_strides(const Tensor& tensor) {
   return true;
 }
 
-inline Pool2d make_pool2d(
-    const Tensor& input, const IntPair& kernel_size, const IntPair& stride, const IntPair& padding,
-    bool ceil_mode) {
+inline Pool make_pool(
+    const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
+    const Ints& dilation, bool ceil_mode) {
+  const int64_t dims = static_cast<int64_t>(kernel_size.size());
   check(
-      input.dim() == 4, "soft_pool2d: input must have 4 dimensions (N, C, H, W), got ",
-      input.dim());
-  check(input.size(1) > 0, "soft_pool2d: input must have at least one channel");
+      dims == 2 || dims == 3, "soft_pool: kernel_size must have two or three elements, got ", dims);
   check(
-      kernel_size.size() == 2 && stride.size() == 2 && padding.size() == 2,
-      "soft_pool2d: kernel_size, stride and padding must have two elements each");
-  return {
-      input.size(0),
-      input.size(1),
-      make_axis("height", input.size(2), kernel_size[0], stride[0], padding[0], ceil_mode),
-      make_axis("width", input.size(3), kernel_size[1], stride[1], padding[1], ceil_mode),
-      has_channels_last_strides(input)};
+      stride.size() == kernel_size.size() && padding.size() == kernel_size.size() &&
+          dilation.size() == kernel_size.size(),
+      "soft_pool: stride, padding and dilation must have as many elements as kernel_size, ", dims);
+  check(
+      input.dim() == dims + 2, "soft_pool: input must have the dimensions of batch and channels and ",
+      dims, " more, got ", input.dim());
+  check(input.size(1) > 0, "soft_pool: input must have at least one channel");
+  Pool pool{input.size(0), input.size(1), {}, dims, has_channels_last_strides(input)};
+  const char* names[] = {"depth", "height", "width"};
+  for (int64_t d = 0; d < dims; ++d) {
+    const int64_t axis = 3 - dims + d;
+    pool.axes[axis] = make_axis(
+        names[axis], input.size(2 + d), kernel_size[d], stride[d], padding[d], dilation[d],
+        ceil_mode);
+  }
+  return pool;
 }
 
-inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Pool2d& pool) {
-  check(
-      grad_output.dim() == 4 && grad_output.size(0) == pool.batch &&
-          grad_output.size(1) == pool.channels && grad_output.size(2) == pool.rows.out_size &&
-          grad_output.size(3) == pool.columns.out_size,
-      "soft_pool2d_backward: grad_output must have the output's shape (", pool.batch, ", ",
-      pool.channels, ", ", pool.rows.out_size, ", ", pool.columns.out_size, ")");
+inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Pool& pool) {
+  const Ints shape = pool.shape(&Axis::out_size);
+  bool same = grad_output.dim() == static_cast<int64_t>(shape.size());
+  std::string text;
+  for (size_t dim = 0; dim < shape.size(); ++dim) {
+    same = same && grad_output.size(static_cast<int64_t>(dim)) == shape[dim];
+    text += (dim == 0 ? "" : ", ") + std::to_string(shape[dim]);
+  }
+  check(same, "soft_pool_backward: grad_output must have the output's shape (", text, ")");
   check(
       grad_output.scalar_type() == input.scalar_type() && grad_output.device() == input.device(),
-      "soft_pool2d_backward: grad_output must have input's dtype and device");
+      "soft_pool_backward: grad_output must have input's dtype and device");
 }
 
-inline Tensor empty_output(const Tensor& input, const Pool2d& pool) {
-  return torch::stable::empty(
-      {pool.batch, pool.channels, pool.rows.out_size, pool.columns.out_size}, input.scalar_type(),
-      std::nullopt, input.device(), std::nullopt, pool.memory_format());
+inline void check_affine(const Tensor& scale, const Tensor& shift, const Tensor& input) {
+  const bool is_double = input.scalar_type() == ScalarType::Double;
+  for (const Tensor* tensor : {&scale, &shift}) {
+    check(
+        tensor->dim() == 1 && tensor->size(0) == input.size(1),
+        "affine_relu_soft_pool: scale and shift must have one element for each of the ",
+        input.size(1), " channels");
+    check(
+        tensor->scalar_type() == (is_double ? ScalarType::Double : ScalarType::Float) &&
+            tensor->device() == input.device(),
+        "affine_relu_soft_pool: scale and shift must be float32 (float64 with a float64 input) and "
+        "on input's device");
+  }
 }
 
-inline Tensor empty_grad_input(const Tensor& input, const Pool2d& pool, ScalarType dtype) {
+inline Tensor empty_output(const Tensor& input, const Pool& pool) {
   return torch::stable::empty(
-      {pool.batch, pool.channels, pool.rows.size, pool.columns.size}, dtype, std::nullopt,
-      input.device(), std::nullopt, pool.memory_format());
+      pool.shape(&Axis::out_size), input.scalar_type(), std::nullopt, input.device(), std::nullopt,
+      pool.memory_format());
+}
+
+inline Tensor empty_grad_input(const Tensor& input, const Pool& pool) {
+  return torch::stable::empty(
+      pool.shape(&Axis::size), input.scalar_type(), std::nullopt, input.device(), std::nullopt,
+      pool.memory_format());
 }
 
 }  // namespace softpool_det

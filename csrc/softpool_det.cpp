@@ -2,13 +2,19 @@
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
 
+#define WINDOWS "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
+
 STABLE_TORCH_LIBRARY(softpool_det, library) {
+  library.def("soft_pool(Tensor input, " WINDOWS ") -> Tensor");
   library.def(
-      "soft_pool2d(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, "
-      "bool ceil_mode) -> Tensor");
+      "soft_pool_backward(Tensor grad_output, Tensor input, " WINDOWS ", bool exact) -> Tensor");
+  // soft_pool(relu(input * scale + shift)), with scale and shift by channel, and its gradient for
+  // input; there is none for scale and shift.
   library.def(
-      "soft_pool2d_backward(Tensor grad_output, Tensor input, int[2] kernel_size, int[2] stride, "
-      "int[2] padding, bool ceil_mode, bool exact) -> Tensor");
+      "affine_relu_soft_pool(Tensor input, Tensor scale, Tensor shift, " WINDOWS ") -> Tensor");
+  library.def(
+      "affine_relu_soft_pool_backward(Tensor grad_output, Tensor input, Tensor scale, "
+      "Tensor shift, " WINDOWS ", bool exact) -> Tensor");
 }
 
 // An empty module: importing it registers the operators, and Windows links nothing without it.
