@@ -25,6 +25,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "axis.h"
 #include "soft_pool_math.h"
 
 // Calls the lambda with `scalar_t` standing for TYPE.
@@ -59,43 +60,6 @@ using Ints = std::vector<int64_t>;
 
 template <typename scalar_t>
 using acc_type_t = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
-
-// The windows along one spatial dimension. Tap k of window o is at o * stride - padding + k * dilation.
-struct Axis {
-  int64_t size = 1;  // of the input
-  int64_t kernel = 1;
-  int64_t stride = 1;
-  int64_t padding = 0;
-  int64_t dilation = 1;
-  int64_t out_size = 1;
-
-  SOFT_POOL_HD int64_t start(int64_t out) const {
-    return out * stride - padding;
-  }
-  // Taps [first_tap(out), last_tap(out)) of a window lie inside the input; possibly none.
-  SOFT_POOL_HD int64_t first_tap(int64_t out) const {
-    const int64_t before = -start(out);
-    return before <= 0 ? 0 : (before + dilation - 1) / dilation;
-  }
-  SOFT_POOL_HD int64_t last_tap(int64_t out) const {
-    const int64_t room = size - start(out);
-    const int64_t taps = room <= 0 ? 0 : (room + dilation - 1) / dilation;
-    return taps < kernel ? taps : kernel;
-  }
-  // Elements from a window's first tap to its last.
-  SOFT_POOL_HD int64_t extent() const {
-    return (kernel - 1) * dilation + 1;
-  }
-  // No window outside [first_window(index), last_window(index)) holds the input index.
-  SOFT_POOL_HD int64_t first_window(int64_t index) const {
-    const int64_t reach = index + padding - extent();
-    return reach < 0 ? 0 : reach / stride + 1;
-  }
-  SOFT_POOL_HD int64_t last_window(int64_t index) const {
-    const int64_t last = (index + padding) / stride + 1;
-    return last < out_size ? last : out_size;
-  }
-};
 
 struct Pool {
   int64_t batch;

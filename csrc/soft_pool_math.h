@@ -19,11 +19,7 @@
 #include <cstdint>
 #include <limits>
 
-#if defined(__CUDACC__)
-#define SOFT_POOL_HD __host__ __device__ __forceinline__
-#else
-#define SOFT_POOL_HD inline
-#endif
+#include "axis.h"
 
 namespace softpool_det {
 

@@ -1,0 +1,52 @@
+#include "capability.h"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace softpool_det {
+namespace {
+
+struct Candidate {
+  const Kernels* kernels;
+  bool runs;
+};
+
+const Kernels& choose() {
+  const Candidate candidates[] = {
+#if defined(SOFT_POOL_AVX512)
+      {&kAvx512Kernels,
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")},
+#endif
+#if defined(SOFT_POOL_AVX2)
+      {&kAvx2Kernels,
+       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c")},
+#endif
+      {&kPlainKernels, true},
+  };
+  const char* variable = std::getenv("SOFTPOOL_CPU_CAPABILITY");
+  const std::string wanted = variable == nullptr ? "" : variable;
+  std::string names;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.runs && (wanted.empty() || wanted == candidate.kernels->name)) {
+      return *candidate.kernels;
+    }
+    if (candidate.runs) {
+      names += (names.empty() ? "" : ", ") + std::string(candidate.kernels->name);
+    }
+  }
+  throw std::runtime_error(
+      "SOFTPOOL_CPU_CAPABILITY must be one of those that this machine and build have (" + names +
+      ") or unset, got " + wanted);
+}
+
+}  // namespace
+
+const Kernels& cpu_kernels() {
+  static const Kernels& kernels = choose();
+  return kernels;
+}
+
+}  // namespace softpool_det

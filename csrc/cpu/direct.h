@@ -1,0 +1,170 @@
+// SoftPool of windows that are two columns wide and stand side by side, the stem's setting: every
+// input is read once into a register and its gradient written once from there. Sums of exp() are
+// shared as in windows.h, and checked the same way.
+#pragma once
+
+#include "windows.h"
+
+namespace softpool_det {
+namespace {
+
+template <typename element_t, Affine affine, int rows, bool contiguous>
+struct Direct {
+  using real = typename Elements<element_t>::real;
+  using Vector = Lanes<real>;
+  static constexpr int kStep = kLanes<real>;
+  static constexpr int kDegree = sizeof(element_t) == 2 ? 4 : 5;
+  static constexpr int kTaps = 2 * rows;
+
+  const Tile& tile;
+  const Arrays& arrays;
+  Extremes<real> extremes;
+
+  Direct(const Tile& tile, const Arrays& arrays) : tile(tile), arrays(arrays) {}
+
+  // False where the tile has to be done another way.
+  bool forward() {
+    auto* output = static_cast<element_t*>(arrays.result);
+    return for_each_vector(1, [&](const int64_t* taps, int64_t window, int64_t channel) {
+      Vector x[kTaps], e[kTaps], total, mean;
+      load_taps(taps, channel, x);
+      weigh(x, e, total, mean);
+      Elements<element_t>::store(output + window, mean);
+    });
+  }
+
+  template <bool exact>
+  bool backward() {
+    auto* grad_input = static_cast<element_t*>(arrays.result);
+    const auto* grad_output = static_cast<const element_t*>(arrays.grad_output);
+    const auto* scale = static_cast<const real*>(arrays.scale);
+    return for_each_vector(2, [&](const int64_t* taps, int64_t window, int64_t channel) {
+      Vector x[kTaps], e[kTaps], total, mean;
+      load_taps(taps, channel, x);
+      weigh(x, e, total, mean);
+      Vector slope = Elements<element_t>::load(grad_output + window) / total;
+      extremes.zero += slope * real(0);
+      if (affine == Affine::kOne) {
+        slope *= *scale;
+      } else if (affine == Affine::kEach) {
+        slope *= Elements<real>::load(scale + channel);
+      }
+      const Vector constant = slope * (real(1) - mean);
+      for (int t = 0; t < kTaps; ++t) {
+        e[t] *= exact ? constant + x[t] * slope : slope;
+        if (affine != Affine::kNone) {
+          e[t] = x[t] > 0 ? e[t] : Vector{};
+        }
+      }
+      store_taps(taps, e, grad_input);
+    });
+  }
+
+ private:
+  SOFT_POOL_HD void load_taps(const int64_t* taps, int64_t channel, Vector* x) const {
+    const auto* input = static_cast<const element_t*>(arrays.input);
+    const Transform<affine, real> transform{
+        static_cast<const real*>(arrays.scale), static_cast<const real*>(arrays.shift)};
+    for (int row = 0; row < rows; ++row) {
+      Vector* pair = x + 2 * row;
+      if (!contiguous) {
+        pair[0] = Elements<element_t>::load(input + taps[row]);
+        pair[1] = Elements<element_t>::load(input + taps[row] + tile.pixel);
+      } else {
+        const element_t* next = input + taps[row] + 3 * rows * tile.axes[2].size;
+        __builtin_prefetch(next);
+        __builtin_prefetch(next + 16);
+        Elements<element_t>::load_pairs(input + taps[row], pair[0], pair[1]);
+      }
+      pair[0] = transform(pair[0], channel, kStep);
+      pair[1] = transform(pair[1], channel, kStep);
+    }
+  }
+
+  SOFT_POOL_HD void store_taps(const int64_t* taps, const Vector* values, element_t* target) const {
+    for (int row = 0; row < rows; ++row) {
+      const Vector* pair = values + 2 * row;
+      if (!contiguous) {
+        Elements<element_t>::store(target + taps[row], pair[0]);
+        Elements<element_t>::store(target + taps[row] + tile.pixel, pair[1]);
+      } else {
+        Elements<element_t>::store_pairs(target + taps[row], pair[0], pair[1]);
+      }
+    }
+  }
+
+  SOFT_POOL_HD void weigh(const Vector* x, Vector* e, Vector& total, Vector& mean) {
+    Vector product{};
+    total = Vector{};
+    for (int t = 0; t < kTaps; ++t) {
+      e[t] = exponential<kDegree>(x[t]);
+      total += e[t];
+      product += e[t] * x[t];
+    }
+    mean = product / total;
+    extremes.add(total, mean);
+  }
+
+  // Calls body(offsets of the first column's taps, offset of the window, channel) for every register
+  // of windows. The last one of a row or pixel overlaps the one before: it does the same twice.
+  // `stride` is what the tile counts in: 1 in windows, 2 in inputs.
+  template <typename Body>
+  bool for_each_vector(int64_t stride, const Body& body) {
+    const Axis* axes = tile.axes;
+    const int64_t columns = (tile.end[2] - tile.begin[2]) / stride;
+    const int64_t run = contiguous ? columns : tile.width;
+    if (run < kStep) {
+      return false;
+    }
+    const int64_t depths = axes[0].kernel;
+    const int64_t depth_stride = stride == 1 ? 1 : axes[0].stride;
+    const int64_t row_stride = stride == 1 ? 1 : axes[1].stride;
+    for (int64_t depth = tile.begin[0] / depth_stride; depth < tile.end[0] / depth_stride; ++depth) {
+      for (int64_t row = tile.begin[1] / row_stride; row < tile.end[1] / row_stride; ++row) {
+        const int64_t first = tile.begin[2] / stride;
+        const int64_t window =
+            ((depth * axes[1].out_size + row) * axes[2].out_size + first) * tile.pixel;
+        int64_t taps[rows];
+        for (int r = 0; r < rows; ++r) {
+          const int64_t z = depth * axes[0].stride + r % depths;
+          const int64_t y = row * axes[1].stride + r / depths;
+          taps[r] = ((z * axes[1].size + y) * axes[2].size + 2 * first) * tile.pixel;
+        }
+        contiguous ? contiguous_row(columns, window, taps, body)
+                   : channels_last_row(columns, window, taps, body);
+      }
+    }
+    return extremes.is_right();
+  }
+
+  template <typename Body>
+  SOFT_POOL_HD void contiguous_row(
+      int64_t columns, int64_t window, const int64_t* taps, const Body& body) const {
+    for (int64_t i = 0; i < columns; i += kStep) {
+      const int64_t o = least(i, columns - kStep);
+      int64_t at[rows];
+      for (int r = 0; r < rows; ++r) {
+        at[r] = taps[r] + 2 * o;
+      }
+      body(at, window + o, 0);
+    }
+  }
+
+  template <typename Body>
+  SOFT_POOL_HD void channels_last_row(
+      int64_t columns, int64_t window, const int64_t* taps, const Body& body) const {
+    for (int64_t o = 0; o < columns; ++o) {
+      for (int64_t i = 0; i < tile.width; i += kStep) {
+        const int64_t channel = least(i, tile.width - kStep);
+        int64_t at[rows];
+        for (int r = 0; r < rows; ++r) {
+          at[r] = taps[r] + 2 * o * tile.pixel + channel;
+        }
+        body(at, window + o * tile.pixel + channel, channel);
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace softpool_det

@@ -1,0 +1,371 @@
+// SoftPool of windows of 3 x 3 with stride 2 and padding 1, the stock stem's setting, whose windows
+// share rows and columns. A tile is walked down row pair by row pair; exp() is computed once for
+// every input and kept for the windows below. Sums are shared as in windows.h, and checked the same way.
+//
+// Window r holds the rows 2r - 1, 2r, 2r + 1, so pair r of rows (2r, 2r + 1) completes it, and so with
+// columns. A row of pairs is a sequence of registers, `groups` for each of `vectors` registers of
+// channels: of neighbouring windows (contiguous), or of the same channels of one window after the
+// other (channels_last).
+#pragma once
+
+#include "windows.h"
+
+namespace softpool_det {
+namespace {
+
+template <typename element_t, Affine affine, bool contiguous>
+struct Overlap {
+  using real = typename Elements<element_t>::real;
+  using Vector = Lanes<real>;
+  static constexpr int kStep = kLanes<real>;
+  static constexpr int kDegree = sizeof(element_t) == 2 ? 4 : 5;
+
+  // exp(x), and x * exp(x), of a pair of columns.
+  struct Pair {
+    Vector even, odd;
+  };
+
+  const Tile& tile;
+  const Arrays& arrays;
+  const Axis& rows;
+  const Axis& columns;
+  OverlapPlan plan;
+  real* scratch;
+  Extremes<real> extremes;
+
+  Overlap(const Tile& tile, const Arrays& arrays, real* scratch)
+      : tile(tile),
+        arrays(arrays),
+        rows(tile.axes[1]),
+        columns(tile.axes[2]),
+        plan(make_overlap_plan(tile, arrays.grad_output != nullptr, kStep)),
+        scratch(scratch) {}
+
+  // False where the tile has to be done another way.
+  bool forward() {
+    for (int64_t depth = tile.begin[0]; depth < tile.end[0]; ++depth) {
+      start(depth, plan.row_begin);
+      for (int64_t row = plan.row_begin; row < plan.row_end; ++row) {
+        auto* output = static_cast<element_t*>(arrays.result) + window_offset(depth, row);
+        walk<false>(depth, row, [&](int64_t, int64_t window, int64_t channel, Vector, Vector mean) {
+          if (window >= tile.begin[2]) {
+            store_windows(output, window, channel, mean);
+          }
+        });
+      }
+    }
+    return extremes.is_right();
+  }
+
+  template <bool exact>
+  bool backward() {
+    for (int64_t depth = tile.begin[0]; depth < tile.end[0]; ++depth) {
+      start(depth, plan.row_begin);
+      for (int64_t row = plan.row_begin; row <= tile.end[1] / 2; ++row) {
+        weigh<exact>(depth, row);
+        if (row > plan.row_begin) {
+          emit<exact>(depth, 2 * row - 1, kept(1, row - 1), slopes(row - 1), slopes(row));
+        }
+        if (2 * row < tile.end[1]) {
+          emit<exact>(depth, 2 * row, kept(0, row), slopes(row), nullptr);
+        }
+      }
+    }
+    return extremes.is_right();
+  }
+
+ private:
+  // ---- buffers: each has a number for every lane of a row of pairs ----
+
+  int64_t lanes() const { return plan.groups * plan.vectors * kStep; }
+  int64_t place(int64_t vector, int64_t group) const {
+    return (vector * plan.groups + group) * kStep;
+  }
+  // Of row 2r - 1, for the windows of row pair r: x * exp(x) of even and odd columns.
+  real* carried() const { return scratch; }
+  // exp(x) of even and odd columns: of row 2r (which = 0), or 2r + 1, kept until the next row pair.
+  real* kept(int which, int64_t row) const {
+    return scratch + (which == 0 ? 2 : 4 + row % 2 * 2) * lanes();
+  }
+  // Slopes, then constants, of window row r.
+  real* slopes(int64_t row) const { return scratch + (8 + row % 2 * 2) * lanes(); }
+
+  // ---- reading and writing ----
+
+  int64_t window_offset(int64_t depth, int64_t row) const {
+    return (depth * rows.out_size + row) * columns.out_size * tile.pixel;
+  }
+  const element_t* input_row(int64_t depth, int64_t row) const {
+    const auto* input = static_cast<const element_t*>(arrays.input);
+    return row >= rows.size ? nullptr
+                            : input + (depth * rows.size + row) * columns.size * tile.pixel;
+  }
+  // First window of a group.
+  int64_t window_of(int64_t group) const {
+    return plan.window_begin + (contiguous ? group * kStep : group);
+  }
+  int64_t channels_at(int64_t channel) const { return least(kStep, tile.width - channel); }
+
+  Transform<affine, real> transform() const {
+    return {static_cast<const real*>(arrays.scale), static_cast<const real*>(arrays.shift)};
+  }
+
+  // Columns 2 * window and 2 * window + 1; what is not there becomes padding, whose exp() is 0.
+  SOFT_POOL_HD Pair load_pair(const element_t* row, int64_t window, int64_t channel) const {
+    const Vector padding = broadcast(real(-1e30));
+    const int64_t room = row == nullptr ? 0 : columns.size - 2 * window;
+    if (room <= 0) {
+      return {padding, padding};
+    }
+    if (contiguous) {
+      return load_neighbours(row + 2 * window, room);
+    }
+    const element_t* source = row + 2 * window * tile.pixel + channel;
+    const int64_t count = channels_at(channel);
+    __builtin_prefetch(source + 2 * columns.size * tile.pixel);
+    __builtin_prefetch(source + (2 * columns.size + 1) * tile.pixel);
+    return {load_channels(source, channel, count),
+            room > 1 ? load_channels(source + tile.pixel, channel, count) : padding};
+  }
+
+  SOFT_POOL_HD Vector load_channels(const element_t* source, int64_t channel, int64_t count) const {
+    const Vector value =
+        count >= kStep ? Elements<element_t>::load(source) : load_some(source, count);
+    return transform()(value, channel, count);
+  }
+
+  SOFT_POOL_HD Pair load_neighbours(const element_t* source, int64_t room) const {
+    Pair x;
+    if (room >= 2 * kStep) {
+      __builtin_prefetch(source + 2 * columns.size);
+      __builtin_prefetch(source + 2 * columns.size + 16);
+      Elements<element_t>::load_pairs(source, x.even, x.odd);
+      x.even = transform()(x.even, 0, kStep);
+      x.odd = transform()(x.odd, 0, kStep);
+      return x;
+    }
+    real even[kStep], odd[kStep];
+    fill(even, kStep, real(-1e30));
+    fill(odd, kStep, real(-1e30));
+    for (int64_t i = 0; i < room; ++i) {
+      load_one(source + i, transform(), (i % 2 == 0 ? even : odd) + i / 2);
+    }
+    return {Elements<real>::load(even), Elements<real>::load(odd)};
+  }
+
+  SOFT_POOL_HD void store_windows(
+      element_t* row, int64_t window, int64_t channel, Vector value) const {
+    const int64_t count = contiguous ? least(kStep, tile.end[2] - window) : channels_at(channel);
+    element_t* target = row + window * tile.pixel + channel;
+    count >= kStep ? Elements<element_t>::store(target, value) : store_some(target, value, count);
+  }
+
+  SOFT_POOL_HD void store_pair(
+      element_t* row, int64_t window, int64_t channel, const Pair& value) const {
+    const int64_t room = tile.end[2] - 2 * window;
+    element_t* target = row + 2 * window * tile.pixel + channel;
+    if (!contiguous) {
+      const int64_t count = channels_at(channel);
+      store_run_of(value.even, count, target);
+      if (room > 1) {
+        store_run_of(value.odd, count, target + tile.pixel);
+      }
+    } else if (room >= 2 * kStep) {
+      Elements<element_t>::store_pairs(target, value.even, value.odd);
+    } else {
+      element_t pairs[2 * kStep];
+      Elements<element_t>::store_pairs(pairs, value.even, value.odd);
+      memcpy(target, pairs, static_cast<size_t>(room) * sizeof(element_t));
+    }
+  }
+  static SOFT_POOL_HD void store_run_of(Vector value, int64_t count, element_t* target) {
+    count >= kStep ? Elements<element_t>::store(target, value) : store_some(target, value, count);
+  }
+
+  // ---- statistics ----
+
+  // What the row above row pair `row` leaves for it.
+  void start(int64_t depth, int64_t row) const {
+    const element_t* source = row == 0 ? nullptr : input_row(depth, 2 * row - 1);
+    real* weights = kept(1, row + 1);
+    for_each_group([&](int64_t at, int64_t window, int64_t channel) {
+      const Pair x = load_pair(source, window, channel);
+      store_both(weights + at, exponential<kDegree>(x.even), exponential<kDegree>(x.odd));
+      store_both(
+          carried() + at, exponential<kDegree>(x.even) * x.even,
+          exponential<kDegree>(x.odd) * x.odd);
+    });
+  }
+
+  template <typename Body>
+  SOFT_POOL_HD void for_each_group(const Body& body) const {
+    for (int64_t vector = 0; vector < plan.vectors; ++vector) {
+      for (int64_t group = 0; group < plan.groups; ++group) {
+        body(place(vector, group), window_of(group), vector * kStep);
+      }
+    }
+  }
+
+  SOFT_POOL_HD void store_both(real* target, Vector even, Vector odd) const {
+    Elements<real>::store(target, even);
+    Elements<real>::store(target + lanes(), odd);
+  }
+
+  // The sum of a window's column 2o - 1, from those of the group's odd columns and the one before.
+  static SOFT_POOL_HD Vector left_of(Vector before, Vector odd) {
+    return contiguous ? shift_in<real>(before, odd) : before;
+  }
+
+  // Calls body(place, window, channel, total of exp(x), mean) for the windows of a row, group by group.
+  template <bool keep_all, typename Body>
+  SOFT_POOL_HD void walk(int64_t depth, int64_t row, const Body& body) {
+    const element_t* upper = input_row(depth, 2 * row);
+    const element_t* lower = input_row(depth, 2 * row + 1);
+    const real* above = kept(1, row + 1);
+    real* middle = kept(0, row);
+    real* below = kept(1, row);
+    Vector total_before{}, product_before{};
+    Extremes<real> seen = extremes;
+    for_each_group([&](int64_t at, int64_t window, int64_t channel) {
+      if (window == plan.window_begin) {
+        total_before = Vector{};
+        product_before = Vector{};
+      }
+      Pair totals, products;
+      const Pair x = load_pair(upper, window, channel);
+      const Pair y = load_pair(lower, window, channel);
+      const Pair e{exponential<kDegree>(x.even), exponential<kDegree>(x.odd)};
+      const Pair f{exponential<kDegree>(y.even), exponential<kDegree>(y.odd)};
+      const Pair carry{f.even * y.even, f.odd * y.odd};
+      real* products_above = carried() + at;
+      totals.even = Elements<real>::load(above + at) + (e.even + f.even);
+      totals.odd = Elements<real>::load(above + lanes() + at) + (e.odd + f.odd);
+      products.even = Elements<real>::load(products_above) + e.even * x.even + carry.even;
+      products.odd = Elements<real>::load(products_above + lanes()) + e.odd * x.odd + carry.odd;
+      store_both(products_above, carry.even, carry.odd);
+      store_both(below + at, f.even, f.odd);
+      if (keep_all) {
+        store_both(middle + at, e.even, e.odd);
+      }
+      Vector total = left_of(total_before, totals.odd) + totals.even + totals.odd;
+      const Vector product = left_of(product_before, products.odd) + products.even + products.odd;
+      total_before = totals.odd;
+      product_before = products.odd;
+      total = only_windows(window, total);
+      const Vector mean = product / total;
+      seen.add(total, mean);
+      body(at, window, channel, total, mean);
+    });
+    extremes = seen;
+  }
+
+  // Behind the last window, 1 instead of nothing.
+  SOFT_POOL_HD Vector only_windows(int64_t window, Vector total) const {
+    const int64_t count = columns.out_size - window;
+    if (contiguous ? count >= kStep : count >= 1) {
+      return total;
+    }
+    real numbers[kStep];
+    Elements<real>::store(numbers, total);
+    fill(numbers + most(0, count), kStep - most(0, count), real(1));
+    return Elements<real>::load(numbers);
+  }
+
+  // ---- gradients ----
+
+  // Of the windows of a row with total t, mean m and upstream gradient g: g / t, g / t * (1 - m).
+  template <bool exact>
+  void weigh(int64_t depth, int64_t row) {
+    real* slope = slopes(row);
+    if (row >= rows.out_size) {
+      fill(slope, 2 * lanes(), real(0));
+      return;
+    }
+    const auto* upstream =
+        static_cast<const element_t*>(arrays.grad_output) + window_offset(depth, row);
+    Vector zero{};
+    walk<true>(depth, row, [&](int64_t at, int64_t window, int64_t channel, Vector total,
+                               Vector mean) {
+      Vector weight{};
+      const int64_t count = contiguous ? columns.out_size - window : channels_at(channel);
+      if (count > 0 && window < columns.out_size) {
+        const element_t* source = upstream + window * tile.pixel + channel;
+        const Vector gradient =
+            count >= kStep ? Elements<element_t>::load(source) : load_some(source, count);
+        weight = gradient / total;
+      }
+      zero += weight * real(0);
+      store_both(slope + at, weight, weight * (real(1) - mean));
+    });
+    extremes.zero += zero;
+  }
+
+  // Writes the gradient of one row of the input, from those of the window rows that hold it.
+  template <bool exact>
+  SOFT_POOL_HD void emit(
+      int64_t depth, int64_t row, const real* weights, const real* slopes,
+      const real* other_slopes) const {
+    if (row >= tile.end[1]) {
+      return;
+    }
+    auto* target = static_cast<element_t*>(arrays.result) +
+        (depth * rows.size + row) * columns.size * tile.pixel;
+    const element_t* source = input_row(depth, row);
+    const bool needs_input = exact || affine != Affine::kNone;
+    for (int64_t vector = 0; vector < plan.vectors; ++vector) {
+      const auto at = [&](int64_t group, int64_t which) {
+        if (group >= plan.groups) {
+          return Vector{};
+        }
+        const int64_t offset = place(vector, group) + which * lanes();
+        const Vector one = Elements<real>::load(slopes + offset);
+        return other_slopes == nullptr ? one : one + Elements<real>::load(other_slopes + offset);
+      };
+      int64_t group = tile.begin[2] / 2 > plan.window_begin ? 1 : 0;
+      const int64_t channel = vector * kStep;
+      Vector slope = at(group, 0);
+      Vector constant = exact ? at(group, 1) : Vector{};
+      for (; group < plan.groups && 2 * window_of(group) < tile.end[2]; ++group) {
+        const Vector next_slope = at(group + 1, 0);
+        const Vector next_constant = exact ? at(group + 1, 1) : Vector{};
+        const Vector both_slopes = slope + right_of(slope, next_slope);
+        const Vector both_constants = constant + right_of(constant, next_constant);
+        const real* e = weights + place(vector, group);
+        Pair x{};
+        if (needs_input) {
+          x = load_pair(source, window_of(group), channel);
+        }
+        const Pair gradient{
+            gradient_of<exact>(Elements<real>::load(e), x.even, slope, constant, channel),
+            gradient_of<exact>(
+                Elements<real>::load(e + lanes()), x.odd, both_slopes, both_constants, channel)};
+        store_pair(target, window_of(group), channel, gradient);
+        slope = next_slope;
+        constant = next_constant;
+      }
+    }
+  }
+
+  // The number of window o + 1 for column 2o + 1.
+  static SOFT_POOL_HD Vector right_of(Vector here, Vector next) {
+    return contiguous ? shift_out<real>(here, next) : next;
+  }
+
+  template <bool exact>
+  SOFT_POOL_HD Vector gradient_of(
+      Vector e, Vector x, Vector slope, Vector constant, int64_t channel) const {
+    const Vector gradient = e * (exact ? constant + x * slope : slope);
+    if (affine == Affine::kNone) {
+      return gradient;
+    }
+    const auto* scale = static_cast<const real*>(arrays.scale);
+    const int64_t count = channels_at(channel);
+    const Vector factor = affine == Affine::kOne ? broadcast(*scale)
+        : count >= kStep                         ? Elements<real>::load(scale + channel)
+                                                 : load_some(scale + channel, count);
+    return x > 0 ? gradient * factor : Vector{};
+  }
+};
+
+}  // namespace
+}  // namespace softpool_det
