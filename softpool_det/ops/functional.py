@@ -185,8 +185,9 @@ def _operator_output(
     exact: bool,
 ) -> torch.Tensor:
     operators = torch.ops.softpool_det
-    # A graph without gradients needs no operator that only Python defines.
-    exact = exact and torch.is_grad_enabled()
+    # A graph without gradients needs no operator that only Python defines. torch.jit.trace checks
+    # its graph without them.
+    exact = exact and (torch.is_grad_enabled() or torch.jit.is_tracing())
     if scale is None:
         soft_pool = operators.soft_pool_exact if exact else operators.soft_pool
         return soft_pool(input, *window)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch._jit_internal import BroadcastingList1, BroadcastingList2, BroadcastingList3
+from torch._jit_internal import (  # type: ignore[attr-defined]
+    BroadcastingList1,
+    BroadcastingList2,
+    BroadcastingList3,
+)
 
 from ._arguments import check_gradient
 from .functional import soft_pool1d, soft_pool2d, soft_pool3d
 
 
-def _list1(first: int, values: BroadcastingList1[int]) -> list[int]:
-    return [first, values[0]]
+def _list1(first: int, values: BroadcastingList1[int]) -> list[int]:  # type: ignore[valid-type]
+    return [first, values[0]]  # type: ignore[index]
 
 
 def _list2(values: BroadcastingList2[int]) -> list[int]:
