@@ -36,12 +36,14 @@ bool try_directly(const Tile& tile, const Arrays& arrays) {
 
 template <typename element_t, Affine affine, int rows>
 bool try_directly(const Tile& tile, const Arrays& arrays) {
-  if (affine == Affine::kOne) {
-    return try_directly<element_t, Affine::kOne, rows, true>(tile, arrays);
+  if constexpr (affine == Affine::kOne) {
+    return try_directly<element_t, affine, rows, true>(tile, arrays);
+  } else if constexpr (affine == Affine::kEach) {
+    return try_directly<element_t, affine, rows, false>(tile, arrays);
+  } else {
+    return tile.pixel == 1 ? try_directly<element_t, affine, rows, true>(tile, arrays)
+                           : try_directly<element_t, affine, rows, false>(tile, arrays);
   }
-  return tile.pixel == 1 && affine == Affine::kNone
-      ? try_directly<element_t, Affine::kNone, rows, true>(tile, arrays)
-      : try_directly<element_t, affine, rows, false>(tile, arrays);
 }
 
 template <typename element_t, Affine affine>
@@ -75,11 +77,20 @@ bool try_overlap(const Tile& tile, const Arrays& arrays, void* scratch) {
 }
 
 template <typename element_t, Affine affine>
+bool try_overlap(const Tile& tile, const Arrays& arrays, void* scratch) {
+  if constexpr (affine == Affine::kOne) {
+    return try_overlap<element_t, affine, true>(tile, arrays, scratch);
+  } else if constexpr (affine == Affine::kEach) {
+    return try_overlap<element_t, affine, false>(tile, arrays, scratch);
+  } else {
+    return tile.pixel == 1 ? try_overlap<element_t, affine, true>(tile, arrays, scratch)
+                           : try_overlap<element_t, affine, false>(tile, arrays, scratch);
+  }
+}
+
+template <typename element_t, Affine affine>
 void overlap(const Tile& tile, const Arrays& arrays, void* scratch) {
-  constexpr Affine one = affine == Affine::kEach ? Affine::kOne : affine;
-  const bool done = tile.pixel == 1 ? try_overlap<element_t, one, true>(tile, arrays, scratch)
-                                    : try_overlap<element_t, affine, false>(tile, arrays, scratch);
-  if (!done) {
+  if (!try_overlap<element_t, affine>(tile, arrays, scratch)) {
     either<element_t, affine>(tile, arrays, scratch);
   }
 }

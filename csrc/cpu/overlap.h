@@ -47,9 +47,9 @@ struct Overlap {
       start(depth, plan.row_begin);
       for (int64_t row = plan.row_begin; row < plan.row_end; ++row) {
         auto* output = static_cast<element_t*>(arrays.result) + window_offset(depth, row);
-        walk<false>(depth, row, [&](int64_t, int64_t window, int64_t channel, Vector, Vector mean) {
+        walk<false>(depth, row, [&](auto whole, int64_t, int64_t window, int64_t channel, Vector, Vector mean) {
           if (window >= tile.begin[2]) {
-            store_windows(output, window, channel, mean);
+            store_windows<whole.value>(output, window, channel, mean);
           }
         });
       }
@@ -78,8 +78,9 @@ struct Overlap {
   // ---- buffers: each has a number for every lane of a row of pairs ----
 
   int64_t lanes() const { return plan.groups * plan.vectors * kStep; }
+  int64_t vectors() const { return contiguous ? 1 : plan.vectors; }
   int64_t place(int64_t vector, int64_t group) const {
-    return (vector * plan.groups + group) * kStep;
+    return (group * vectors() + vector) * kStep;
   }
   // Of row 2r - 1, for the windows of row pair r: x * exp(x) of even and odd columns.
   real* carried() const { return scratch; }
@@ -111,7 +112,11 @@ struct Overlap {
   }
 
   // Columns 2 * window and 2 * window + 1; what is not there becomes padding, whose exp() is 0.
+  template <bool whole>
   SOFT_POOL_HD Pair load_pair(const element_t* row, int64_t window, int64_t channel) const {
+    if (whole) {
+      return load_whole_pair(row + 2 * window * tile.pixel + channel, channel);
+    }
     const Vector padding = broadcast(real(-1e30));
     const int64_t room = row == nullptr ? 0 : columns.size - 2 * window;
     if (room <= 0) {
@@ -122,10 +127,23 @@ struct Overlap {
     }
     const element_t* source = row + 2 * window * tile.pixel + channel;
     const int64_t count = channels_at(channel);
-    __builtin_prefetch(source + 2 * columns.size * tile.pixel);
-    __builtin_prefetch(source + (2 * columns.size + 1) * tile.pixel);
     return {load_channels(source, channel, count),
             room > 1 ? load_channels(source + tile.pixel, channel, count) : padding};
+  }
+
+  SOFT_POOL_HD Pair load_whole_pair(const element_t* source, int64_t channel) const {
+    // The next row pair: hardware does not foresee the jump.
+    const element_t* next = source + 2 * columns.size * tile.pixel;
+    __builtin_prefetch(next);
+    Pair x;
+    if (contiguous) {
+      __builtin_prefetch(next + 16);
+      Elements<element_t>::load_pairs(source, x.even, x.odd);
+    } else {
+      __builtin_prefetch(next + tile.pixel);
+      x = {Elements<element_t>::load(source), Elements<element_t>::load(source + tile.pixel)};
+    }
+    return {transform()(x.even, channel, kStep), transform()(x.odd, channel, kStep)};
   }
 
   SOFT_POOL_HD Vector load_channels(const element_t* source, int64_t channel, int64_t count) const {
@@ -135,14 +153,8 @@ struct Overlap {
   }
 
   SOFT_POOL_HD Pair load_neighbours(const element_t* source, int64_t room) const {
-    Pair x;
     if (room >= 2 * kStep) {
-      __builtin_prefetch(source + 2 * columns.size);
-      __builtin_prefetch(source + 2 * columns.size + 16);
-      Elements<element_t>::load_pairs(source, x.even, x.odd);
-      x.even = transform()(x.even, 0, kStep);
-      x.odd = transform()(x.odd, 0, kStep);
-      return x;
+      return load_whole_pair(source, 0);
     }
     real even[kStep], odd[kStep];
     fill(even, kStep, real(-1e30));
@@ -153,24 +165,27 @@ struct Overlap {
     return {Elements<real>::load(even), Elements<real>::load(odd)};
   }
 
+  template <bool whole>
   SOFT_POOL_HD void store_windows(
       element_t* row, int64_t window, int64_t channel, Vector value) const {
-    const int64_t count = contiguous ? least(kStep, tile.end[2] - window) : channels_at(channel);
-    element_t* target = row + window * tile.pixel + channel;
-    count >= kStep ? Elements<element_t>::store(target, value) : store_some(target, value, count);
+    const int64_t count = whole ? kStep
+        : contiguous            ? least(kStep, tile.end[2] - window)
+                                : channels_at(channel);
+    store_lanes(value, count, row + window * tile.pixel + channel);
   }
 
+  template <bool whole>
   SOFT_POOL_HD void store_pair(
       element_t* row, int64_t window, int64_t channel, const Pair& value) const {
     const int64_t room = tile.end[2] - 2 * window;
     element_t* target = row + 2 * window * tile.pixel + channel;
     if (!contiguous) {
-      const int64_t count = channels_at(channel);
-      store_run_of(value.even, count, target);
-      if (room > 1) {
-        store_run_of(value.odd, count, target + tile.pixel);
+      const int64_t count = whole ? kStep : channels_at(channel);
+      store_lanes(value.even, count, target);
+      if (whole || room > 1) {
+        store_lanes(value.odd, count, target + tile.pixel);
       }
-    } else if (room >= 2 * kStep) {
+    } else if (whole || room >= 2 * kStep) {
       Elements<element_t>::store_pairs(target, value.even, value.odd);
     } else {
       element_t pairs[2 * kStep];
@@ -178,8 +193,20 @@ struct Overlap {
       memcpy(target, pairs, static_cast<size_t>(room) * sizeof(element_t));
     }
   }
-  static SOFT_POOL_HD void store_run_of(Vector value, int64_t count, element_t* target) {
+
+  static SOFT_POOL_HD void store_lanes(Vector value, int64_t count, element_t* target) {
     count >= kStep ? Elements<element_t>::store(target, value) : store_some(target, value, count);
+  }
+
+  // Groups of the rows at (row, row + 1) that need no look at any border.
+  int64_t whole_groups(int64_t row) const {
+    const bool ragged = !contiguous && tile.width % kStep != 0;
+    if (ragged || row + 1 >= rows.size) {
+      return 0;
+    }
+    const int64_t windows = least(columns.size, tile.end[2] * (plan.backward ? 1 : 2)) / 2;
+    const int64_t count = (windows - plan.window_begin) / (contiguous ? kStep : 1);
+    return most(0, least(plan.groups, count));
   }
 
   // ---- statistics ----
@@ -188,8 +215,8 @@ struct Overlap {
   void start(int64_t depth, int64_t row) const {
     const element_t* source = row == 0 ? nullptr : input_row(depth, 2 * row - 1);
     real* weights = kept(1, row + 1);
-    for_each_group([&](int64_t at, int64_t window, int64_t channel) {
-      const Pair x = load_pair(source, window, channel);
+    for_each_group(0, [&](auto, int64_t at, int64_t window, int64_t channel) {
+      const Pair x = load_pair<false>(source, window, channel);
       store_both(weights + at, exponential<kDegree>(x.even), exponential<kDegree>(x.odd));
       store_both(
           carried() + at, exponential<kDegree>(x.even) * x.even,
@@ -197,11 +224,17 @@ struct Overlap {
     });
   }
 
+  // Calls body(whether the group is whole, place, window, channel), in the order of memory.
   template <typename Body>
-  SOFT_POOL_HD void for_each_group(const Body& body) const {
-    for (int64_t vector = 0; vector < plan.vectors; ++vector) {
-      for (int64_t group = 0; group < plan.groups; ++group) {
-        body(place(vector, group), window_of(group), vector * kStep);
+  SOFT_POOL_HD void for_each_group(int64_t whole_groups, const Body& body) const {
+    for (int64_t group = 0; group < whole_groups; ++group) {
+      for (int64_t vector = 0; vector < vectors(); ++vector) {
+        body(std::true_type(), place(vector, group), window_of(group), vector * kStep);
+      }
+    }
+    for (int64_t group = whole_groups; group < plan.groups; ++group) {
+      for (int64_t vector = 0; vector < vectors(); ++vector) {
+        body(std::false_type(), place(vector, group), window_of(group), vector * kStep);
       }
     }
   }
@@ -224,16 +257,20 @@ struct Overlap {
     const real* above = kept(1, row + 1);
     real* middle = kept(0, row);
     real* below = kept(1, row);
-    Vector total_before{}, product_before{};
+    // Sums of the odd columns before, of every register of channels.
+    Pair one_before{};
+    real* before = scratch + 12 * lanes();
+    fill(before, contiguous ? 0 : 2 * vectors() * kStep, real(0));
     Extremes<real> seen = extremes;
-    for_each_group([&](int64_t at, int64_t window, int64_t channel) {
-      if (window == plan.window_begin) {
-        total_before = Vector{};
-        product_before = Vector{};
-      }
+    for_each_group(whole_groups(2 * row), [&](auto whole, int64_t at, int64_t window,
+                                              int64_t channel) {
+      const real* kept_before = before + 2 * channel;
+      const Pair left = contiguous
+          ? one_before
+          : Pair{Elements<real>::load(kept_before), Elements<real>::load(kept_before + kStep)};
       Pair totals, products;
-      const Pair x = load_pair(upper, window, channel);
-      const Pair y = load_pair(lower, window, channel);
+      const Pair x = load_pair<whole.value>(upper, window, channel);
+      const Pair y = load_pair<whole.value>(lower, window, channel);
       const Pair e{exponential<kDegree>(x.even), exponential<kDegree>(x.odd)};
       const Pair f{exponential<kDegree>(y.even), exponential<kDegree>(y.odd)};
       const Pair carry{f.even * y.even, f.odd * y.odd};
@@ -247,14 +284,20 @@ struct Overlap {
       if (keep_all) {
         store_both(middle + at, e.even, e.odd);
       }
-      Vector total = left_of(total_before, totals.odd) + totals.even + totals.odd;
-      const Vector product = left_of(product_before, products.odd) + products.even + products.odd;
-      total_before = totals.odd;
-      product_before = products.odd;
-      total = only_windows(window, total);
+      Vector total = left_of(left.even, totals.odd) + totals.even + totals.odd;
+      const Vector product = left_of(left.odd, products.odd) + products.even + products.odd;
+      if (contiguous) {
+        one_before = {totals.odd, products.odd};
+      } else {
+        Elements<real>::store(before + 2 * channel, totals.odd);
+        Elements<real>::store(before + 2 * channel + kStep, products.odd);
+      }
+      if (!whole.value) {
+        total = only_windows(window, total);
+      }
       const Vector mean = product / total;
       seen.add(total, mean);
-      body(at, window, channel, total, mean);
+      body(whole, at, window, channel, total, mean);
     });
     extremes = seen;
   }
@@ -284,18 +327,23 @@ struct Overlap {
     const auto* upstream =
         static_cast<const element_t*>(arrays.grad_output) + window_offset(depth, row);
     Vector zero{};
-    walk<true>(depth, row, [&](int64_t at, int64_t window, int64_t channel, Vector total,
-                               Vector mean) {
-      Vector weight{};
-      const int64_t count = contiguous ? columns.out_size - window : channels_at(channel);
-      if (count > 0 && window < columns.out_size) {
-        const element_t* source = upstream + window * tile.pixel + channel;
-        const Vector gradient =
-            count >= kStep ? Elements<element_t>::load(source) : load_some(source, count);
-        weight = gradient / total;
-      }
+    walk<true>(depth, row, [&](auto whole, int64_t at, int64_t window, int64_t channel,
+                               Vector total, Vector mean) {
+      const element_t* source = upstream + window * tile.pixel + channel;
+      const int64_t windows = columns.out_size - window;
+      const int64_t count = whole.value ? kStep
+          : contiguous                  ? windows
+          : windows > 0                 ? channels_at(channel)
+                                        : 0;
+      const Vector gradient = count >= kStep ? Elements<element_t>::load(source)
+          : count > 0                        ? load_some(source, count)
+                                             : Vector{};
+      const Vector weight = gradient / total;
       zero += weight * real(0);
-      store_both(slope + at, weight, weight * (real(1) - mean));
+      Elements<real>::store(slope + at, weight);
+      if (exact) {
+        Elements<real>::store(slope + lanes() + at, weight * (real(1) - mean));
+      }
     });
     extremes.zero += zero;
   }
@@ -311,39 +359,38 @@ struct Overlap {
     auto* target = static_cast<element_t*>(arrays.result) +
         (depth * rows.size + row) * columns.size * tile.pixel;
     const element_t* source = input_row(depth, row);
-    const bool needs_input = exact || affine != Affine::kNone;
-    for (int64_t vector = 0; vector < plan.vectors; ++vector) {
-      const auto at = [&](int64_t group, int64_t which) {
-        if (group >= plan.groups) {
-          return Vector{};
-        }
-        const int64_t offset = place(vector, group) + which * lanes();
-        const Vector one = Elements<real>::load(slopes + offset);
-        return other_slopes == nullptr ? one : one + Elements<real>::load(other_slopes + offset);
-      };
-      int64_t group = tile.begin[2] / 2 > plan.window_begin ? 1 : 0;
-      const int64_t channel = vector * kStep;
-      Vector slope = at(group, 0);
-      Vector constant = exact ? at(group, 1) : Vector{};
-      for (; group < plan.groups && 2 * window_of(group) < tile.end[2]; ++group) {
-        const Vector next_slope = at(group + 1, 0);
-        const Vector next_constant = exact ? at(group + 1, 1) : Vector{};
-        const Vector both_slopes = slope + right_of(slope, next_slope);
-        const Vector both_constants = constant + right_of(constant, next_constant);
-        const real* e = weights + place(vector, group);
-        Pair x{};
-        if (needs_input) {
-          x = load_pair(source, window_of(group), channel);
-        }
-        const Pair gradient{
-            gradient_of<exact>(Elements<real>::load(e), x.even, slope, constant, channel),
-            gradient_of<exact>(
-                Elements<real>::load(e + lanes()), x.odd, both_slopes, both_constants, channel)};
-        store_pair(target, window_of(group), channel, gradient);
-        slope = next_slope;
-        constant = next_constant;
+    const int64_t first = tile.begin[2] / 2 > plan.window_begin ? 1 : 0;
+    for_each_group(whole_groups(row), [&](auto whole, int64_t at, int64_t window, int64_t channel) {
+      if (at < first * vectors() * kStep || 2 * window >= tile.end[2]) {
+        return;
       }
-    }
+      const int64_t next = at + vectors() * kStep;
+      const Vector slope = sum_of(slopes, other_slopes, at);
+      const Vector constant = exact ? sum_of(slopes, other_slopes, at + lanes()) : Vector{};
+      const Vector both_slopes = slope +
+          right_of(slope, next < lanes() ? sum_of(slopes, other_slopes, next) : Vector{});
+      Vector both_constants{};
+      if (exact) {
+        both_constants = constant +
+            right_of(constant,
+                     next < lanes() ? sum_of(slopes, other_slopes, next + lanes()) : Vector{});
+      }
+      const real* e = weights + at;
+      Pair x{};
+      if (exact || affine != Affine::kNone) {
+        x = load_pair<whole.value>(source, window, channel);
+      }
+      const Pair gradient{
+          gradient_of<exact>(Elements<real>::load(e), x.even, slope, constant, channel),
+          gradient_of<exact>(
+              Elements<real>::load(e + lanes()), x.odd, both_slopes, both_constants, channel)};
+      store_pair<whole.value>(target, window, channel, gradient);
+    });
+  }
+
+  static SOFT_POOL_HD Vector sum_of(const real* one, const real* other, int64_t at) {
+    const Vector sum = Elements<real>::load(one + at);
+    return other == nullptr ? sum : sum + Elements<real>::load(other + at);
   }
 
   // The number of window o + 1 for column 2o + 1.

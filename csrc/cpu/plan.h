@@ -87,6 +87,7 @@ SOFT_POOL_HD Layout make_layout(const Tile& tile, const Plan& plan, bool backwar
 
 // The same for the kernels of overlap.h.
 struct OverlapPlan {
+  bool backward;
   int64_t row_begin;     // windows
   int64_t row_end;
   int64_t window_begin;  // columns of windows, one more than the tile's on either side
@@ -101,6 +102,7 @@ SOFT_POOL_HD OverlapPlan make_overlap_plan(const Tile& tile, bool backward, int6
   const int64_t end =
       backward ? most(columns.last_window(tile.end[2] - 1), (tile.end[2] + 1) / 2) : tile.end[2];
   OverlapPlan plan;
+  plan.backward = backward;
   plan.row_begin = tile.begin[1] / unit;
   plan.row_end = tile.end[1];
   plan.window_begin = begin > 0 ? begin - 1 : 0;
@@ -113,7 +115,7 @@ SOFT_POOL_HD OverlapPlan make_overlap_plan(const Tile& tile, bool backward, int6
 // Numbers of scratch memory, for registers of any length.
 SOFT_POOL_HD int64_t overlap_numbers(const Tile& tile, bool backward) {
   const OverlapPlan plan = make_overlap_plan(tile, backward, kAlignment);
-  return 12 * plan.groups * plan.vectors * kAlignment;
+  return (12 * plan.groups + 2) * plan.vectors * kAlignment;
 }
 
 }  // namespace softpool_det

@@ -17,7 +17,7 @@ constexpr int64_t kRowLanes = 512;
 constexpr int64_t kScratchNumbers = 48 * 1024;
 // Inputs that a tile without buffers should have, and a thread at least.
 constexpr int64_t kDirectInputs = 16384;
-constexpr int64_t kOverlapLanes = 512;
+constexpr int64_t kOverlapLanes = 1024;
 constexpr int64_t kGrain = 32768;
 
 class TapTable {
