@@ -16,8 +16,8 @@ struct Direct {
   static constexpr int kDegree = sizeof(element_t) == 2 ? 4 : 5;
   static constexpr int kTaps = 2 * rows;
 
-  const Tile& tile;
-  const Arrays& arrays;
+  const Tile tile;
+  const Arrays arrays;
   Extremes<real> extremes;
 
   Direct(const Tile& tile, const Arrays& arrays) : tile(tile), arrays(arrays) {}
@@ -26,9 +26,9 @@ struct Direct {
   bool forward() {
     auto* output = static_cast<element_t*>(arrays.result);
     return for_each_vector(1, [&](const int64_t* taps, int64_t window, int64_t channel) {
-      Vector x[kTaps], e[kTaps], total, mean;
+      Vector x[kTaps], e[kTaps], inverse, mean;
       load_taps(taps, channel, x);
-      weigh(x, e, total, mean);
+      weigh(x, e, inverse, mean);
       Elements<element_t>::store(output + window, mean);
     });
   }
@@ -39,10 +39,10 @@ struct Direct {
     const auto* grad_output = static_cast<const element_t*>(arrays.grad_output);
     const auto* scale = static_cast<const real*>(arrays.scale);
     return for_each_vector(2, [&](const int64_t* taps, int64_t window, int64_t channel) {
-      Vector x[kTaps], e[kTaps], total, mean;
+      Vector x[kTaps], e[kTaps], inverse, mean;
       load_taps(taps, channel, x);
-      weigh(x, e, total, mean);
-      Vector slope = Elements<element_t>::load(grad_output + window) / total;
+      weigh(x, e, inverse, mean);
+      Vector slope = Elements<element_t>::load(grad_output + window) * inverse;
       extremes.zero += slope * real(0);
       if (affine == Affine::kOne) {
         slope *= *scale;
@@ -84,7 +84,9 @@ struct Direct {
   SOFT_POOL_HD void store_taps(const int64_t* taps, const Vector* values, element_t* target) const {
     for (int row = 0; row < rows; ++row) {
       const Vector* pair = values + 2 * row;
-      if (!contiguous) {
+      if (contiguous && arrays.stream) {
+        stream_pairs(target + taps[row], pair[0], pair[1]);
+      } else if (!contiguous) {
         Elements<element_t>::store(target + taps[row], pair[0]);
         Elements<element_t>::store(target + taps[row] + tile.pixel, pair[1]);
       } else {
@@ -93,16 +95,17 @@ struct Direct {
     }
   }
 
-  SOFT_POOL_HD void weigh(const Vector* x, Vector* e, Vector& total, Vector& mean) {
+  SOFT_POOL_HD void weigh(const Vector* x, Vector* e, Vector& inverse, Vector& mean) {
     Vector product{};
-    total = Vector{};
+    Vector total{};
     for (int t = 0; t < kTaps; ++t) {
       e[t] = exponential<kDegree>(x[t]);
       total += e[t];
       product += e[t] * x[t];
     }
-    mean = product / total;
-    extremes.add(total, mean);
+    inverse = reciprocal(total);
+    mean = product * inverse;
+    extremes.add(total, product);
   }
 
   // Calls body(offsets of the first column's taps, offset of the window, channel) for every register

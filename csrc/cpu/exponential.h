@@ -1,4 +1,4 @@
-// exp() of many numbers at once, in each instruction set's cheapest operations.
+// exp() and 1 / x of many numbers at once, in each instruction set's cheapest operations.
 #pragma once
 
 #include "lanes.h"
@@ -50,6 +50,17 @@ SOFT_POOL_HD Floats exponential(Floats x) {
   return p * bits_of<Floats>((bits_of<Words>(shifted) + 127u) << 23);
 }
 #endif
+
+// 1 / x to an ulp, for x within 2^-126 and 2^126.
+#if defined(__AVX512F__)
+SOFT_POOL_HD Floats reciprocal(Floats x) {
+  const Floats guess = bits_of<Floats>(_mm512_rcp14_ps(bits_of<__m512>(x)));
+  return guess + guess * (1.f - x * guess);  // Newton's step doubles the 14 bits
+}
+#else
+SOFT_POOL_HD Floats reciprocal(Floats x) { return 1.f / x; }
+#endif
+SOFT_POOL_HD Lanes<double> reciprocal(Lanes<double> x) { return 1. / x; }
 
 template <int degree>
 SOFT_POOL_HD Lanes<double> exponential(Lanes<double> x) {

@@ -104,6 +104,9 @@ void with_affine(const Tile& tile, const Arrays& arrays, void* scratch) {
   } else {
     Of<element_t, Affine::kEach>::run(tile, arrays, scratch);
   }
+  if (arrays.stream) {
+    end_streams();
+  }
 }
 
 template <typename element_t, Affine affine>

@@ -45,6 +45,7 @@ struct Arrays {
   const void* scale;        // of `width` channels, or null: pool relu(input * scale + shift)
   const void* shift;
   bool exact;
+  bool stream;  // the result is too large to stay in the caches
 };
 
 using Kernel = void (*)(const Tile& tile, const Arrays& arrays, void* scratch);

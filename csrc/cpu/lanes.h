@@ -288,6 +288,53 @@ struct Elements<Float16> {
   }
 };
 
+// ---- past the caches ----
+
+// Writes aligned floats without reading their cache lines first; everything else as usual.
+template <typename element_t>
+SOFT_POOL_HD void stream(element_t* target, Lanes<typename Elements<element_t>::real> value) {
+  Elements<element_t>::store(target, value);
+}
+#if defined(__AVX512F__)
+template <>
+SOFT_POOL_HD void stream<float>(float* target, Floats value) {
+  if (reinterpret_cast<uintptr_t>(target) % kRegisterBytes == 0) {
+    _mm512_stream_ps(target, bits_of<__m512>(value));
+  } else {
+    Elements<float>::store(target, value);
+  }
+}
+#elif defined(__AVX2__)
+template <>
+SOFT_POOL_HD void stream<float>(float* target, Floats value) {
+  if (reinterpret_cast<uintptr_t>(target) % kRegisterBytes == 0) {
+    _mm256_stream_ps(target, bits_of<__m256>(value));
+  } else {
+    Elements<float>::store(target, value);
+  }
+}
+#endif
+
+template <typename element_t>
+SOFT_POOL_HD void stream_pairs(
+    element_t* target, Lanes<typename Elements<element_t>::real> even,
+    Lanes<typename Elements<element_t>::real> odd) {
+  Elements<element_t>::store_pairs(target, even, odd);
+}
+SOFT_POOL_HD void stream_pairs(float* target, Floats even, Floats odd) {
+  Floats a, b;
+  merge<float>(even, odd, a, b, Count<kLanes<float>>());
+  stream(target, a);
+  stream(target + kLanes<float>, b);
+}
+
+// To be called before others read what was streamed.
+SOFT_POOL_HD void end_streams() {
+#if defined(__AVX512F__) || defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 // The first `count` lanes; the others are 0, or left alone.
 template <typename element_t>
 SOFT_POOL_HD Lanes<typename Elements<element_t>::real> load_some(

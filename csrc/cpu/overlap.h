@@ -25,10 +25,11 @@ struct Overlap {
     Vector even, odd;
   };
 
-  const Tile& tile;
-  const Arrays& arrays;
-  const Axis& rows;
-  const Axis& columns;
+  // Copies: what is written through pointers could not be told from them otherwise.
+  const Tile tile;
+  const Arrays arrays;
+  const Axis rows;
+  const Axis columns;
   OverlapPlan plan;
   real* scratch;
   Extremes<real> extremes;
@@ -179,6 +180,15 @@ struct Overlap {
       element_t* row, int64_t window, int64_t channel, const Pair& value) const {
     const int64_t room = tile.end[2] - 2 * window;
     element_t* target = row + 2 * window * tile.pixel + channel;
+    if (whole && arrays.stream) {
+      if (contiguous) {
+        stream_pairs(target, value.even, value.odd);
+      } else {
+        stream(target, value.even);
+        stream(target + tile.pixel, value.odd);
+      }
+      return;
+    }
     if (!contiguous) {
       const int64_t count = whole ? kStep : channels_at(channel);
       store_lanes(value.even, count, target);
@@ -249,7 +259,7 @@ struct Overlap {
     return contiguous ? shift_in<real>(before, odd) : before;
   }
 
-  // Calls body(place, window, channel, total of exp(x), mean) for the windows of a row, group by group.
+  // Calls body(place, window, channel, 1 / total of exp(x), mean) for the windows of a row, group by group.
   template <bool keep_all, typename Body>
   SOFT_POOL_HD void walk(int64_t depth, int64_t row, const Body& body) {
     const element_t* upper = input_row(depth, 2 * row);
@@ -295,9 +305,9 @@ struct Overlap {
       if (!whole.value) {
         total = only_windows(window, total);
       }
-      const Vector mean = product / total;
-      seen.add(total, mean);
-      body(whole, at, window, channel, total, mean);
+      seen.add(total, product);
+      const Vector inverse = reciprocal(total);
+      body(whole, at, window, channel, inverse, product * inverse);
     });
     extremes = seen;
   }
@@ -328,7 +338,7 @@ struct Overlap {
         static_cast<const element_t*>(arrays.grad_output) + window_offset(depth, row);
     Vector zero{};
     walk<true>(depth, row, [&](auto whole, int64_t at, int64_t window, int64_t channel,
-                               Vector total, Vector mean) {
+                               Vector inverse, Vector mean) {
       const element_t* source = upstream + window * tile.pixel + channel;
       const int64_t windows = columns.out_size - window;
       const int64_t count = whole.value ? kStep
@@ -338,7 +348,7 @@ struct Overlap {
       const Vector gradient = count >= kStep ? Elements<element_t>::load(source)
           : count > 0                        ? load_some(source, count)
                                              : Vector{};
-      const Vector weight = gradient / total;
+      const Vector weight = gradient * inverse;
       zero += weight * real(0);
       Elements<real>::store(slope + at, weight);
       if (exact) {

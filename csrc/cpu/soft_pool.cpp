@@ -10,6 +10,9 @@
 namespace softpool_det {
 namespace {
 
+// Bytes of a gradient from which on its next reader will not find it in a cache anyway.
+constexpr int64_t kStreamed = 16 << 20;
+
 // Memory of one thread for a tile's buffers, grown as tiles need it.
 class Scratch {
  public:
@@ -71,6 +74,7 @@ void run(const Pool& pool, Element element, const Arrays& whole) {
   const Tiling tiling(pool, backward, kernels.direct[element] != nullptr);
   const size_t bytes = bytes_of(element);
   const size_t real_bytes = element == kDouble ? 8 : 4;
+  const bool stream = backward && pool.batch * pool.channels * pool.inputs() * int64_t(bytes) >= kStreamed;
   const auto plane = [&pool](const Tiling::Item& item, int64_t pixels) {
     return pool.channels_last ? item.image * pixels * pool.channels + item.channel
                               : (item.image * pool.channels + item.channel) * pixels;
@@ -87,7 +91,8 @@ void run(const Pool& pool, Element element, const Arrays& whole) {
           const_cast<void*>(shifted(whole.result, backward ? inputs : outputs, bytes)),
           shifted(whole.scale, item.channel, real_bytes),
           shifted(whole.shift, item.channel, real_bytes),
-          whole.exact};
+          whole.exact,
+          stream};
       void* memory = scratch.get(static_cast<size_t>(numbers_of(item, backward)) * real_bytes);
       ways[static_cast<int>(item.way)](item.tile, arrays, memory);
     }
@@ -105,7 +110,7 @@ Tensor pooled(const Tensor& input, const Pool& pool, const Tensor* scale, const 
     const Tensor values = torch::stable::contiguous(input, pool.memory_format());
     run(pool, element,
         {values.const_data_ptr(), nullptr, output.mutable_data_ptr(), data_of(scale),
-         data_of(shift), false});
+         data_of(shift), false, false});
   }
   return output;
 }
@@ -121,7 +126,7 @@ Tensor gradient(
     const Tensor upstream = torch::stable::contiguous(grad_output, pool.memory_format());
     run(pool, element,
         {values.const_data_ptr(), upstream.const_data_ptr(), grad_input.mutable_data_ptr(),
-         data_of(scale), data_of(shift), exact});
+         data_of(scale), data_of(shift), exact, false});
   }
   return grad_input;
 }

@@ -28,17 +28,17 @@ constexpr real kLowest = sizeof(real) == 4 ? real(-FLT_MAX) : real(-DBL_MAX);
 template <typename real>
 constexpr real kNoWeight = sizeof(real) == 4 ? real(-200) : real(-750);
 
-// What the sums of exp(x), and the means that come of them, have been.
+// What the sums of exp(x) and of x * exp(x) have been.
 template <typename real>
 struct Extremes {
   Lanes<real> smallest = broadcast(real(kFar));
   Lanes<real> largest = broadcast(real(kFar));
   Lanes<real> zero = Lanes<real>{};  // NaN after a NaN or an infinite number
 
-  SOFT_POOL_HD void add(Lanes<real> total, Lanes<real> mean) {
+  SOFT_POOL_HD void add(Lanes<real> total, Lanes<real> product) {
     smallest = total < smallest ? total : smallest;
     largest = total > largest ? total : largest;
-    zero += mean * real(0);
+    zero += product * real(0);
   }
   // Whether the shared way is right for all of them.
   bool is_right() const {
@@ -209,9 +209,9 @@ struct Windows {
     Extremes<real> extremes;
     for (int64_t i = 0; i < end; i += kStep) {
       const Vector total = load(totals + i);
-      const Vector mean = load(means + i) / total;
-      extremes.add(total, mean);
-      store(means + i, mean);
+      const Vector product = load(means + i);
+      extremes.add(total, product);
+      store(means + i, product * reciprocal(total));
     }
     return extremes.is_right();
   }
