@@ -1,0 +1,3 @@
+// STAND-IN, to be replaced by the kernels: shows that the build compiles and links each unit.
+#define SOFT_POOL_UNIT plain
+#include "stand_in.h"
