@@ -85,6 +85,9 @@ test-wheel: setup  ## the wheel's tests beside another torch (TORCH=2.13.0 TEST_
 	@SOFTPOOL_WHEEL_TORCH="$(TORCH)" SOFTPOOL_WHEEL_PYTHON="$(TEST_PYTHON)" \
 	    $(BIN)/python -m pytest -q -s -m slow tests/test_wheel.py
 
+sanitize: setup  ## the operator's tests on the CPU under AddressSanitizer and UBSan
+	@PYTHON=$(BIN)/python tools/sanitize.sh -q
+
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
