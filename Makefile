@@ -8,6 +8,9 @@ DETECTRON2 ?=
 DATA ?= digits
 MODEL ?= retinanet
 SEEDS ?= 1
+# What `make test-wheel` tests the wheel with.
+TORCH ?= 2.13.0
+TEST_PYTHON ?= $(BIN)/python
 # What libraries say of their own future is not for here.
 QUIET = PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
 # Measured with SEEDS="1 2 3 4 5", where it was.
@@ -26,7 +29,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo lock test test-slow lint format clean
+.PHONY: help setup demo lock test test-slow test-wheel sanitize lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -77,6 +80,13 @@ test: setup  ## all tests but the slow ones
 
 test-slow: setup  ## the slow tests
 	@$(BIN)/python -m pytest -m slow
+
+test-wheel: setup  ## the wheel's tests beside another torch (TORCH=2.13.0 TEST_PYTHON=...)
+	@SOFTPOOL_WHEEL_TORCH="$(TORCH)" SOFTPOOL_WHEEL_PYTHON="$(TEST_PYTHON)" \
+	    $(BIN)/python -m pytest -q -s -m slow tests/test_wheel.py
+
+sanitize: setup  ## the operator's tests on the CPU under AddressSanitizer and UBSan
+	@PYTHON=$(BIN)/python tools/sanitize.sh -q
 
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -1,16 +1,19 @@
 """Build of the compiled operator; the package's metadata is in pyproject.toml.
 
-FORCE_CUDA=1 builds the CUDA kernel without a GPU. CUDA_HOME and TORCH_CUDA_ARCH_LIST mean what
-they mean to torch.utils.cpp_extension.
+FORCE_CUDA=1 builds the CUDA kernel without a GPU. CUDA_HOME, TORCH_CUDA_ARCH_LIST and MAX_JOBS mean
+what they mean to torch.utils.cpp_extension. SOFTPOOL_SANITIZE=1 builds the CPU operator with
+AddressSanitizer and UndefinedBehaviorSanitizer (see `make sanitize`).
 """
 
 import logging
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 
 import torch
@@ -38,6 +41,19 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 from torch.utils import cpp_extension  # noqa: E402
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.NOTSET)
+
+WINDOWS = sys.platform == "win32"
+# -fno-trapping-math lets the compiler vectorise selections; no code here looks at floating-point
+# flags.
+COMPILE_ARGS = ["/O2"] if WINDOWS else ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+# The CPU kernels are compiled once for each of these; csrc/cpu/soft_pool.cpp chooses at run time.
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]
+UNIT_ARGS = {"plain": [], "avx2": AVX2, "avx512": [*AVX512, "-mprefer-vector-width=512"]}
+# Without recovery undefined behaviour ends the process, as what AddressSanitizer finds does.
+# Python's own flags have -fwrapv, which makes signed overflow defined and hides it.
+SANITIZE_ARGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-wrapv"]
+SANITIZE = os.environ.get("SOFTPOOL_SANITIZE", "0") != "0"
 
 
 def why_no_cuda():
@@ -78,8 +94,8 @@ def why_no_compiler():
 
 
 def has_compiler():
-    if sys.platform != "win32":
-        return shutil.which(os.environ.get("CXX", "c++").split()[0]) is not None
+    if not WINDOWS:
+        return shutil.which(cxx()[0]) is not None
     from distutils.ccompiler import new_compiler  # setuptools' own, once setuptools is imported
 
     try:
@@ -89,11 +105,76 @@ def has_compiler():
     return True
 
 
+def cxx():
+    return os.environ.get("CXX", "c++").split()
+
+
+def knows(flags):
+    """Whether the C++ compiler takes these flags."""
+    nothing = ["-x", "c++", "-c", os.devnull, "-o", os.devnull]
+    return subprocess.run([*cxx(), *flags, *nothing], capture_output=True).returncode == 0
+
+
+def unit_source(name):
+    return f"csrc/cpu/kernels_{name}.cpp"
+
+
+def kernel_units():
+    """The units of the CPU kernels to build, with the flags of each; says which are left out."""
+    units = {}
+    for name, flags in UNIT_ARGS.items():
+        if flags and platform.machine().lower() not in ("x86_64", "amd64"):
+            continue
+        if knows(flags):
+            units[name] = [*COMPILE_ARGS, "-ffp-contract=fast", *flags]
+        else:
+            print(f"softpool_det: {name} kernels not built: the compiler refuses {' '.join(flags)}")
+    return units
+
+
+class BuildWithUnits(cpp_extension.BuildExtension):
+    """Gives the units flags of their own: setuptools knows one set for each extension."""
+
+    def build_extension(self, ext):
+        if ext.name == "softpool_det._C" and not WINDOWS:
+            units = kernel_units()
+            found = [(f"SOFT_POOL_{name.upper()}", None) for name in units if name != "plain"]
+            ext.define_macros = [*ext.define_macros, *found]
+            with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as jobs:
+                compiled = jobs.map(lambda unit: self.compile_unit(ext, *unit), units.items())
+                for objects in compiled:
+                    ext.extra_objects.extend(objects)
+        super().build_extension(ext)
+
+    def compile_unit(self, ext, name, flags):
+        return self.compiler.compile(
+            [unit_source(name)],
+            # Ninja's files have fixed names: each unit has a folder of its own for them.
+            output_dir=os.path.join(self.build_temp, name),
+            macros=ext.define_macros,
+            include_dirs=ext.include_dirs,
+            debug=self.debug,
+            extra_postargs=[*flags, *(SANITIZE_ARGS if SANITIZE else [])],
+            depends=ext.depends,
+        )
+
+
+def cpu_extension(common):
+    sanitize = SANITIZE_ARGS if SANITIZE else []
+    units = [unit_source(name) for name in UNIT_ARGS]
+    sources = ["csrc/softpool_det.cpp", "csrc/cpu/soft_pool.cpp"]
+    if WINDOWS:
+        sources.append(unit_source("plain"))
+    return cpp_extension.CppExtension(
+        "softpool_det._C",
+        sources,
+        extra_compile_args={"cxx": [*COMPILE_ARGS, *sanitize]},
+        extra_link_args=sanitize,
+        **{**common, "depends": [*common["depends"], *units]},
+    )
+
+
 def extensions():
-    compile_args = ["/O2"] if sys.platform == "win32" else ["-O3", "-fno-math-errno"]
-    if sys.platform != "win32":
-        # Lets the compiler vectorise selections; no code here looks at floating-point flags.
-        compile_args.append("-fno-trapping-math")
     common = {
         # Runs under every torch from 2.10 and every Python from 3.10 on.
         "define_macros": [("TORCH_TARGET_VERSION", "0x020a000000000000")],
@@ -104,14 +185,7 @@ def extensions():
     if reason is not None:
         print(f"softpool_det: {reason}, operator not built: plain PyTorch will be used")
         return []
-    built = [
-        cpp_extension.CppExtension(
-            "softpool_det._C",
-            ["csrc/softpool_det.cpp", "csrc/cpu/soft_pool.cpp"],
-            extra_compile_args={"cxx": compile_args},
-            **common,
-        )
-    ]
+    built = [cpu_extension(common)]
     reason = why_no_cuda()
     if reason is not None:
         print(f"softpool_det: CUDA kernel not built: {reason}")
@@ -120,13 +194,13 @@ def extensions():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
     common["define_macros"] = [*common["define_macros"], ("USE_CUDA", None)]
     cuda = cpp_extension.CUDAExtension(
-        "softpool_det._C_cuda", ["csrc/cuda/soft_pool2d.cu"], **common
+        "softpool_det._C_cuda", sorted(glob("csrc/cuda/*.cu")), **common
     )
     return [*built, cuda]
 
 
 setup(
     ext_modules=extensions(),
-    cmdclass={"build_ext": cpp_extension.BuildExtension},
+    cmdclass={"build_ext": BuildWithUnits},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )
