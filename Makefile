@@ -29,7 +29,7 @@ endif
 .PHONY: help setup demo bench bench-detector lock test test-slow lint format clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(VENV)/.extension.stamp  ## the environment in $(VENV); quiet when nothing is to do
 

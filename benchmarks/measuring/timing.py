@@ -6,7 +6,8 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -70,9 +71,7 @@ def interleaved(
     shuffle = random.Random(0).shuffle
     for key in order:
         clock(functions[key])
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with _collecting_between_rounds():
         start = time.perf_counter()
         rounds = 0
         while rounds < min_rounds or time.perf_counter() - start < seconds:
@@ -80,16 +79,28 @@ def interleaved(
             for key in order:
                 samples[key].append(clock(functions[key]))
             rounds += 1
+            gc.collect()
+    return {key: summary(values) for key, values in samples.items()}
+
+
+@contextmanager
+def _collecting_between_rounds() -> Iterator[None]:
+    """No garbage collection in a timed call; what is there by then is not looked at again."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
     finally:
+        gc.unfreeze()
         if collecting:
             gc.enable()
-    return {key: summary(values) for key, values in samples.items()}
 
 
 def summary(values: list[float]) -> Times:
     """Median and quartiles (of one value: that value)."""
     if len(values) == 1:
-        values = values * 2
         return Times(values[0], values[0], values[0], 1)
     q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
     return Times(median, q1, q3, len(values))
