@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from measuring import allocator
+from measuring.arguments import positive
 from measuring.files import write_json
 
 MODELS = ("retinanet", "mask_rcnn")
@@ -27,12 +28,6 @@ def size(text: str) -> tuple[int, int]:
             f"{text!r} is not HEIGHTxWIDTH, both at least 64 and multiples of 32, such as 800x1344"
         )
     return height, width
-
-
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
 
 
 def parsed() -> argparse.Namespace:

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from measuring import allocator
+from measuring.arguments import positive
 from measuring.files import write_json
 from pooling.plan import Plan
 from pooling.plot import plot
@@ -47,8 +48,8 @@ def plans(args: argparse.Namespace) -> list[Plan]:
     return result
 
 
-def run(plan: Plan, folder: Path) -> dict | None:
-    """A process's result; None where it failed, which it has said itself."""
+def run(plan: Plan, folder: Path) -> tuple[dict | None, bool]:
+    """A process's result as far as it came, and whether it came to its end."""
     worker = Path(__file__).with_name("pooling_worker.py")
     # The profiler says on every start that there is no GPU.
     environment = {"KINETO_LOG_LEVEL": "99", **os.environ}
@@ -59,7 +60,7 @@ def run(plan: Plan, folder: Path) -> dict | None:
     result.unlink(missing_ok=True)
     command = [sys.executable, str(worker), str(folder / "plan.json"), str(result)]
     status = subprocess.run(command, env=environment).returncode
-    return json.loads(result.read_text()) if status == 0 else None
+    return json.loads(result.read_text()) if result.exists() else None, status == 0
 
 
 def heading(plan: Plan) -> str:
@@ -116,9 +117,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="the targets alone, in a minute")
+    parser.add_argument("--quick", action="store_true", help="a minute: targets and a short sweep")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: its choice)")
+    parser.add_argument("--threads", type=positive, help="of PyTorch (default: its choice)")
     parser.add_argument("--shape", type=shape, help="N,C,[D,]H,W in place of the usual shapes")
     parser.add_argument("--isa", action="store_true", help="also with each instruction set")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -138,18 +139,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for plan in plans(args):
             print(heading(plan) + "\n", flush=True)
-            result = run(plan, Path(folder))
-            if result is None:
-                failed.append(heading(plan))
-                continue
-            show_machine(result)
-            results.append(result)
-    whole = report(args, results, failed)
+            result, whole = run(plan, Path(folder))
+            if not whole:
+                failed.append(heading(plan).removeprefix("## "))
+            if result is not None:
+                show_machine(result)
+                results.append(result)
+    figures = report(args, results, failed)
     if args.json:
-        write_json(args.json, whole)
+        write_json(args.json, figures)
     if args.plot and results:
         machine = results[0]["machine"]
-        plot(args.plot, whole["rows"], f"{machine['device_name']}, torch {machine['torch']}")
+        plot(args.plot, figures["rows"], f"{machine['device_name']}, torch {machine['torch']}")
     if failed:
         sys.exit("error: these runs failed, as said above: " + "; ".join(failed))
 

@@ -75,19 +75,19 @@ def main() -> None:
     faults = measured_faults(plan)
     setting = plan.setting if plan.isa is None else f"{plan.setting}, {plan.isa}"
     rows: list[dict] = []
-    for case in cases_of(plan):
-        measured = measure(case, plan.device, memory=plan.memory, **effort(plan))
-        print(case_table(case, setting, measured), flush=True)
-        rows += [
-            {**case.as_json(), "setting": plan.setting, "isa": plan.isa, **row} for row in measured
-        ]
     result = {
         "plan": asdict(plan),
         "machine": description(plan.device),
         "page_faults_of_a_16_mib_output": faults,
         "rows": rows,
     }
-    write_json(Path(sys.argv[2]), result)
+    for case in cases_of(plan):
+        measured = measure(case, plan.device, memory=plan.memory, **effort(plan))
+        print(case_table(case, setting, measured), flush=True)
+        where = {**case.as_json(), "setting": plan.setting, "isa": plan.isa}
+        rows += [{**where, **row} for row in measured]
+        # Each time, so that a later failure loses nothing.
+        write_json(Path(sys.argv[2]), result)
 
 
 if __name__ == "__main__":

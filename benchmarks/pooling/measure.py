@@ -11,7 +11,7 @@ from measuring.timing import Function, device_ms, interleaved, wall_ms
 
 from pooling.cases import Case
 from pooling.names import BOTH, DIRECTIONS, FLOOR, FORWARD
-from pooling.peers import Peer, baseline, disagreement, peers_of
+from pooling.peers import Peer, baseline, peers_of, usable
 
 
 def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bool) -> list[dict]:
@@ -32,10 +32,7 @@ def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bo
         RuntimeError: peers that should give the same output do not.
     """
     input = case.new_input(device)
-    peers = peers_of(case, device)
-    wrong = disagreement(peers, input)
-    if wrong is not None:
-        raise RuntimeError(f"{case}: the poolings disagree: {wrong}")
+    peers = usable(peers_of(case, device), input)
     functions = {(FLOOR, d): f for d, f in zip(DIRECTIONS, _copies(case, device), strict=True)}
     for name, peer in peers.items():
         functions |= {(name, d): f for d, f in _directions(peer, input).items()}

@@ -129,22 +129,32 @@ def _stem(case: Case, device: str) -> dict[str, Peer]:
     }
 
 
-def disagreement(peers: dict[str, Peer], input: torch.Tensor) -> str | None:
-    """The first peer that should compute the same as the first one but does not, and how far off.
+def usable(peers: dict[str, Peer], input: torch.Tensor) -> dict[str, Peer]:
+    """The peers that PyTorch can run here; says which it cannot.
 
-    It would be no use to know its time.
+    Raises:
+        RuntimeError: a peer that should compute the same as the first does not. It would be no use
+            to know its time.
     """
-    # The largest value is near 5: that much rounding, and sums in another order.
-    tolerance = 20 * torch.finfo(input.dtype).eps
+    found: dict[str, Peer] = {}
     expected: torch.Tensor | None = None
     for name, peer in peers.items():
+        try:
+            with torch.no_grad():
+                output = peer.pool(input)
+        except (NotImplementedError, torch._dynamo.exc.TorchDynamoException) as error:
+            print(f"Left out: {name}, because {str(error).splitlines()[0]}\n")
+            continue
+        found[name] = peer
         if not peer.is_softpool:
             continue
-        with torch.no_grad():
-            output = peer.pool(input).float()
-        if expected is None:
-            expected = output
-        distance = (output - expected).abs().max().item()
+        expected = output if expected is None else expected
+        # A few roundings, and sums in another order.
+        tolerance = 8 * torch.finfo(input.dtype).eps * expected.abs().max().item()
+        distance = (output.float() - expected.float()).abs().max().item()
         if not distance <= tolerance:
-            return f"{name}: {distance:.1e} away, {tolerance:.1e} would be rounding"
-    return None
+            raise RuntimeError(
+                f"{name} does not give what {next(iter(found))} gives: {distance:.1e} away, "
+                f"{tolerance:.1e} would be rounding"
+            )
+    return found

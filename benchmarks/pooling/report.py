@@ -59,7 +59,7 @@ def targets_table(outcomes: list[dict], settings: list[str]) -> str:
         if len(settings) > 1:
             row.append(_figure(outcome["measured_default"]))
         verdict = {None: "not measured", True: "met", False: "MISSED"}[outcome["met"]]
-        rows.append([*row, verdict + (" (moonshot)" if outcome["moonshot"] else "")])
+        rows.append([*row, ("moonshot " if outcome["moonshot"] else "") + verdict])
     headers += [*settings[1:], "verdict"]
     return table(headers, ["<"] + [">"] * (len(headers) - 2) + ["<"], rows)
 
@@ -87,4 +87,4 @@ def _mebibytes(count: int | None) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    return "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"

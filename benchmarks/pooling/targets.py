@@ -28,7 +28,7 @@ from pooling.names import (
 COUNTING_SETTING = {"cpu": "kept", "cuda": "caching"}
 _MAIN = "detection stem"
 _SIGNS = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
-_SPOKEN = {FORWARD: "forward", BOTH: "forward + backward"}
+_SPOKEN = {FORWARD: "forward", BOTH: "fwd+bwd"}
 # How many times faster than max pooling, contiguous float32 on the CPU.
 _CPU_SPEEDUPS = {
     (WINDOW_2, FORWARD): 15.0,
@@ -109,7 +109,7 @@ def _cuda_targets() -> Iterator[Target]:
         yield Target(f"{words}: time of max's", "<=", 1.0, value)
         value = _worst(min, FLOOR, SOFT, _time(direction), _MAIN, [kind], window)
         yield Target(f"{words}: of a copy's bandwidth", ">=", 0.8, value)
-    text = "float32 contiguous, forward + backward: times faster than the authors' algorithm"
+    text = "float32 contiguous fwd+bwd: times faster than the authors' algorithm"
     contiguous = [("float32", "contiguous")]
     value = _worst(min, AUTHORS, SOFT, _time(BOTH), "formulations", contiguous)
     yield Target(text, ">=", 5.0, value)
@@ -117,7 +117,7 @@ def _cuda_targets() -> Iterator[Target]:
 
 def _memory_targets(which: list[tuple[str, str]]) -> Iterator[Target]:
     peak = _worst(max, SOFT, MAX, lambda row: row["peak_bytes"], _MAIN, which)
-    yield Target("peak memory of forward + backward, of max's (largest)", "<", 1.0, peak)
+    yield Target("peak memory of fwd+bwd, of max's (largest)", "<", 1.0, peak)
     yield Target("bytes saved beyond the input (most)", "<=", 0.0, _most_saved(_MAIN, which))
 
 
