@@ -69,10 +69,11 @@ def run(args: argparse.Namespace) -> dict:
     """Measure, print tables, and return everything."""
     import torch
     from detector.measure import measure, outcomes, rows_table
-    from measuring.machine import description
+    from measuring.machine import description, require
     from pooling.measure import measure as measure_case
     from pooling.report import case_table, targets_table, verdicts
 
+    require(args.device)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     setting = "caching" if args.device == "cuda" else args.allocator

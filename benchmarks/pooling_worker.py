@@ -66,10 +66,11 @@ def main() -> None:
     if plan.device == "cpu":
         allocator.use(plan.setting)
     import torch
-    from measuring.machine import description
+    from measuring.machine import description, require
     from pooling.measure import measure
     from pooling.report import case_table
 
+    require(plan.device)
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     faults = measured_faults(plan)

@@ -7,9 +7,16 @@ import importlib.metadata
 import importlib.util
 import platform
 import re
+import sys
 from pathlib import Path
 
 import torch
+
+
+def require(device: str) -> None:
+    """End the program, with the reason, where there is no such device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit("error: --device cuda, but PyTorch finds no GPU here; leave it out for the CPU")
 
 
 def description(device: str) -> dict:
