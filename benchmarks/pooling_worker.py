@@ -57,6 +57,7 @@ def measured_faults(plan: Plan) -> int | None:
     if plan.device == "cuda":
         return None
     input = torch.ones(1, 64, 512, 512)
+    allocator.touch(4 * input.nbytes)
     F.max_pool2d(input, 2)
     return allocator.page_faults(lambda: F.max_pool2d(input, 2))
 
@@ -82,7 +83,11 @@ def main() -> None:
         "page_faults_of_a_16_mib_output": faults,
         "rows": rows,
     }
+    heap = 0
     for case in cases_of(plan):
+        if plan.setting == "kept" and case.bytes_needed > heap:
+            heap = case.bytes_needed
+            allocator.touch(heap)
         measured = measure(case, plan.device, memory=plan.memory, **effort(plan))
         print(case_table(case, setting, measured), flush=True)
         where = {**case.as_json(), "setting": plan.setting, "isa": plan.isa}

@@ -41,6 +41,16 @@ def use(setting: str) -> None:
             raise RuntimeError(f"mallopt({parameter}, {value}) failed: measure with 'default'")
 
 
+def touch(count: int) -> None:
+    """Bring in so many bytes and free them: with `kept`, the heap then has them ready.
+
+    Else the first calls would, and later ones that find the heap cut up differently.
+    """
+    # Of one byte repeated, which Python writes in one go.
+    block = b"x" * count
+    del block
+
+
 def page_faults(function: Callable[[], object]) -> int | None:
     """Pages that one call makes the system bring in; None where that is not counted."""
     if sys.platform == "win32":

@@ -21,8 +21,8 @@ VIDEO = (2, 64, 8, 112, 112)
 # The exponents of 2 of the sweep's sizes.
 SWEEP = range(16, 29, 2)
 QUICK_SWEEP = range(16, 23, 2)
-# Bytes an element that a case of the sweep needs at most: input, gradients, indices, copies.
-SWEEP_BYTES = 32
+# What a case needs at most, in inputs: input, gradients, indices, copies, a norm's results.
+INPUTS_NEEDED = 10
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,10 @@ class Case:
     def out_elements(self) -> int:
         sizes = (self.window.out_size(size) for size in self.shape[2:])
         return math.prod(self.shape[:2]) * math.prod(sizes)
+
+    @property
+    def bytes_needed(self) -> int:
+        return INPUTS_NEEDED * self.elements * (4 if self.dtype == "float32" else 2)
 
     def as_json(self) -> dict:
         return {**asdict(self), "shape": list(self.shape)}
@@ -122,13 +126,14 @@ def sweep_cases(exponents: range, free_bytes: int) -> tuple[list[Case], list[int
     """Growing inputs, and the exponents of those that `free_bytes` have no room for."""
     cases, left_out = [], []
     for exponent in exponents:
-        if SWEEP_BYTES * 2**exponent > free_bytes:
-            left_out.append(exponent)
-            continue
         # 64 channels of one image, as square as powers of two allow.
         rows = 2 ** ((exponent - 6) // 2)
         shape = (1, 64, rows, 2**exponent // 64 // rows)
-        cases.append(Case("sweep", shape, "float32", "contiguous", WINDOW_2))
+        case = Case("sweep", shape, "float32", "contiguous", WINDOW_2)
+        if case.bytes_needed <= free_bytes:
+            cases.append(case)
+        else:
+            left_out.append(exponent)
     return cases, left_out
 
 

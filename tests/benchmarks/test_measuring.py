@@ -80,7 +80,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from measuring import allocator
 allocator.use(sys.argv[2])
-b"x" * 2**24
+allocator.touch(2**25)
 print(allocator.page_faults(lambda: b"x" * 2**24))
 """
 
