@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
-from torch import nn
 
 from softpool_det.config import load_config
 from softpool_det.engine import Trainer
@@ -44,12 +44,13 @@ class Arm:
         overrides += ["MODEL.CHANNELS_LAST", channels_last, "SOLVER.BASE_LR", 0.0]
         cfg = load_config(str(file), overrides)
         torch.manual_seed(0)
-        self.model = Trainer.build_model(cfg)
+        # Any: attributes of a Module are Tensor or Module to a type checker.
+        self.model: Any = Trainer.build_model(cfg)
         self.optimizer = Trainer.build_optimizer(cfg, self.model)
         self.batch = batch
 
     @property
-    def stem(self) -> nn.Module:
+    def stem(self) -> Any:
         return self.model.backbone.bottom_up.stem
 
     def train(self) -> None:
