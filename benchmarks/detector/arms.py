@@ -41,7 +41,7 @@ class Arm:
         file = CONFIGS / FOLDERS[model] / f"{model}_{middle}R_50_FPN_1x.yaml"
         overrides = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", device]
         # The step is taken, but the weights stay: training on noise with random weights diverges.
-        overrides += ["MODEL.CHANNELS_LAST", channels_last, "SOLVER.BASE_LR", 0.0]
+        overrides += ["MODEL.CHANNELS_LAST", str(channels_last), "SOLVER.BASE_LR", "0.0"]
         cfg = load_config(str(file), overrides)
         torch.manual_seed(0)
         # Any: attributes of a Module are Tensor or Module to a type checker.
