@@ -29,10 +29,10 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo lock test test-slow test-wheel sanitize lint format clean
+.PHONY: help setup demo bench bench-detector lock test test-slow test-wheel sanitize lint format clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(VENV)/.extension.stamp  ## the environment in $(VENV); quiet when nothing is to do
 
@@ -69,6 +69,13 @@ demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinan
 	    --baseline configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml \
 	    --candidate configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml \
 	    --seeds $(SEEDS) $(addprefix --known-spread ,$(wildcard $(KNOWN_SPREAD)))
+
+bench: setup  ## speed and memory of the pooling beside max pooling's, and the targets (5 minutes)
+	@$(QUIET) $(BIN)/python benchmarks/bench_pooling.py \
+	    --json output/bench/pooling.json --plot output/bench/pooling.png
+
+bench-detector: setup  ## speed and memory of stock and SoftPool detectors
+	@$(QUIET) $(BIN)/python benchmarks/bench_detector.py --json output/bench/detector.json
 
 lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --constraints requirements/constraints.txt \

@@ -46,7 +46,7 @@ WINDOWS = sys.platform == "win32"
 # -fno-trapping-math lets the compiler vectorise selections; no code here looks at floating-point
 # flags.
 COMPILE_ARGS = ["/O2"] if WINDOWS else ["-O3", "-fno-math-errno", "-fno-trapping-math"]
-# The CPU kernels are compiled once for each of these; csrc/cpu/soft_pool.cpp chooses at run time.
+# The CPU kernels are compiled once for each of these; csrc/cpu/capability.cpp chooses at run time.
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]
 UNIT_ARGS = {"plain": [], "avx2": AVX2, "avx512": [*AVX512, "-mprefer-vector-width=512"]}
@@ -162,7 +162,7 @@ class BuildWithUnits(cpp_extension.BuildExtension):
 def cpu_extension(common):
     sanitize = SANITIZE_ARGS if SANITIZE else []
     units = [unit_source(name) for name in UNIT_ARGS]
-    sources = ["csrc/softpool_det.cpp", "csrc/cpu/soft_pool.cpp"]
+    sources = ["csrc/softpool_det.cpp", "csrc/cpu/soft_pool.cpp", "csrc/cpu/capability.cpp"]
     if WINDOWS:
         sources.append(unit_source("plain"))
     return cpp_extension.CppExtension(

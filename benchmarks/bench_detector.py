@@ -1,0 +1,120 @@
+"""Time and memory of RetinaNet and Mask R-CNN R50-FPN with max pooling and with SoftPool.
+
+python benchmarks/bench_detector.py --size 800x1344 --batch 2 --json results.json
+
+Random weights and images of noise; docs/performance.md says what is measured and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from measuring import allocator
+from measuring.arguments import positive
+from measuring.files import write_json
+
+MODELS = ("retinanet", "mask_rcnn")
+
+
+def size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        height = width = 0
+    if min(height, width) < 64 or height % 32 or width % 32:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not HEIGHTxWIDTH, both at least 64 and multiples of 32, such as 800x1344"
+        )
+    return height, width
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=positive, help="of PyTorch (default: its choice)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--size", type=size, help="HxW (default: 480x640, on a GPU 800x1344)")
+    parser.add_argument("--batch", type=positive, help="images (default: 1, on a GPU 2)")
+    parser.add_argument("--channels-last", action="store_true", help="that layout in both arms")
+    parser.add_argument("--seconds", type=float, default=60, help="for each model (default: 60)")
+    parser.add_argument(
+        "--allocator",
+        choices=allocator.available(),
+        default=allocator.available()[-1],
+        help="of the CPU: what becomes of freed blocks (default: %(default)s)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    args = parser.parse_args()
+    on_gpu = args.device == "cuda"
+    args.size = args.size or ((800, 1344) if on_gpu else (480, 640))
+    args.batch = args.batch or (2 if on_gpu else 1)
+    return args
+
+
+def stem_case(args: argparse.Namespace):
+    """The stem behind its convolution, at the detectors' size and with the configs' window."""
+    from pooling.cases import WINDOW_2, Case
+
+    height, width = args.size
+    layout = "channels_last" if args.channels_last else "contiguous"
+    shape = (args.batch, 64, height // 2, width // 2)
+    return Case("fused stem", shape, "float32", layout, WINDOW_2)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Measure, print tables, and return everything."""
+    import torch
+    from detector.measure import measure, outcomes, rows_table
+    from measuring.machine import description, require
+    from pooling.measure import measure as measure_case
+    from pooling.report import case_table, targets_table, verdicts
+
+    require(args.device)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    setting = "caching" if args.device == "cuda" else args.allocator
+    machine = description(args.device)
+    height, width = args.size
+    print(f"{machine['device_name']}, {machine['threads']} CPU threads; torch {machine['torch']}")
+    print(f"{args.batch} image(s) of {height} x {width}, allocator: {setting}\n", flush=True)
+    case = stem_case(args)
+    if setting == "kept":
+        allocator.touch(case.bytes_needed)
+    stem = measure_case(case, args.device, args.seconds / 10, 3, memory=True)
+    print(case_table(case, setting, stem), flush=True)
+    rows: list[dict] = []
+    for model in args.models:
+        rows += measure(
+            model,
+            device=args.device,
+            channels_last=args.channels_last,
+            size=args.size,
+            batch=args.batch,
+            seconds=args.seconds,
+        )
+    found = outcomes(rows)
+    print(rows_table(rows))
+    print(f"\n{targets_table(found, ['measured'])}\n\n{verdicts(found)}.")
+    arguments = {"size": list(args.size), "batch": args.batch, "channels_last": args.channels_last}
+    stem_rows = [{**case.as_json(), **row} for row in stem]
+    result = {"machine": machine, "allocator": setting, **arguments, "targets": found}
+    return {**result, "detectors": rows, "stem_after_convolution": stem_rows}
+
+
+def main() -> None:
+    args = parsed()
+    if args.device == "cpu":
+        allocator.use(args.allocator)
+    # The profiler says on every start that there is no GPU.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    result = run(args)
+    if args.json:
+        write_json(args.json, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What bench_detector.py measures: stock detectors and their SoftPool twins."""

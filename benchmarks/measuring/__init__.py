@@ -1,0 +1,1 @@
+"""What every benchmark here shares: allocator, clock, memory, and what it ran on."""

@@ -1,0 +1,90 @@
+"""Times and memory of one case's peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+from measuring.memory import peak_bytes, saved_bytes
+from measuring.timing import Function, device_ms, interleaved, wall_ms
+
+from pooling.cases import Case
+from pooling.names import BOTH, DIRECTIONS, FLOOR, FORWARD
+from pooling.peers import Peer, baseline, peers_of, usable
+
+
+def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bool) -> list[dict]:
+    """Measure a case.
+
+    Args:
+        case: the input and the windows.
+        device: "cpu" or "cuda".
+        seconds, min_rounds: as in :func:`measuring.timing.interleaved`.
+        memory: count the bytes of forward and backward, too.
+
+    Returns:
+        One row for each peer and one for the copy: "peer"; "forward" and "forward_backward", each
+        with the fields of `Times` and the ratios "to_baseline" and "to_floor"; "peak_bytes" and
+        "saved_bytes", None where not counted.
+
+    Raises:
+        RuntimeError: peers that should give the same output do not.
+    """
+    input = case.new_input(device)
+    peers = usable(peers_of(case, device), input)
+    functions = {(FLOOR, d): f for d, f in zip(DIRECTIONS, _copies(case, device), strict=True)}
+    for name, peer in peers.items():
+        functions |= {(name, d): f for d, f in _directions(peer, input).items()}
+    clock = device_ms if device == "cuda" else wall_ms
+    times = interleaved(functions, seconds=seconds, min_rounds=min_rounds, clock=clock)
+    rows = []
+    for name in [*peers, FLOOR]:
+        row: dict = {"peer": name, "peak_bytes": None, "saved_bytes": None}
+        for direction in DIRECTIONS:
+            taken = times[name, direction]
+            row[direction] = {
+                **asdict(taken),
+                "to_baseline": taken.median_ms / times[baseline(case), direction].median_ms,
+                "to_floor": taken.median_ms / times[FLOOR, direction].median_ms,
+            }
+        if memory and name in peers:
+            row["peak_bytes"] = peak_bytes(functions[name, BOTH], device)
+            row["saved_bytes"] = _saved_bytes(peers[name], input)
+        rows.append(row)
+    return rows
+
+
+def _directions(peer: Peer, input: torch.Tensor) -> dict[str, Function]:
+    upstream = torch.ones_like(peer.pool(input))
+    leaf = input.detach().requires_grad_()
+
+    def by_autograd() -> object:
+        return torch.autograd.grad(peer.pool(leaf), leaf, upstream)
+
+    def by_hand() -> object:
+        assert peer.backward is not None
+        return peer.pool(input), peer.backward(upstream, input)
+
+    return {FORWARD: lambda: peer.pool(input), BOTH: by_hand if peer.backward else by_autograd}
+
+
+def _saved_bytes(peer: Peer, input: torch.Tensor) -> int | None:
+    if peer.backward is not None:
+        return None
+    leaf = input.detach().requires_grad_()
+    return saved_bytes(lambda: peer.pool(leaf), leaf)
+
+
+def _copies(case: Case, device: str) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Copies that read and write as many bytes as any such pooling has to.
+
+    A forward reads the input and writes the output; a backward reads the input and grad_output and
+    writes grad_input. A copy of n elements moves 2 n of them.
+    """
+    forward = case.elements + case.out_elements
+    both = forward + 2 * case.elements + case.out_elements
+    source = torch.ones(both // 2, dtype=getattr(torch, case.dtype), device=device)
+    target = torch.ones_like(source)
+    short_source, short_target = source[: forward // 2], target[: forward // 2]
+    return lambda: short_target.copy_(short_source), lambda: target.copy_(source)

@@ -1,0 +1,160 @@
+"""The poolings that are compared, each as a function of the input alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from pooling.cases import Case, Window
+from pooling.names import AUTHORS, AVG, EXACT, FUSED, MAX, SOFT, STOCK_STEM, UNFUSED
+from softpool_det.ops import affine_relu_soft_pool2d, soft_pool2d, soft_pool3d
+
+STOCK_WINDOW = Window(3, 2, 1)
+
+AUTHORS_SOURCE = Path(__file__).resolve().parents[1] / "authors_kernel.cu"
+
+Pool = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One pooling.
+
+    Args:
+        pool: maps the input to the output.
+        backward: maps grad_output and input to grad_input, where autograd does not.
+        is_softpool: whether it computes what `SOFT` does.
+    """
+
+    pool: Pool
+    backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    is_softpool: bool = False
+
+
+def peers_of(case: Case, device: str) -> dict[str, Peer]:
+    """The poolings to measure for a case, by name; the first is this project's."""
+    if case.group == "fused stem":
+        return _stem(case, device)
+    peers = _poolings(case)
+    if case.group == "formulations":
+        peers |= _formulations(case)
+        if device == "cuda" and case.window.padding == 0:
+            peers |= _authors(case)
+    return peers
+
+
+def baseline(case: Case) -> str:
+    """The peer that the others' times are divided by."""
+    return STOCK_STEM if case.group == "fused stem" else MAX
+
+
+def _poolings(case: Case) -> dict[str, Peer]:
+    window = (case.window.kernel, case.window.stride, case.window.padding)
+    soft = soft_pool2d if case.dims == 2 else soft_pool3d
+    maximum = F.max_pool2d if case.dims == 2 else F.max_pool3d
+    average = F.avg_pool2d if case.dims == 2 else F.avg_pool3d
+    return {
+        SOFT: Peer(lambda x: soft(x, *window), is_softpool=True),
+        EXACT: Peer(lambda x: soft(x, *window, gradient="exact"), is_softpool=True),
+        MAX: Peer(lambda x: maximum(x, *window)),
+        AVG: Peer(lambda x: average(x, *window)),
+    }
+
+
+def _formulations(case: Case) -> dict[str, Peer]:
+    """What one writes without a kernel, as it is and compiled; both give the exact gradient."""
+    kernel, stride, padding = case.window.kernel, case.window.stride, case.window.padding
+
+    def unfold(x: torch.Tensor) -> torch.Tensor:
+        # The lowest finite number has the weight 0 and, unlike -inf, no product NaN.
+        padded = F.pad(x, [padding] * 4, value=torch.finfo(x.dtype).min)
+        windows = padded.unfold(2, kernel, stride).unfold(3, kernel, stride).flatten(-2)
+        return (windows.softmax(-1) * windows).sum(-1)
+
+    def ratio(x: torch.Tensor) -> torch.Tensor:
+        # Overflows from about 88 on; padded zeros are no part of either sum.
+        e = x.exp()
+        window = (kernel, stride, padding)
+        return F.avg_pool2d(x * e, *window) / F.avg_pool2d(e, *window)
+
+    # A case of its own must not compile for "any shape" because another came before.
+    torch._dynamo.reset()
+    return {
+        "unfold": Peer(unfold, is_softpool=True),
+        "exp ratio": Peer(ratio, is_softpool=True),
+        "compiled unfold": Peer(torch.compile(unfold, dynamic=False), is_softpool=True),
+        "compiled exp ratio": Peer(torch.compile(ratio, dynamic=False), is_softpool=True),
+    }
+
+
+def _authors(case: Case) -> dict[str, Peer]:
+    """The authors' published algorithm; contiguous float32, without padding."""
+    from torch.utils import cpp_extension
+
+    kernel, stride = case.window.kernel, case.window.stride
+    try:
+        library = cpp_extension.load("softpool_det_authors_kernel", [str(AUTHORS_SOURCE)])
+    except (OSError, RuntimeError) as error:
+        print(f"\nThe authors' kernel is left out, because it does not build here: {error}\n")
+        return {}
+    return {
+        AUTHORS: Peer(
+            lambda x: library.authors_forward(x, kernel, stride),
+            lambda grad_output, x: library.authors_backward(grad_output, x, kernel, stride),
+            is_softpool=True,
+        )
+    }
+
+
+def _stem(case: Case, device: str) -> dict[str, Peer]:
+    """From the first convolution's output to the first residual block: Detectron2's and ours."""
+    from detectron2.layers import FrozenBatchNorm2d
+
+    window = (case.window.kernel, case.window.stride, case.window.padding)
+    stock = (STOCK_WINDOW.kernel, STOCK_WINDOW.stride, STOCK_WINDOW.padding)
+    norm = FrozenBatchNorm2d(case.shape[1]).to(device)
+    generator = torch.Generator(device).manual_seed(2)
+    for buffer, low in ((norm.weight, 0.5), (norm.running_var, 0.5), (norm.running_mean, -0.5)):
+        buffer.uniform_(low, low + 1, generator=generator)
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    return {
+        FUSED: Peer(lambda x: affine_relu_soft_pool2d(x, scale, shift, *window), is_softpool=True),
+        UNFUSED: Peer(lambda x: soft_pool2d(F.relu_(norm(x)), *window), is_softpool=True),
+        STOCK_STEM: Peer(lambda x: F.max_pool2d(F.relu_(norm(x)), *stock)),
+    }
+
+
+def usable(peers: dict[str, Peer], input: torch.Tensor) -> dict[str, Peer]:
+    """The peers that PyTorch can run here; says which it cannot.
+
+    Raises:
+        RuntimeError: a peer that should compute the same as the first does not. It would be no use
+            to know its time.
+    """
+    found: dict[str, Peer] = {}
+    expected: torch.Tensor | None = None
+    for name, peer in peers.items():
+        try:
+            with torch.no_grad():
+                output = peer.pool(input)
+        except (NotImplementedError, torch._dynamo.exc.TorchDynamoException) as error:
+            print(f"Left out: {name}, because {str(error).splitlines()[0]}\n")
+            continue
+        found[name] = peer
+        if not peer.is_softpool:
+            continue
+        expected = output if expected is None else expected
+        # A few roundings, and sums in another order.
+        tolerance = 8 * torch.finfo(input.dtype).eps * expected.abs().max().item()
+        distance = (output.float() - expected.float()).abs().max().item()
+        if not distance <= tolerance:
+            raise RuntimeError(
+                f"{name} does not give what {next(iter(found))} gives: {distance:.1e} away, "
+                f"{tolerance:.1e} would be rounding"
+            )
+    return found

@@ -1,0 +1,100 @@
+"""One process of bench_pooling.py: measures with one allocator and one instruction set.
+
+python benchmarks/pooling_worker.py PLAN.json RESULT.json
+
+Neither can be changed in a process that runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from measuring import allocator
+from measuring.files import write_json
+from pooling import cases
+from pooling.plan import Plan
+
+
+def cases_of(plan: Plan) -> list[cases.Case]:
+    from measuring.machine import available_bytes
+
+    result: list[cases.Case] = []
+    for part in plan.parts:
+        if part == "main":
+            result += cases.main_cases(plan.device)
+        elif part == "fused":
+            result += cases.fused_cases(plan.device)
+        elif part == "others":
+            result += cases.other_cases(plan.device)
+        elif part == "sweep":
+            exponents = cases.QUICK_SWEEP if plan.quick else cases.SWEEP
+            sweep, left_out = cases.sweep_cases(exponents, available_bytes(plan.device))
+            result += sweep
+            if left_out:
+                sizes = ", ".join(f"2^{exponent}" for exponent in left_out)
+                print(f"The sweep leaves out {sizes}: too little free memory.\n")
+        else:
+            assert plan.shape is not None
+            result += cases.given_cases(plan.shape, plan.device, plan.quick)
+    return result
+
+
+def effort(plan: Plan) -> dict:
+    """Seconds and rounds that a case gets."""
+    if plan.quick:
+        return {"seconds": 0.3, "min_rounds": 2}
+    return {"seconds": 0.5 if plan.device == "cuda" else 3.0, "min_rounds": 3}
+
+
+def measured_faults(plan: Plan) -> int | None:
+    """Page faults of one max pooling whose output is 16 MiB, to see that the allocator obeys."""
+    import torch
+    import torch.nn.functional as F
+
+    if plan.device == "cuda":
+        return None
+    input = torch.ones(1, 64, 512, 512)
+    allocator.touch(4 * input.nbytes)
+    F.max_pool2d(input, 2)
+    return allocator.page_faults(lambda: F.max_pool2d(input, 2))
+
+
+def main() -> None:
+    plan = Plan.from_json(json.loads(Path(sys.argv[1]).read_text()))
+    if plan.device == "cpu":
+        allocator.use(plan.setting)
+    import torch
+    from measuring.machine import description, require
+    from pooling.measure import measure
+    from pooling.report import case_table
+
+    require(plan.device)
+    if plan.threads is not None:
+        torch.set_num_threads(plan.threads)
+    faults = measured_faults(plan)
+    setting = plan.setting if plan.isa is None else f"{plan.setting}, {plan.isa}"
+    rows: list[dict] = []
+    result = {
+        "plan": asdict(plan),
+        "machine": description(plan.device),
+        "page_faults_of_a_16_mib_output": faults,
+        "rows": rows,
+    }
+    heap = 0
+    for case in cases_of(plan):
+        if plan.setting == "kept" and case.bytes_needed > heap:
+            heap = case.bytes_needed
+            allocator.touch(heap)
+        measured = measure(case, plan.device, memory=plan.memory, **effort(plan))
+        print(case_table(case, setting, measured), flush=True)
+        where = {**case.as_json(), "setting": plan.setting, "isa": plan.isa}
+        rows += [{**where, **row} for row in measured]
+        # Each time, so that a later failure loses nothing.
+        write_json(Path(sys.argv[2]), result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""The pooling benchmark: small real runs, its cases, peers and targets."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from measuring import allocator
+from pooling import cases, targets
+from pooling.cases import WINDOW_2, WINDOW_3, Case
+from pooling.measure import measure
+from pooling.names import AVG, BOTH, EXACT, FLOOR, FORWARD, MAX, SOFT, STOCK_STEM
+from pooling.peers import Peer, usable
+from pooling.plot import plot
+from pooling.report import case_table, targets_table, verdicts
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+SHAPE = (1, 4, 12, 10)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / "bench_pooling.py"), *arguments],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A real run on a small shape: what it printed, and its JSON."""
+    path = tmp_path_factory.mktemp("bench") / "report.json"
+    shape = ",".join(map(str, SHAPE))
+    result = run("--quick", "--threads", "1", "--shape", shape, "--json", str(path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout, json.loads(path.read_text())
+
+
+def test_run_measures_every_case_in_both_allocator_settings(report):
+    _, content = report
+    peers = {SOFT, EXACT, MAX, AVG, FLOOR}
+    for setting in allocator.available():
+        rows = [row for row in content["rows"] if row["setting"] == setting]
+        for kind in cases.CPU_TARGET_KINDS:
+            for window in cases.WINDOWS:
+                found = {
+                    row["peer"]
+                    for row in rows
+                    if row["group"] == "given shape"
+                    and (row["dtype"], row["layout"]) == kind
+                    and row["window"] == vars(window)
+                }
+                assert found == peers
+        assert sum(row["peer"] == STOCK_STEM for row in rows) == 4
+    assert content["failed"] == []
+    assert all(process["machine"]["threads"] == 1 for process in content["processes"])
+
+
+def test_run_counts_bytes(report):
+    _, content = report
+    rows = [row for row in content["rows"] if row["saved_bytes"] is not None]
+    main = [row for row in rows if row["group"] == "given shape"]
+    assert {row["saved_bytes"] for row in main if row["peer"] in (SOFT, EXACT, AVG)} == {0}
+    maximum = next(row for row in main if row["peer"] == MAX and row["dtype"] == "float32")
+    outputs = math.prod(SHAPE) // 4
+    assert maximum["saved_bytes"] == 8 * outputs  # int64 indices
+    # The output, the indices and the gradient of the input.
+    assert maximum["peak_bytes"] >= 4 * outputs + 8 * outputs + 4 * math.prod(SHAPE)
+
+
+def test_run_prints_markdown_of_at_most_120_columns(report):
+    printed, _ = report
+    # Every line but that of the machine, whose names are as long as they are.
+    assert all(len(line) <= 120 for line in printed.splitlines() if line.startswith(("|", "#")))
+    assert "| softpool " in printed
+    assert "/base" in printed
+    assert "No targets" in printed
+
+
+@pytest.mark.skipif("kept" not in allocator.available(), reason="the C library is not glibc")
+def test_run_shows_that_the_allocator_obeys(report):
+    _, content = report
+    key = "page_faults_of_a_16_mib_output"
+    faults = {process["plan"]["setting"]: process[key] for process in content["processes"]}
+    assert faults["kept"] < faults["default"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shape", "1,2"], "'1,2' is not N,C,H,W or N,C,D,H,W"),
+        (["--shape", "1,2,x,4"], "'1,2,x,4' is not N,C,H,W"),
+        (["--threads", "0"], "'0' is not a positive number"),
+        (["--shape", "1,2,8,8", "--plot", "x.png"], "--plot draws the sweep"),
+        (["--isa", "--device", "cuda"], "--isa is about the CPU's instruction sets"),
+    ],
+)
+def test_bad_arguments_are_explained(arguments, message):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_says_so_and_keeps_the_rest(tmp_path):
+    path = tmp_path / "report.json"
+    # Too small for a window.
+    result = run("--quick", "--shape", "1,1,1,1", "--json", str(path))
+    assert result.returncode == 1
+    assert "error: these runs failed" in result.stderr
+    assert len(json.loads(path.read_text())["failed"]) == len(allocator.available())
+
+
+def test_sweep_has_the_sizes_it_names():
+    found, left_out = cases.sweep_cases(cases.SWEEP, free_bytes=2**40)
+    assert [case.elements for case in found] == [2**exponent for exponent in cases.SWEEP]
+    assert all(case.shape[1] == 64 for case in found)
+    assert left_out == []
+    found, left_out = cases.sweep_cases(cases.SWEEP, free_bytes=2**30)
+    assert found[-1].elements == 2**24
+    assert left_out == [26, 28]
+
+
+@pytest.mark.parametrize("window", [WINDOW_2, WINDOW_3, cases.WINDOW_3_UNPADDED])
+@pytest.mark.parametrize("shape", [(2, 3, 9, 8), (2, 3, 4, 9, 8)])
+def test_a_case_knows_its_output(shape, window):
+    case = Case("x", shape, "float32", "channels_last", window)
+    input = case.new_input("cpu")
+    pool = torch.nn.functional.max_pool2d if case.dims == 2 else torch.nn.functional.max_pool3d
+    assert pool(input, window.kernel, window.stride, window.padding).numel() == case.out_elements
+    last = torch.channels_last if case.dims == 2 else torch.channels_last_3d
+    assert input.is_contiguous(memory_format=last)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_three_dimensional_cases_run(dtype):
+    case = Case("video stem", (1, 2, 4, 6, 6), dtype, "channels_last", WINDOW_3)
+    rows = measure(case, "cpu", seconds=0, min_rounds=1, memory=True)
+    assert {SOFT, EXACT, MAX, FLOOR} <= {row["peer"] for row in rows}
+
+
+@pytest.mark.slow
+def test_plain_and_compiled_formulations_run_and_agree():
+    case = Case("formulations", (1, 2, 12, 12), "float32", "contiguous", WINDOW_3)
+    rows = measure(case, "cpu", seconds=0, min_rounds=1, memory=True)
+    names = {row["peer"] for row in rows}
+    assert {"unfold", "exp ratio", "compiled unfold", "compiled exp ratio"} <= names
+
+
+def test_a_peer_that_computes_something_else_is_an_error():
+    input = torch.randn(1, 1, 4, 4)
+    right = Peer(lambda x: x * 2, is_softpool=True)
+    wrong = Peer(lambda x: x * 2.001, is_softpool=True)
+    other = Peer(lambda x: x)
+    assert set(usable({"a": right, "b": right, "c": other}, input)) == {"a", "b", "c"}
+    with pytest.raises(RuntimeError, match="b does not give what a gives"):
+        usable({"a": right, "b": wrong}, input)
+
+
+def test_a_peer_that_pytorch_lacks_is_left_out(capsys):
+    def missing(x):
+        raise NotImplementedError("not for this type")
+
+    peers = {"a": Peer(lambda x: x), "b": Peer(missing)}
+    assert set(usable(peers, torch.ones(1))) == {"a"}
+    assert "Left out: b, because not for this type" in capsys.readouterr().out
+
+
+def rows_of(device: str, monkeypatch) -> list[dict]:
+    """What a run of the targets' cases gives, on a small shape and one device."""
+    monkeypatch.setattr(cases, "DETECTION", SHAPE)
+    setting = targets.COUNTING_SETTING[device]
+    return [
+        {**case.as_json(), "setting": setting, "isa": None, **row}
+        for case in [*cases.main_cases(device), *cases.fused_cases(device, SHAPE)]
+        for row in measure(case, "cpu", seconds=0, min_rounds=1, memory=True)
+    ]
+
+
+def test_every_target_is_measured(monkeypatch):
+    rows = rows_of("cpu", monkeypatch)
+    found = targets.outcomes(rows, "cpu")
+    assert len(found) == 4 + 8 + 8 + 2 + 8
+    assert all(outcome["measured"] is not None for outcome in found)
+    assert all(outcome["met"] is not None for outcome in found)
+    assert all(outcome["measured_default"] is None for outcome in found)
+    saved = next(outcome for outcome in found if "saved" in outcome["text"])
+    assert (saved["measured"], saved["met"]) == (0, True)
+    printed = targets_table(found, ["kept", "default"])
+    assert all(len(line) <= 120 for line in printed.splitlines())
+
+
+def test_unmeasured_targets_are_neither_met_nor_missed():
+    found = targets.outcomes([], "cuda")
+    assert all(outcome["met"] is None for outcome in found)
+    assert "not measured" in targets_table(found, ["caching"])
+    assert verdicts(found).startswith(f"0 of {len(found)} targets met")
+
+
+def made_up(peer: str, milliseconds: float, setting: str = "kept", **changes) -> dict:
+    case = Case("detection stem", cases.DETECTION, "float32", "contiguous", WINDOW_2)
+    time = {"median_ms": milliseconds}
+    row = {**case.as_json(), "setting": setting, "peer": peer, FORWARD: time, BOTH: time}
+    return {**row, "peak_bytes": None, "saved_bytes": None, **changes}
+
+
+@pytest.mark.parametrize(("soft", "met"), [(10.0, True), (10.01, False)])
+def test_a_speedup_is_met_from_its_bound_on(soft, met):
+    rows = [made_up(SOFT, soft), made_up(MAX, 150.0)]
+    rows += [made_up(SOFT, 1.0, "default"), made_up(MAX, 3.0, "default")]
+    first = targets.outcomes(rows, "cpu")[0]
+    assert first["text"] == "float32 contiguous k2s2 forward: times faster than max"
+    assert (first["bound"], first["sign"]) == (15.0, ">=")
+    assert first["measured"] == pytest.approx(150.0 / soft)
+    assert first["measured_default"] == 3.0
+    assert first["met"] is met
+
+
+def test_peak_memory_has_to_be_less_than_max_pools():
+    def outcome(soft_bytes):
+        rows = [made_up(SOFT, 1.0, peak_bytes=soft_bytes), made_up(MAX, 1.0, peak_bytes=100)]
+        return next(o for o in targets.outcomes(rows, "cpu") if "peak" in o["text"])
+
+    assert outcome(99)["met"] is True
+    assert outcome(100)["met"] is False
+
+
+def test_a_target_of_several_cases_is_its_worst_one():
+    rows = []
+    for shape, soft in (([2, 64, 400, 672], 1.0), ([16, 64, 400, 672], 4.0)):
+        for peer, time in ((SOFT, soft), (MAX, 2.0)):
+            rows.append(made_up(peer, time, "caching", shape=shape))
+    worst = targets.outcomes(rows, "cuda")[0]
+    assert worst["measured"] == 2.0
+    assert worst["met"] is False
+
+
+def test_tables_show_what_was_not_counted_as_empty():
+    case = Case("x", SHAPE, "float32", "contiguous", WINDOW_2)
+    rows = measure(case, "cpu", seconds=0, min_rounds=1, memory=False)
+    lines = case_table(case, "kept", rows).splitlines()
+    assert lines[2].startswith("| pooling")
+    assert all(line.endswith("|          |           |") for line in lines[4:])
+
+
+def test_plot_draws_the_sweep(tmp_path):
+    found, _ = cases.sweep_cases(range(8, 15, 2), free_bytes=2**30)
+    rows = [
+        {**case.as_json(), **row}
+        for case in found
+        for row in measure(case, "cpu", seconds=0, min_rounds=1, memory=False)
+    ]
+    plot(tmp_path / "new" / "sweep.png", rows, "title")
+    assert (tmp_path / "new" / "sweep.png").read_bytes().startswith(b"\x89PNG")
