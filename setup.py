@@ -98,7 +98,7 @@ def extensions():
         # Runs under every torch from 2.10 and every Python from 3.10 on.
         "define_macros": [("TORCH_TARGET_VERSION", "0x020a000000000000")],
         "py_limited_api": True,
-        "depends": sorted(glob("csrc/**/*.h", recursive=True)),
+        "depends": sorted(glob("csrc/**/*.*h", recursive=True)),
     }
     reason = why_no_compiler()
     if reason is not None:
@@ -120,7 +120,7 @@ def extensions():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
     common["define_macros"] = [*common["define_macros"], ("USE_CUDA", None)]
     cuda = cpp_extension.CUDAExtension(
-        "softpool_det._C_cuda", ["csrc/cuda/soft_pool2d.cu"], **common
+        "softpool_det._C_cuda", ["csrc/cuda/operators.cu"], **common
     )
     return [*built, cuda]
 
