@@ -42,9 +42,11 @@ def test_force_cuda_builds_both_libraries(tmp_path):
 import torch
 for library in {[str(library) for library in libraries]}:
     torch.ops.load_library(library)
-for name in ("soft_pool2d", "soft_pool2d_backward"):
+for name in ("soft_pool", "affine_relu_soft_pool"):
     for device in ("CPU", "CUDA"):
-        assert torch._C._dispatch_has_kernel_for_dispatch_key("softpool_det::" + name, device)
+        for suffix in ("", "_backward"):
+            operator = "softpool_det::" + name + suffix
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(operator, device), operator
 """
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
 

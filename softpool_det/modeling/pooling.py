@@ -11,7 +11,7 @@ POOLING_REGISTRY = Registry("POOLING")
 POOLING_REGISTRY.__doc__ = """
 2-D pooling layers by class name, the name that `MODEL.STEM_POOL.NAME` takes.
 
-Each is called as `layer(kernel_size, stride, padding, ceil_mode, gradient=gradient)` and gives a
+Each is called as `layer(kernel_size, stride, padding, ceil_mode=..., gradient=...)` and gives a
 module that maps (N, C, H, W) to (N, C, H', W'). A layer whose gradient leaves no choice ignores
 `gradient`.
 """
@@ -23,8 +23,10 @@ POOLING_REGISTRY.register(SoftPool2d)
 class MaxPool2d(nn.MaxPool2d):
     """`torch.nn.MaxPool2d` with the signature that all poolings share."""
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, *, gradient="paper"):
-        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
+    def __init__(
+        self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, gradient="paper"
+    ):
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
 
 
 def build_pooling(
@@ -53,4 +55,4 @@ def build_pooling(
             "is built."
         )
     layer = POOLING_REGISTRY.get(name)
-    return layer(kernel_size, stride, padding, ceil_mode, gradient=gradient)
+    return layer(kernel_size, stride, padding, ceil_mode=ceil_mode, gradient=gradient)

@@ -1,4 +1,4 @@
-"""Argument checks and the output shape, by the rules of `torch.nn.functional.max_pool2d`."""
+"""Argument checks and the output size, by the rules of `torch.nn.functional.max_pool1d/2d/3d`."""
 
 from __future__ import annotations
 
@@ -6,44 +6,69 @@ from collections.abc import Sequence
 
 import torch
 
+# kernel_size, stride, padding and dilation, one number for each dimension, and ceil_mode.
+Window = tuple[list[int], list[int], list[int], list[int], bool]
+
 FLOATING_TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 GRADIENTS = ("paper", "exact")
+_SHAPES = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}
+_NUMBERS = {1: "an int", 2: "an int or a pair of ints", 3: "an int or three ints"}
 
 
-def pair(name: str, value: int | Sequence[int]) -> list[int]:
-    """An int, or a sequence of one or two, as [vertical, horizontal]."""
+def make_window(
+    dims: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+    ceil_mode: bool,
+) -> Window:
+    """The checked arguments, each as a list of `dims` numbers.
+
+    Raises:
+        TypeError: an argument is neither an int nor a sequence of one or `dims` ints.
+        ValueError: a number is out of its range.
+    """
+    kernel = _numbers("kernel_size", kernel_size, dims)
+    no_stride = stride is None or (isinstance(stride, Sequence) and not stride)
+    steps = kernel if no_stride else _numbers("stride", stride, dims)
+    padding = _numbers("padding", padding, dims)
+    dilation = _numbers("dilation", dilation, dims)
+    for name, values in (("kernel_size", kernel), ("stride", steps), ("dilation", dilation)):
+        if min(values) < 1:
+            raise ValueError(f"{name} must be positive, got {tuple(values)}")
+    if any(not 0 <= p <= k // 2 for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(
+            "padding must be at least 0 and at most half of kernel_size "
+            f"{tuple(kernel)}, got {tuple(padding)}"
+        )
+    return kernel, steps, padding, dilation, ceil_mode
+
+
+def _numbers(name: str, value: object, dims: int) -> list[int]:
     values = list(value) if isinstance(value, Sequence) else [value]
-    if len(values) not in (1, 2) or not all(_is_int(item) for item in values):
-        raise TypeError(f"{name} must be an int or a pair of ints, got {value!r}")
-    return values * 2 if len(values) == 1 else values
+    if len(values) not in (1, dims) or not all(_is_int(item) for item in values):
+        raise TypeError(f"{name} must be {_NUMBERS[dims]}, got {value!r}")
+    return values * dims if len(values) == 1 else values
 
 
 def _is_int(value: object) -> bool:
     return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
 
 
-def check_input(input: torch.Tensor) -> None:
+def check_input(input: torch.Tensor, dims: int) -> None:
     if input.dtype not in FLOATING_TYPES:
         names = ", ".join(str(dtype) for dtype in FLOATING_TYPES)
         raise TypeError(f"input must have one of the dtypes {names}; got {input.dtype}")
-    if input.dim() not in (3, 4):
+    if input.dim() not in (dims + 1, dims + 2):
+        shape = _SHAPES[dims]
         raise ValueError(
-            f"input must have the shape (C, H, W) or (N, C, H, W), got {tuple(input.shape)}"
+            f"input must have the shape {shape} or (N, {shape[1:]}, got {tuple(input.shape)}"
         )
-    if any(size == 0 for size in input.shape[-3:]):
+    # Sizes that torch.jit traces are tensors; the operators check them all the same.
+    if not torch.jit.is_tracing() and any(size == 0 for size in input.shape[-dims - 1 :]):
         raise ValueError(
             f"input must not be empty but for a batch of 0, got the shape {tuple(input.shape)}"
-        )
-
-
-def check_windows(kernel_size: list[int], stride: list[int], padding: list[int]) -> None:
-    for name, values in (("kernel_size", kernel_size), ("stride", stride)):
-        if min(values) < 1:
-            raise ValueError(f"{name} must be positive, got {tuple(values)}")
-    if any(not 0 <= p <= k // 2 for p, k in zip(padding, kernel_size, strict=True)):
-        raise ValueError(
-            "padding must be at least 0 and at most half of kernel_size "
-            f"{tuple(kernel_size)}, got {tuple(padding)}"
         )
 
 
@@ -52,19 +77,51 @@ def check_gradient(gradient: str) -> None:
         raise ValueError(f'gradient must be "paper" or "exact", got {gradient!r}')
 
 
-def output_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """Number of windows along a dimension of `size` inputs.
+def check_affine(input: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> None:
+    dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
+    channels = input.shape[-3]
+    for name, tensor in (("scale", scale), ("shift", shift)):
+        if tensor.dtype != dtype:
+            raise TypeError(
+                f"{name} must be {dtype} for input of {input.dtype}, got {tensor.dtype}"
+            )
+        if tensor.dim() != 1 or tensor.shape[0] != channels:
+            raise ValueError(
+                f"{name} must have the shape ({channels},), one element for each channel of input; "
+                f"got {tuple(tensor.shape)}"
+            )
+        if tensor.device != input.device:
+            raise ValueError(
+                f"{name} must be on input's device {input.device}, got {tensor.device}"
+            )
+        if tensor.requires_grad and torch.is_grad_enabled():
+            raise ValueError(
+                f"{name} requires grad, but only input gets a gradient here. Use {name}.detach() "
+                "for a frozen one, or soft_pool2d(relu(input * scale + shift)) to learn it."
+            )
+
+
+def output_sizes(sizes: Sequence[int], window: Window) -> list[int]:
+    """Numbers of windows along the dimensions of `sizes` inputs.
 
     Raises:
         ValueError: not one window fits.
     """
-    free = size + 2 * padding - kernel
+    *numbers, ceil_mode = window
+    return [_output_size(*arguments, ceil_mode) for arguments in zip(sizes, *numbers, strict=True)]
+
+
+def _output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> int:
+    extent = (kernel - 1) * dilation + 1
+    free = size + 2 * padding - extent
     count = (free + (stride - 1 if ceil_mode else 0)) // stride + 1
     # The last window has to start inside the input or the padding before it.
     if ceil_mode and (count - 1) * stride >= size + padding:
         count -= 1
-    if count < 1:
+    if not torch.jit.is_tracing() and count < 1:
         raise ValueError(
-            f"input of size {size} is too small for a window of {kernel} with padding {padding}"
+            f"input of size {size} is too small for a window of {extent} with padding {padding}"
         )
     return count

@@ -1,4 +1,4 @@
-"""Loading of the compiled kernels, and what PyTorch's compiler has to know about them."""
+"""Loading of the compiled kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib
 import warnings
 
 import torch
-import torch.nn.functional as F
 
 
 def _load() -> frozenset[str]:
@@ -23,7 +22,6 @@ def _load() -> frozenset[str]:
             stacklevel=2,
         )
         return frozenset()
-    _register_fakes()
     try:
         importlib.import_module("softpool_det._C_cuda")
     except ModuleNotFoundError:
@@ -34,22 +32,6 @@ def _load() -> frozenset[str]:
         )
         return frozenset({"cpu"})
     return frozenset({"cpu", "cuda"})
-
-
-def _register_fakes() -> None:
-    @torch.library.register_fake("softpool_det::soft_pool2d")
-    def _(input, kernel_size, stride, padding, ceil_mode):
-        # Shape and memory format are max_pool2d's by definition.
-        return F.max_pool2d(input, kernel_size, stride, padding, ceil_mode=ceil_mode)
-
-    @torch.library.register_fake("softpool_det::soft_pool2d_backward")
-    def _(grad_output, input, kernel_size, stride, padding, ceil_mode, exact):
-        output = F.max_pool2d(input, kernel_size, stride, padding, ceil_mode=ceil_mode)
-        channels_last = output.is_contiguous(memory_format=torch.channels_last)
-        return torch.empty_like(
-            input,
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
-        )
 
 
 @functools.cache

@@ -22,7 +22,7 @@ def test_soft_pool_takes_every_argument(gradient):
     x = torch.randn(1, 2, 8, 9, requires_grad=True)
     y = x.detach().clone().requires_grad_()
     pool(x).square().sum().backward()
-    soft_pool2d(y, 3, 2, 1, True, gradient=gradient).square().sum().backward()
+    soft_pool2d(y, 3, 2, 1, ceil_mode=True, gradient=gradient).square().sum().backward()
     assert torch.equal(x.grad, y.grad)
 
 

@@ -1,0 +1,119 @@
+"""What PyTorch's dispatcher has to know about the operators: for torch.compile, export, script.
+
+There it is the operators themselves that are called, not the autograd.Functions. Those of
+csrc/softpool_det.cpp have the paper's gradient; two more, defined here, have the exact one.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ._arguments import output_sizes
+from ._functions import curvature_of, fold, tangent_of, unfold_batch
+from ._layout import memory_format_of
+
+_WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
+# Tensors that come before the window's five numbers, for each forward operator.
+_OPERANDS = {"soft_pool": 1, "affine_relu_soft_pool": 3}
+
+
+def register_operators() -> None:
+    for name, operands in _OPERANDS.items():
+        _define_exact(name, operands)
+        for exact in (False, True):
+            forward = f"softpool_det::{name}_exact" if exact else f"softpool_det::{name}"
+            torch.library.register_fake(forward, _fake_forward(operands))
+            _register_gradient(forward, name, operands, exact)
+            torch.library.register_vmap(forward, _batched(forward, (0,)))
+        backward = f"softpool_det::{name}_backward"
+        torch.library.register_fake(backward, _fake_backward)
+        _register_second_gradient(backward, operands)
+        torch.library.register_vmap(backward, _batched(backward, (0, 1)))
+
+
+def _operator(name: str):
+    return getattr(torch.ops.softpool_det, name.removeprefix("softpool_det::"))
+
+
+def _define_exact(name: str, operands: int) -> None:
+    tensors = ", ".join(f"Tensor {operand}" for operand in ("input", "scale", "shift")[:operands])
+    exact = f"softpool_det::{name}_exact"
+    torch.library.define(exact, f"({tensors}, {_WINDOW}) -> Tensor")
+    torch.library.impl(exact, "CompositeExplicitAutograd", lambda *args: _operator(name)(*args))
+
+
+def _fake_forward(operands: int):
+    def fake(input, *arguments):
+        sizes = output_sizes(input.shape[2:], arguments[operands - 1 :])
+        return torch.empty(
+            (*input.shape[:2], *sizes),
+            dtype=input.dtype,
+            device=input.device,
+            memory_format=memory_format_of(input),
+        )
+
+    return fake
+
+
+def _fake_backward(grad_output, input, *arguments):
+    return torch.empty(
+        input.shape,
+        dtype=input.dtype,
+        device=input.device,
+        memory_format=memory_format_of(input),
+    )
+
+
+def _refuse_gradients_of_constants(ctx, first: int, operands: int) -> None:
+    if any(ctx.needs_input_grad[first : first + operands - 1]):
+        raise RuntimeError(
+            "affine_relu_soft_pool: scale and shift get no gradient: detach them, or pool "
+            "relu(input * scale + shift) with soft_pool"
+        )
+
+
+def _register_gradient(forward: str, name: str, operands: int, exact: bool) -> None:
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:operands])
+        ctx.window = inputs[operands:]
+
+    def backward(ctx, grad_output):
+        _refuse_gradients_of_constants(ctx, 1, operands)
+        operator = _operator(f"{name}_backward")
+        grad_input = operator(grad_output, *ctx.saved_tensors, *ctx.window, exact)
+        return grad_input, *[None] * (operands + 4)
+
+    torch.library.register_autograd(forward, backward, setup_context=setup_context)
+
+
+def _register_second_gradient(name: str, operands: int) -> None:
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[: operands + 1])
+        *window, ctx.exact = inputs[operands + 1 :]
+        ctx.window = tuple(window)
+
+    def backward(ctx, tangent):
+        _refuse_gradients_of_constants(ctx, 2, operands)
+        grad_output, *tensors = ctx.saved_tensors
+        tensors += [None] * (3 - operands)
+        first = tangent_of(*tensors, tangent, ctx.window, ctx.exact)
+        second = curvature_of(grad_output, *tensors, tangent, ctx.window, ctx.exact)
+        return first, second, *[None] * (operands + 5)
+
+    torch.library.register_autograd(name, backward, setup_context=setup_context)
+
+
+def _batched(name: str, folded: tuple[int, ...]):
+    """vmap's dimension goes into the batch of the operands in `folded`."""
+
+    def rule(info, in_dims, *arguments):
+        operands = list(arguments)
+        for index, dim in enumerate(in_dims):
+            if index in folded:
+                operands[index] = fold(arguments[index], dim, info.batch_size)
+            elif isinstance(arguments[index], torch.Tensor) and dim is not None:
+                raise NotImplementedError(f"vmap over scale or shift is not supported by {name}")
+        result = _operator(name)(*operands)
+        return unfold_batch(result, info.batch_size), 0
+
+    return rule
