@@ -70,18 +70,17 @@ struct BackwardTile {
   using index_t = typename Lanes::index_t;
   using acc_t = typename Lanes::acc_t;
   static constexpr int V = Lanes::kWindows;
-  static constexpr int kItemBits = 2;  // of a thread's items
-  static constexpr int kItems = 1 << kItemBits;
   problem_t<Lanes> problem;
   Tiles<index_t> tiles;  // of inputs
-  int32_t span[3];       // a step's windows along depth, rows and columns (in items)
-  int32_t steps[3];
+  int32_t steps[3];  // along depth, rows and columns
+  int32_t span[3];   // a step's windows along them; in items along the columns
   Divisor<int32_t> spans[3];
-  int32_t slots;         // items of windows in shared memory
+  int32_t slots;     // items of windows in shared memory
+  uint32_t items;        // of a tile; no more than there are threads where there are several steps
 
   // A thread's gradients from step to step.
   struct State {
-    acc_t gradients[kItems][Lanes::kInputs] = {};
+    acc_t gradients[Lanes::kInputs];
   };
   // A step's windows [first, last) along each dimension; in items along the columns.
   struct Windows {
@@ -91,8 +90,17 @@ struct BackwardTile {
   SOFT_POOL_HD int32_t step_count() const {
     return steps[0] * steps[1] * steps[2];
   }
-  size_t shared_bytes() const {
-    return size_t(3) * slots * V * sizeof(acc_t);
+  void set_span(int a, int64_t windows) {
+    span[a] = static_cast<int32_t>(windows);
+    spans[a] = Divisor<int32_t>(windows);
+    slots = static_cast<int32_t>(std::min(slot_count(), int64_t(1) << 30));
+  }
+  int64_t slot_count() const {
+    const int64_t rows = std::min(int64_t(span[0]) * span[1], int64_t(1) << 30);
+    return (rows * span[2]) << (tiles.bits[kChannels] + tiles.bits[kImages]);
+  }
+  int64_t shared_bytes() const {
+    return 3 * int64_t(slots) * V * static_cast<int64_t>(sizeof(acc_t));
   }
 
   SOFT_POOL_HD Windows windows_of(const index_t* tile, int32_t step) const {
@@ -193,28 +201,34 @@ struct BackwardTile {
     index_t tile[kDirections];
     tiles.first_item(block, tile);
     const Windows windows = windows_of(tile, step);
-    SOFT_POOL_UNROLL
-    for (int k = 0; k < kItems; ++k) {
+    SOFT_POOL_NO_UNROLL
+    for (uint32_t item = thread; item < items; item += kThreads) {
       index_t at[kDirections];
       SOFT_POOL_UNROLL
       for (int d = 0; d < kDirections; ++d) {
         at[d] = tile[d];
       }
-      if (!tiles.advance(evens_first(thread + k * kThreads), at)) {
+      if (!tiles.advance(evens_first(item), at)) {
         continue;
       }
       const Lanes lanes(problem, at);
       acc_t values[Lanes::kInputs];
       lanes.load_input(at, values);
+      if (step == 0) {
+        SOFT_POOL_UNROLL
+        for (int l = 0; l < Lanes::kInputs; ++l) {
+          state.gradients[l] = acc_t(0);
+        }
+      }
       const auto image = static_cast<int32_t>(at[kImages] - tile[kImages]);
       const auto channel = static_cast<int32_t>(at[kChannels] - tile[kChannels]);
       if (infinite) {
-        add<true>(windows, at, image, channel, values, shared, state.gradients[k]);
+        add<true>(windows, at, image, channel, values, shared, state.gradients);
       } else {
-        add<false>(windows, at, image, channel, values, shared, state.gradients[k]);
+        add<false>(windows, at, image, channel, values, shared, state.gradients);
       }
       if (step == step_count() - 1) {
-        finish(lanes, at, values, state.gradients[k]);
+        finish(lanes, at, values, state.gradients);
       }
     }
   }

@@ -12,8 +12,10 @@
 
 #if defined(__CUDACC__)
 #define SOFT_POOL_UNROLL _Pragma("unroll")
+#define SOFT_POOL_NO_UNROLL _Pragma("unroll 1")
 #else
 #define SOFT_POOL_UNROLL
+#define SOFT_POOL_NO_UNROLL
 #endif
 
 namespace softpool_det::cuda {

@@ -148,44 +148,49 @@ BackwardDisjoint<Lanes> make_disjoint(const Call& call) {
   return {make_problem<Lanes>(call), tiles};
 }
 
-// `shared` bytes of shared memory are there for a block.
+// Tiles of 2^total inputs' items, and all windows that touch one in a single step.
 template <typename Lanes>
-BackwardTile<Lanes> make_tile(const Call& call, int64_t shared) {
-  using Kernel = BackwardTile<Lanes>;
+BackwardTile<Lanes> tile_of(const Call& call, int total) {
   constexpr bool kWide = Lanes::kColumnStep > 1;
-  Kernel kernel{};
+  BackwardTile<Lanes> kernel{};
   kernel.problem = make_problem<Lanes>(call);
   int64_t halo[3];
   for (int a = 0; a < 3; ++a) {
     halo[a] = kWide && a == 2 ? 1 : call.pool.axes[a].extent() - 1;
   }
   kernel.tiles = make_tiles<Lanes>(
-      call.pool, &Axis::size, {1, 1, kWide ? Lanes::kInputs : 1}, kThreadBits + Kernel::kItemBits,
-      64, halo);
-  int64_t windows[3], span[3];
+      call.pool, &Axis::size, {1, 1, kWide ? Lanes::kInputs : 1}, total, 64, halo);
+  kernel.items = 1u << total;
   for (int a = 0; a < 3; ++a) {
     const Axis& axis = call.pool.axes[a];
     const int64_t inputs = int64_t(1) << kernel.tiles.bits[kDepth - a];
-    windows[a] = kWide && a == 2
+    const int64_t windows = kWide && a == 2
         ? std::min(inputs + 1, groups(axis.out_size, Lanes::kWindows))
         : std::min((inputs + axis.extent() - 2) / axis.stride + 1, axis.out_size);
-    span[a] = windows[a];
+    constexpr int64_t kMost = 1 << 20;  // far more than fit
+    kernel.steps[a] = static_cast<int32_t>(groups(windows, kMost));
+    kernel.set_span(a, std::min(windows, kMost));
   }
-  const int64_t item = 3 * Lanes::kWindows * sizeof(typename Lanes::acc_t)
-      << (kernel.tiles.bits[kChannels] + kernel.tiles.bits[kImages]);
-  while (item * span[0] * span[1] * span[2] > shared) {
-    int64_t& most = *std::max_element(span, span + 3);
-    if (most == 1) {
-      break;
+  return kernel;
+}
+
+// `shared` bytes of shared memory are there for a block.
+template <typename Lanes>
+BackwardTile<Lanes> make_tile(const Call& call, int64_t shared) {
+  // Large tiles share more windows. Smaller ones where these do not fit.
+  for (int total = kThreadBits + 2; total > kThreadBits; --total) {
+    const auto kernel = tile_of<Lanes>(call, total);
+    if (kernel.step_count() == 1 && kernel.shared_bytes() <= shared) {
+      return kernel;
     }
-    most = groups(most, 2);
   }
-  kernel.slots = static_cast<int32_t>(span[0] * span[1] * span[2])
-      << (kernel.tiles.bits[kChannels] + kernel.tiles.bits[kImages]);
-  for (int a = 0; a < 3; ++a) {
-    kernel.span[a] = static_cast<int32_t>(span[a]);
-    kernel.spans[a] = Divisor<int32_t>(span[a]);
-    kernel.steps[a] = static_cast<int32_t>(groups(windows[a], span[a]));
+  auto kernel = tile_of<Lanes>(call, kThreadBits);
+  while (kernel.shared_bytes() > shared) {
+    const auto most = std::max_element(kernel.span, kernel.span + 3) - kernel.span;
+    check(kernel.span[most] > 1, "soft_pool_backward: one window needs more shared memory than ",
+          shared, " bytes");
+    kernel.set_span(static_cast<int>(most), groups(kernel.span[most], 2));
+    kernel.steps[most] *= 2;
   }
   return kernel;
 }
