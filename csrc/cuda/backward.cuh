@@ -34,20 +34,21 @@ struct BackwardDisjoint {
     }
     const auto value = [&](int t, int l) { return values[t][l]; };
     const auto sums = sums_of<Lanes::kTaps, V, acc_t>(value);
-    const bool infinite = sums.any_infinite();
     acc_t gradients[Lanes::kTaps][V];
+    if (sums.any_infinite()) {
+      find_gradients<true>(values, upstream, sums, gradients);
+    } else {
+      find_gradients<false>(values, upstream, sums, gradients);
+    }
+    // Also where NaN is not in any window.
     SOFT_POOL_UNROLL
     for (int l = 0; l < V; ++l) {
-      const Share<acc_t> share(upstream[l], sums.total[l], sums.shift[l], problem.exact);
-      const bool is_window = has_windows &&
-          (Lanes::kColumnStep == 1 || at[kColumns] * V + l < problem.axes[2].out_size);
-      SOFT_POOL_UNROLL
-      for (int t = 0; t < Lanes::kTaps; ++t) {
-        const acc_t d = infinite ? distance<true>(values[t][l], sums.maximum[l])
-                                 : distance<false>(values[t][l], sums.maximum[l]);
-        const acc_t gradient =
-            gradient_of(d, share.weight, share.offset, problem.exact ? acc_t(1) : acc_t(0));
-        gradients[t][l] = is_window ? gradient : acc_t(0);
+      if (!has_windows ||
+          (Lanes::kColumnStep > 1 && at[kColumns] * V + l >= problem.axes[2].out_size)) {
+        SOFT_POOL_UNROLL
+        for (int t = 0; t < Lanes::kTaps; ++t) {
+          gradients[t][l] = acc_t(0);
+        }
       }
     }
     if (lanes.affine.on) {
@@ -60,6 +61,22 @@ struct BackwardDisjoint {
     }
     lanes.store(at, gradients);
   }
+
+  template <bool infinite>
+  SOFT_POOL_HD void find_gradients(
+      const acc_t (&values)[Lanes::kTaps][V], const acc_t (&upstream)[V],
+      const Sums<acc_t, V>& sums, acc_t (&gradients)[Lanes::kTaps][V]) const {
+    const acc_t slope = problem.exact ? acc_t(1) : acc_t(0);
+    SOFT_POOL_UNROLL
+    for (int l = 0; l < V; ++l) {
+      const Share<acc_t> share(upstream[l], sums.total[l], sums.shift[l], problem.exact);
+      SOFT_POOL_UNROLL
+      for (int t = 0; t < Lanes::kTaps; ++t) {
+        const acc_t d = distance<infinite>(values[t][l], sums.maximum[l]);
+        gradients[t][l] = gradient_of(d, share.weight, share.offset, slope);
+      }
+    }
+  }
 };
 
 // Any windows. A block owns a tile of inputs. It finds the sums of the windows that touch its tile,
@@ -70,6 +87,10 @@ struct BackwardTile {
   using index_t = typename Lanes::index_t;
   using acc_t = typename Lanes::acc_t;
   static constexpr int V = Lanes::kWindows;
+  static constexpr int kThreadBits = 7;
+  static constexpr int kThreads = 1 << kThreadBits;
+  // On a multiprocessor, as its registers allow: while some wait at a barrier others compute.
+  static constexpr int kBlocks = sizeof(acc_t) == 8 || Lanes::kTaps * V > 30 ? 4 : 5;
   problem_t<Lanes> problem;
   Tiles<index_t> tiles;  // of inputs
   int32_t steps[3];  // along depth, rows and columns
@@ -139,6 +160,7 @@ struct BackwardTile {
     tiles.first_item(block, tile);
     const Windows windows = windows_of(tile, step);
     bool infinite = false;
+    SOFT_POOL_NO_UNROLL
     for (int32_t slot = static_cast<int32_t>(thread); slot < slots; slot += kThreads) {
       const int32_t channel = slot & ((1 << tiles.bits[kChannels]) - 1);
       const int32_t plane = slot >> tiles.bits[kChannels];
@@ -264,7 +286,9 @@ struct BackwardTile {
       low[a] = low[a] > windows.first[a] ? low[a] : windows.first[a];
       high[a] = high[a] < windows.last[a] ? high[a] : windows.last[a];
     }
+    SOFT_POOL_NO_UNROLL
     for (index_t z = low[0]; z < high[0]; ++z) {
+      SOFT_POOL_NO_UNROLL
       for (index_t y = low[1]; y < high[1]; ++y) {
         if (!axes[0].has_tap(z, at[kDepth]) || !axes[1].has_tap(y, at[kRows])) {
           continue;
@@ -285,6 +309,7 @@ struct BackwardTile {
       acc_t (&gradients)[Lanes::kInputs]) const {
     const auto* packs = reinterpret_cast<const Pack<acc_t, V>*>(shared);
     const acc_t slope = problem.exact ? acc_t(1) : acc_t(0);
+    SOFT_POOL_NO_UNROLL
     for (index_t x = low; x < high; ++x) {
       if (Lanes::kColumnStep == 1 && !problem.axes[2].has_tap(x, at[kColumns])) {
         continue;

@@ -92,6 +92,8 @@ struct Columns {
     scalar_t before[K];
     SOFT_POOL_UNROLL
     for (int k = 0; k < K; ++k) {
+      before[k] = static_cast<scalar_t>(kNothing<acc_t>);
+      raw[k] = pack_of<kInputs>(before[k]);
       if (y + k >= 0 && y + k < problem.axes[1].size) {
         const scalar_t* row = problem.input + input_at(at[kDepth], y + k, x);
         load_some(row, left, problem.input_packs, raw[k]);
@@ -106,10 +108,7 @@ struct Columns {
       acc_t row[kInputs + kBefore];
       SOFT_POOL_UNROLL
       for (int i = 0; i < kInputs + kBefore; ++i) {
-        row[i] = kNothing<acc_t>;
-        if (inside && (i < kBefore ? x > 0 : i - kBefore < left)) {
-          row[i] = static_cast<acc_t>(i < kBefore ? before[k] : raw[k].lane[i - kBefore]);
-        }
+        row[i] = static_cast<acc_t>(i < kBefore ? before[k] : raw[k].lane[i - kBefore]);
       }
       if (affine.on) {  // one branch for all: it is the same for every thread
         SOFT_POOL_UNROLL

@@ -21,7 +21,7 @@
 namespace softpool_det::cuda {
 
 constexpr int kThreadBits = 8;
-constexpr int kThreads = 1 << kThreadBits;
+constexpr int kThreads = 1 << kThreadBits;  // of a block
 
 enum Direction { kChannels, kColumns, kRows, kDepth, kImages, kDirections };
 

@@ -53,6 +53,16 @@ struct alignas(sizeof(scalar_t) * count) Pack {
 };
 
 template <int count, typename scalar_t>
+SOFT_POOL_HD Pack<scalar_t, count> pack_of(scalar_t value) {
+  Pack<scalar_t, count> result;
+  SOFT_POOL_UNROLL
+  for (int l = 0; l < count; ++l) {
+    result.lane[l] = value;
+  }
+  return result;
+}
+
+template <int count, typename scalar_t>
 SOFT_POOL_HD Pack<scalar_t, count> load_pack(const scalar_t* from) {
   return *reinterpret_cast<const Pack<scalar_t, count>*>(from);
 }

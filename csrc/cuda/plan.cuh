@@ -178,7 +178,8 @@ BackwardTile<Lanes> tile_of(const Call& call, int total) {
 template <typename Lanes>
 BackwardTile<Lanes> make_tile(const Call& call, int64_t shared) {
   // Large tiles share more windows. Smaller ones where these do not fit.
-  for (int total = kThreadBits + 2; total > kThreadBits; --total) {
+  constexpr int kThreadBits = BackwardTile<Lanes>::kThreadBits;
+  for (int total = kThreadBits + 3; total > kThreadBits; --total) {
     const auto kernel = tile_of<Lanes>(call, total);
     if (kernel.step_count() == 1 && kernel.shared_bytes() <= shared) {
       return kernel;

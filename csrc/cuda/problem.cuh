@@ -86,6 +86,7 @@ struct Channels {
     SOFT_POOL_UNROLL
     for (int t = 0; t < kTaps; ++t) {
       const index_t offset = tap_offset(at, t, inside[t]);
+      raw[t] = pack_of<V>(static_cast<scalar_t>(kNothing<acc_t>));
       if (inside[t]) {
         raw[t] = load_pack<V>(inputs() + offset);
       }
@@ -94,7 +95,7 @@ struct Channels {
     for (int t = 0; t < kTaps; ++t) {
       SOFT_POOL_UNROLL
       for (int l = 0; l < V; ++l) {
-        values[t][l] = inside[t] ? static_cast<acc_t>(raw[t].lane[l]) : kNothing<acc_t>;
+        values[t][l] = static_cast<acc_t>(raw[t].lane[l]);
       }
     }
     if (affine.on) {  // one branch for all: it is the same for every thread

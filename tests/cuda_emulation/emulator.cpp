@@ -43,13 +43,13 @@ class Emulator {
       std::fill_n(filled.numbers, 16 / sizeof(acc_t), std::numeric_limits<acc_t>::quiet_NaN());
       std::vector<Chunk> memory(chunks, filled);
       acc_t* shared = memory.data()->numbers;
-      std::vector<typename Kernel::State> states(kThreads);
+      std::vector<typename Kernel::State> states(Kernel::kThreads);
       for (int32_t step = 0; step < kernel.step_count(); ++step) {
         bool infinite = false;
-        for (const uint32_t thread : shuffled(kThreads)) {
+        for (const uint32_t thread : shuffled(Kernel::kThreads)) {
           infinite |= kernel.find_windows(block, thread, step, shared);
         }
-        for (const uint32_t thread : shuffled(kThreads)) {
+        for (const uint32_t thread : shuffled(Kernel::kThreads)) {
           kernel.gather(block, thread, step, infinite, shared, states[thread]);
         }
       }

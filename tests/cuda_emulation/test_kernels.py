@@ -32,7 +32,7 @@ SQUARE = [(2, 2, 0), (3, 2, 1), (3, 2, 0), (3, 1, 1)]
 DEVICES = [
     (emulated.INDEX_LIMIT, emulated.SHARED_BYTES),
     (1, emulated.SHARED_BYTES),
-    (emulated.INDEX_LIMIT, 13000),
+    (emulated.INDEX_LIMIT, 7000),
 ]
 
 
