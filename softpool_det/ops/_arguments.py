@@ -46,7 +46,7 @@ def make_window(
 
 
 def _numbers(name: str, value: object, dims: int) -> list[int]:
-    values = list(value) if isinstance(value, Sequence) else [value]
+    values: list = list(value) if isinstance(value, Sequence) else [value]
     if len(values) not in (1, dims) or not all(_is_int(item) for item in values):
         raise TypeError(f"{name} must be {_NUMBERS[dims]}, got {value!r}")
     return values * dims if len(values) == 1 else values
@@ -107,8 +107,11 @@ def output_sizes(sizes: Sequence[int], window: Window) -> list[int]:
     Raises:
         ValueError: not one window fits.
     """
-    *numbers, ceil_mode = window
-    return [_output_size(*arguments, ceil_mode) for arguments in zip(sizes, *numbers, strict=True)]
+    kernel_size, stride, padding, dilation, ceil_mode = window
+    return [
+        _output_size(size, k, s, p, d, ceil_mode)
+        for size, k, s, p, d in zip(sizes, kernel_size, stride, padding, dilation, strict=True)
+    ]
 
 
 def _output_size(

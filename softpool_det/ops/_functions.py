@@ -45,7 +45,8 @@ class SoftPoolFunction(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx, tangent, *_):
-        return tangent_of(*ctx.saved_tensors, tangent, ctx.window, ctx.exact)
+        input, scale, shift = ctx.saved_tensors
+        return tangent_of(input, scale, shift, tangent, ctx.window, ctx.exact)
 
     @staticmethod
     def vmap(info, in_dims, input, scale, shift, window, exact):
@@ -80,23 +81,25 @@ class SoftPoolBackwardFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, tangent):
         """The result is linear in grad_output, and its Jacobian for input is symmetric."""
-        grad_output, *operands = ctx.saved_tensors
-        settings = (ctx.window, ctx.exact)
-        first = tangent_of(*operands, tangent, *settings) if ctx.needs_input_grad[0] else None
+        grad_output, input, scale, shift = ctx.saved_tensors
+        arguments = (input, scale, shift, tangent, ctx.window, ctx.exact)
+        first = tangent_of(*arguments) if ctx.needs_input_grad[0] else None
         second = None
         if ctx.needs_input_grad[1]:
-            second = curvature_of(grad_output, *operands, tangent, *settings)
+            second = curvature_of(grad_output, *arguments)
         return first, second, *_NO_GRADIENT
 
     @staticmethod
     def jvp(ctx, grad_tangent, tangent, *_):
-        grad_output, *operands = ctx.saved_tensors
+        grad_output, input, scale, shift = ctx.saved_tensors
         settings = (ctx.window, ctx.exact)
-        result = torch.zeros_like(operands[0])
+        result = torch.zeros_like(input)
         if grad_tangent is not None:
-            result = result + SoftPoolBackwardFunction.apply(grad_tangent, *operands, *settings)
+            result = result + SoftPoolBackwardFunction.apply(
+                grad_tangent, input, scale, shift, *settings
+            )
         if tangent is not None:
-            result = result + curvature_of(grad_output, *operands, tangent, *settings)
+            result = result + curvature_of(grad_output, input, scale, shift, tangent, *settings)
         return result
 
     @staticmethod

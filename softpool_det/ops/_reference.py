@@ -50,17 +50,21 @@ def soft_pool_reference(
         input: (N, C, H, W) or (N, C, D, H, W), floating point.
         kernel_size, stride, padding, dilation: one number for each of [D,] H, W.
         ceil_mode: as in `torch.nn.functional.max_pool2d`.
-        gradient: "exact" or "paper". Autograd takes the paper's weights for constants in second
-            derivatives too, and gives +inf inputs no gradient.
+        gradient: "exact" or "paper"; +inf inputs get none.
 
     Returns:
         (N, C, [OD,] OH, OW) in input's dtype and memory format.
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     softmax = _softmax(_taps(_wide(input), window, -torch.inf))
-    weights = softmax.weights.detach() if gradient == "paper" else softmax.weights
-    output = softmax.maximum + (weights * softmax.distance).sum(-1, keepdim=True)
-    return _like(output.masked_fill(softmax.total == 0, -torch.inf).squeeze(-1), input)
+    empty = softmax.total == 0
+    output = softmax.maximum + (softmax.weights * softmax.distance).sum(-1, keepdim=True)
+    if gradient == "paper":
+        # The weights are the gradient of log-sum-exp: the paper's derivatives, of any order, are
+        # those of it. Its value drops out.
+        potential = softmax.total.masked_fill(empty, 1.0).log()
+        output = output.detach() + (potential - potential.detach())
+    return _like(output.masked_fill(empty, -torch.inf).squeeze(-1), input)
 
 
 def tangent_reference(
@@ -132,7 +136,7 @@ def _like(result: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
 
 def _taps(input: torch.Tensor, window: Window, fill: float) -> torch.Tensor:
     """(N, C, [OD,] OH, OW, taps of the window), with `fill` in the padding."""
-    kernel_size, stride, padding, dilation, _ = window
+    kernel_size, stride, _, dilation, _ = window
     result = F.pad(input, _pads(input, window), value=fill)
     for axis, count in enumerate(output_sizes(input.shape[2:], window)):
         dim, step = axis + 2, stride[axis]

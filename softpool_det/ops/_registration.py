@@ -95,9 +95,9 @@ def _register_second_gradient(name: str, operands: int) -> None:
     def backward(ctx, tangent):
         _refuse_gradients_of_constants(ctx, 2, operands)
         grad_output, *tensors = ctx.saved_tensors
-        tensors += [None] * (3 - operands)
-        first = tangent_of(*tensors, tangent, ctx.window, ctx.exact)
-        second = curvature_of(grad_output, *tensors, tangent, ctx.window, ctx.exact)
+        input, scale, shift = tensors if operands == 3 else (*tensors, None, None)
+        arguments = (input, scale, shift, tangent, ctx.window, ctx.exact)
+        first, second = tangent_of(*arguments), curvature_of(grad_output, *arguments)
         return first, second, *[None] * (operands + 5)
 
     torch.library.register_autograd(name, backward, setup_context=setup_context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch._C._functorch import TransformType, get_interpreter_stack
 
 from ._arguments import (
     Window,
@@ -64,7 +65,8 @@ def soft_pool2d(
     autocast leaves the operator alone: it pools whatever dtype the layer before it hands on.
 
     Both gradients have derivatives of any order, by backward and forward mode; those of "paper" are
-    the derivatives of its formula. Under torch.compile only the first is there, by backward mode.
+    the derivatives of its formula. Higher ones and forward mode are in plain PyTorch, and need
+    memory for the elements of all windows.
 
     Args:
         input: (N, C, H, W) or (C, H, W); float64, float32, bfloat16 or float16; contiguous or
@@ -159,13 +161,20 @@ def _soft_pool(
     exact = gradient == "exact"
     batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
     # Compiler and tracer know operators, not autograd.Functions with forward mode and vmap.
-    if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+    graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if not graph and not _in_nested_forward_mode():
         output = SoftPoolFunction.apply(batch, scale, shift, window, exact)
-    elif has_kernel(input.device):
+    elif graph and has_kernel(input.device) and not torch._C._are_functorch_transforms_active():
         output = _operator_output(batch, scale, shift, window, exact)
     else:
         output = forward_reference(batch, scale, shift, window, exact)
     return output if input.dim() == dims + 2 else output.squeeze(0)
+
+
+def _in_nested_forward_mode() -> bool:
+    """There a custom jvp loses the outer tangents, without a word from PyTorch."""
+    levels = get_interpreter_stack()
+    return levels is not None and sum(level.key() == TransformType.Jvp for level in levels) > 1
 
 
 def _operator_output(
@@ -176,8 +185,9 @@ def _operator_output(
     exact: bool,
 ) -> torch.Tensor:
     operators = torch.ops.softpool_det
-    # A graph without gradients needs no operator that only Python defines.
-    exact = exact and torch.is_grad_enabled() and input.requires_grad
+    # A graph without gradients needs no operator that only Python defines. torch.jit.trace checks
+    # its graph without them.
+    exact = exact and (torch.is_grad_enabled() or torch.jit.is_tracing())
     if scale is None:
         soft_pool = operators.soft_pool_exact if exact else operators.soft_pool
         return soft_pool(input, *window)

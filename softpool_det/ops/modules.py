@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch._jit_internal import BroadcastingList1, BroadcastingList2, BroadcastingList3
+from torch._jit_internal import (  # type: ignore[attr-defined]
+    BroadcastingList1,
+    BroadcastingList2,
+    BroadcastingList3,
+)
 
 from ._arguments import check_gradient
 from .functional import soft_pool1d, soft_pool2d, soft_pool3d
 
 
-def _list1(values: BroadcastingList1[int]) -> list[int]:
-    return values
+def _list1(first: int, values: BroadcastingList1[int]) -> list[int]:  # type: ignore[valid-type]
+    return [first, values[0]]  # type: ignore[index]
 
 
 def _list2(values: BroadcastingList2[int]) -> list[int]:
@@ -87,10 +91,10 @@ class SoftPool1d(_SoftPool):
         if torch.jit.is_scripting():
             return _scripted(
                 input.unsqueeze(-2),
-                [1] + _list1(self.kernel_size),
-                [1] + _list1(self.stride),
-                [0] + _list1(self.padding),
-                [1] + _list1(self.dilation),
+                _list1(1, self.kernel_size),
+                _list1(1, self.stride),
+                _list1(0, self.padding),
+                _list1(1, self.dilation),
                 self.ceil_mode,
                 self.exact,
             ).squeeze(-2)

@@ -1,50 +1,53 @@
-"""SoftPool from the paper's equations, window by window in float64 with NumPy alone."""
+"""SoftPool from the paper's equations, window by window in float64 with NumPy alone.
+
+For any number of spatial dimensions. A window is the tuple (kernel, stride, padding, dilation),
+each with one number for every dimension.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def window_slices(shape, out_shape, kernel, stride, padding):
-    """Yield (output row, output column, slice of rows, slice of columns) for every window."""
+def window_indices(shape, out_shape, window):
+    """Yield (position of the window, index of its elements inside the input) for every window."""
 
     def inside(axis, out):
-        start = out * stride[axis] - padding[axis]
-        return slice(max(start, 0), min(start + kernel[axis], shape[axis]))
+        kernel, stride, padding, dilation = (numbers[axis] for numbers in window)
+        taps = out * stride - padding + np.arange(kernel) * dilation
+        return taps[(taps >= 0) & (taps < shape[axis])]
 
-    for row in range(out_shape[0]):
-        for column in range(out_shape[1]):
-            yield row, column, inside(0, row), inside(1, column)
+    for position in np.ndindex(*out_shape):
+        yield position, np.ix_(*(inside(axis, out) for axis, out in enumerate(position)))
 
 
-def soft_pool2d_oracle(values, out_shape, kernel, stride, padding):
-    """(N, C, H, W) -> (N, C, *out_shape); Eq. (1)-(2)."""
-    output = np.empty(values.shape[:2] + tuple(out_shape))
-    for row, column, rows, columns in window_slices(
-        values.shape[2:], out_shape, kernel, stride, padding
-    ):
-        window = values[:, :, rows, columns]
-        weights = window_weights(window)
-        output[:, :, row, column] = (weights * window).sum((2, 3))
+def soft_pool_oracle(values, out_shape, window):
+    """(N, C, ...) -> (N, C, *out_shape); Eq. (1)-(2). -inf for a window wholly in the padding."""
+    output = np.full(values.shape[:2] + tuple(out_shape), -np.inf)
+    for position, index in window_indices(values.shape[2:], out_shape, window):
+        elements = values[(..., *index)].reshape(*values.shape[:2], -1)
+        if elements.shape[-1]:
+            output[(..., *position)] = (window_weights(elements) * elements).sum(-1)
     return output
 
 
-def soft_pool2d_gradient_oracle(grad_output, values, kernel, stride, padding, gradient):
+def soft_pool_gradient_oracle(grad_output, values, window, gradient):
     """Gradient for the input, "paper" (section 3.2) or "exact" (the derivative)."""
     grad_input = np.zeros_like(values)
-    for row, column, rows, columns in window_slices(
-        values.shape[2:], grad_output.shape[2:], kernel, stride, padding
-    ):
-        window = values[:, :, rows, columns]
-        factor = window_weights(window)
+    for position, index in window_indices(values.shape[2:], grad_output.shape[2:], window):
+        block = values[(..., *index)]
+        elements = block.reshape(*values.shape[:2], -1)
+        if not elements.shape[-1]:
+            continue
+        factor = window_weights(elements)
         if gradient == "exact":
-            output = (factor * window).sum((2, 3), keepdims=True)
-            factor = factor * (1 + window - output)
-        upstream = grad_output[:, :, row, column][:, :, None, None]
-        grad_input[:, :, rows, columns] += upstream * factor
+            output = (factor * elements).sum(-1, keepdims=True)
+            factor = factor * (1 + elements - output)
+        upstream = grad_output[(..., *position)][:, :, None]
+        grad_input[(..., *index)] += (upstream * factor).reshape(block.shape)
     return grad_input
 
 
-def window_weights(window):
-    exponentials = np.exp(window - window.max((2, 3), keepdims=True))
-    return exponentials / exponentials.sum((2, 3), keepdims=True)
+def window_weights(elements):
+    exponentials = np.exp(elements - elements.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)

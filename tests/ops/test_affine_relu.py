@@ -1,0 +1,149 @@
+"""The fused stem: soft_pool2d(relu(input * scale + shift)) in one operator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import DTYPES, to_layout
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import grad, jacfwd, jacrev, vmap
+
+from softpool_det.ops import _library, affine_relu_soft_pool2d, soft_pool2d
+
+
+def unfused(input, scale, shift, *arguments, gradient="paper"):
+    """In the dtype of scale, as the operator computes."""
+    shape = (-1, 1, 1)
+    line = input.to(scale.dtype) * scale.view(shape) + shift.view(shape)
+    return soft_pool2d(line.relu(), *arguments, gradient=gradient)
+
+
+def operands(dtype, shape=(2, 5, 9, 11), device="cpu"):
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    input = torch.randn(shape).to(device, dtype)
+    scale, shift = (torch.randn(shape[-3], dtype=wide, device=device) for _ in range(2))
+    return input, scale, shift
+
+
+@pytest.fixture(params=["kernel", "reference"])
+def either(request, monkeypatch):
+    if request.param == "reference":
+        monkeypatch.setattr(_library, "COMPILED_DEVICES", frozenset())
+
+
+@pytest.mark.usefixtures("either")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_equals_the_composition(device, channels_last, dtype, gradient):
+    @settings(max_examples=15, deadline=None)
+    @given(
+        kernel=st.integers(1, 4),
+        stride=st.integers(1, 4),
+        dilation=st.integers(1, 2),
+        ceil_mode=st.booleans(),
+        batched=st.booleans(),
+        seed=st.integers(0, 2**31),
+    )
+    def check(kernel, stride, dilation, ceil_mode, batched, seed):
+        torch.manual_seed(seed)
+        input, scale, shift = operands(dtype, device=device)
+        input = to_layout(input, channels_last) if batched else input[0]
+        input = input.requires_grad_()
+        windows = (kernel, stride, kernel // 2, dilation, ceil_mode)
+        results = []
+        for pool in (affine_relu_soft_pool2d, unfused):
+            output = pool(input, scale, shift, *windows, gradient=gradient)
+            upstream = torch.ones_like(output)
+            results.append((output, *torch.autograd.grad(output, input, upstream)))
+        eps = torch.finfo(dtype).eps
+        tolerance = {"rtol": 1.01 * eps, "atol": 16 * min(eps, 1e-6), "check_dtype": False}
+        if dtype in (torch.float64, torch.float32):
+            tolerance |= {"rtol": 32 * eps, "atol": 64 * eps}
+        torch.testing.assert_close(results[0], results[1], **tolerance)
+        assert results[0][0].dtype == dtype
+
+    check()
+
+
+@pytest.mark.usefixtures("either")
+def test_no_gradient_where_relu_is_closed(device, gradient):
+    input = torch.tensor([[-1.0, 0.0], [2.0, float("nan")]], device=device).expand(1, 2, 2, 2)
+    input = torch.cat([input, input.nan_to_num(1.0)], -1).requires_grad_()
+    scale, shift = torch.tensor([1.0, -1.0], device=device), torch.zeros(2, device=device)
+    output = affine_relu_soft_pool2d(input, scale, shift, gradient=gradient)
+    assert output[..., 0].isnan().all()
+    assert output[..., 1].isfinite().all()
+    (grad_input,) = torch.autograd.grad(output, input, torch.ones_like(output))
+    closed = input * scale.view(-1, 1, 1) <= 0
+    assert (grad_input[closed] == 0).all()
+    assert (grad_input[..., 2:][~closed[..., 2:]] != 0).all()
+
+
+@pytest.mark.usefixtures("either")
+def test_derivatives_of_any_order(device, gradient):
+    torch.manual_seed(0)
+    input, scale, shift = operands(torch.float64, (1, 2, 4, 5), device)
+
+    def pool(input):
+        return affine_relu_soft_pool2d(input, scale, shift, 3, 2, 1, gradient=gradient)
+
+    leaf = input.clone().requires_grad_()
+    if gradient == "exact":
+        assert gradcheck(pool, (leaf,), check_forward_ad=True)
+    assert gradgradcheck(pool, (leaf,))
+    torch.testing.assert_close(jacfwd(pool)(input), jacrev(pool)(input))
+    second = jacrev(jacrev(pool))(input)
+    for outer, inner in ((jacfwd, jacrev), (jacrev, jacfwd), (jacfwd, jacfwd)):
+        torch.testing.assert_close(outer(inner(pool))(input), second)
+
+
+def test_vmap_over_input_alone(device):
+    input, scale, shift = operands(torch.float32, device=device)
+
+    def loss(input, scale):
+        return affine_relu_soft_pool2d(input, scale, shift).square().sum()
+
+    expected = torch.stack([grad(loss)(image, scale) for image in input])
+    torch.testing.assert_close(vmap(grad(loss), in_dims=(0, None))(input, scale), expected)
+    with pytest.raises(NotImplementedError, match="vmap over scale or shift"):
+        vmap(loss, in_dims=(None, 0))(input, torch.stack([scale, scale]))
+
+
+def test_errors_name_argument_and_remedy():
+    input, scale, shift = operands(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"scale requires grad.*scale.detach\(\)"):
+        affine_relu_soft_pool2d(input, scale.requires_grad_(), shift)
+    with torch.no_grad():
+        affine_relu_soft_pool2d(input, scale, shift)
+    scale = scale.detach()
+    with pytest.raises(TypeError, match=r"shift must be torch\.float32 for input of"):
+        affine_relu_soft_pool2d(input, scale, shift.double())
+    with pytest.raises(ValueError, match=r"shift must have the shape \(5,\)"):
+        affine_relu_soft_pool2d(input, scale, shift[:4])
+    with pytest.raises(RuntimeError, match="scale and shift get no gradient"):
+        torch.ops.softpool_det.affine_relu_soft_pool(
+            input.requires_grad_(),
+            scale.requires_grad_(),
+            shift,
+            *[[2, 2]] * 2,
+            [0, 0],
+            [1, 1],
+            False,
+        ).sum().backward()
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiles_into_one_graph(device, channels_last, gradient):
+    def pool(input, scale, shift):
+        return affine_relu_soft_pool2d(input, scale, shift, 3, 2, 1, gradient=gradient)
+
+    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=True)
+    for shape in ((2, 5, 9, 11), (3, 5, 12, 10)):
+        input, scale, shift = operands(torch.float32, shape, device)
+        input = to_layout(input, channels_last).requires_grad_()
+        results = []
+        for function in (pool, compiled):
+            output = function(input, scale, shift)
+            results.append((output, *torch.autograd.grad(output.square().sum(), input)))
+        torch.testing.assert_close(results[0], results[1])

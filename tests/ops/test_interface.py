@@ -1,0 +1,217 @@
+"""How the operator fits into PyTorch: layouts, compiler, script, autocast, no kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from cases import MAX_POOLS, MODULES, POOLS, SHAPES, to_layout
+from torch import nn
+from torch.func import grad, jacfwd, jacrev, jvp, vmap
+
+from softpool_det import ops
+from softpool_det.ops import SoftPool2d, _library, soft_pool1d, soft_pool2d
+
+
+def test_output_has_the_memory_format_of_max_pool(device, dims, channels_last):
+    for shape in ((2, 3, 8, 8, 8), (2, 1, 8, 8, 8), (1, 3, 1, 1, 1), (1, 3, 8, 1, 1)):
+        input = to_layout(torch.randn(shape[: dims + 2], device=device), channels_last)
+        output = POOLS[dims](input, 1, 1)
+        if dims > 1:
+            assert output.stride() == MAX_POOLS[dims](input, 1, 1).stride()
+        assert torch.equal(output, input)
+
+
+def test_transposed_sequence_keeps_its_layout(device):
+    input = torch.randn(2, 9, 5, device=device).transpose(1, 2).requires_grad_()
+    output = soft_pool1d(input, 3, 2, 1)
+    assert output.transpose(1, 2).is_contiguous()
+    (grad_input,) = torch.autograd.grad(output.sum(), input)
+    assert grad_input.transpose(1, 2).is_contiguous()
+
+
+def test_any_strides(device):
+    input = torch.randn(2, 9, 8, 6, device=device)
+    for view in (input.transpose(2, 3), input[:, ::2], input[..., ::2], input.permute(1, 0, 3, 2)):
+        torch.testing.assert_close(soft_pool2d(view, 2), soft_pool2d(view.clone(), 2))
+    upstream = torch.ones(1, 1, 1, 1, device=device).expand(2, 9, 4, 3)
+    input.requires_grad_()
+    (actual,) = torch.autograd.grad(soft_pool2d(input, 2), input, upstream)
+    (expected,) = torch.autograd.grad(soft_pool2d(input, 2), input, upstream.contiguous())
+    assert torch.equal(actual, expected)
+
+
+def test_input_without_batch_dimension(device, dims):
+    batch = torch.randn(SHAPES[dims], device=device)
+    input = batch[0].clone().requires_grad_()
+    output = POOLS[dims](input, 3, 2, 1)
+    assert torch.equal(output, POOLS[dims](batch, 3, 2, 1)[0])
+    output.sum().backward()
+    assert input.grad.shape == input.shape
+
+
+def test_empty_batch(device, dims):
+    input = torch.zeros((0, *SHAPES[dims][1:]), device=device, requires_grad=True)
+    output = POOLS[dims](input, 2)
+    assert output.shape == (0, *POOLS[dims](torch.zeros(SHAPES[dims]), 2).shape[1:])
+    output.sum().backward()
+    assert input.grad.shape == input.shape
+
+
+@pytest.mark.parametrize("dims", [2, 3], indirect=True)
+@pytest.mark.parametrize("affine", [False, True])
+def test_operators_pass_opcheck(device, dims, channels_last, affine):
+    input = to_layout(torch.randn(SHAPES[dims], device=device), channels_last).requires_grad_()
+    windows = ([3, 2, 2][:dims], [2] * dims, [1, 0, 1][:dims], [1, 2, 1][:dims], True)
+    name = "affine_relu_soft_pool" if affine else "soft_pool"
+    tensors = [input, *([torch.randn(3, device=device) for _ in range(2)] if affine else [])]
+    namespace = torch.ops.softpool_det
+    output = getattr(namespace, name)(*tensors, *windows)
+    for forward in (name, f"{name}_exact"):
+        torch.library.opcheck(getattr(namespace, forward).default, (*tensors, *windows))
+    upstream = torch.randn_like(output).requires_grad_()
+    backward = getattr(namespace, f"{name}_backward").default
+    torch.library.opcheck(backward, (upstream, *tensors, *windows, True))
+
+
+def test_operators_themselves_have_gradients(device, gradient):
+    input = torch.randn(2, 3, 9, 7, device=device, requires_grad=True)
+    name = "soft_pool" if gradient == "paper" else "soft_pool_exact"
+    operator = getattr(torch.ops.softpool_det, name)
+    derivatives = []
+    for output in (
+        operator(input, [3, 3], [2, 2], [1, 1], [1, 1], False),
+        soft_pool2d(input, 3, 2, 1, gradient=gradient),
+    ):
+        (first,) = torch.autograd.grad(output.square().sum(), input, create_graph=True)
+        derivatives.append((first, *torch.autograd.grad(first.square().sum(), input)))
+    torch.testing.assert_close(derivatives[0], derivatives[1])
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiles_into_one_graph(device, dims, channels_last, gradient):
+    pool = MODULES[dims](3, 2, 1, gradient=gradient)
+    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=True)
+    for extra in (0, 1):
+        shape = [size + extra for size in SHAPES[dims]]
+        input = to_layout(torch.randn(shape, device=device), channels_last).requires_grad_()
+        results = []
+        for function in (pool, compiled):
+            output = function(input)
+            results.append((output, *torch.autograd.grad(output.square().sum(), input)))
+        torch.testing.assert_close(results[0], results[1])
+        assert results[0][0].stride() == results[1][0].stride()
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("transform", ["grad", "vmap", "jvp", "second", "forward"])
+def test_transforms_are_right_inside_of_a_compiled_function(device, gradient, transform):
+    pool = SoftPool2d(2, 1, gradient=gradient)
+    function = {
+        "grad": grad(lambda x: pool(x).square().sum()),
+        "vmap": vmap(pool),
+        "jvp": lambda x: jvp(pool, (x,), (x,)),
+        "second": jacrev(jacrev(pool)),
+        "forward": jacfwd(pool),
+    }[transform]
+    input = torch.randn(2, 1, 3, 3, device=device)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(input), function(input))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiles_with_inductor(device):
+    pool = SoftPool2d(2, ceil_mode=True)
+    input = torch.randn(2, 3, 9, 11, device=device, requires_grad=True)
+    output = torch.compile(lambda x: pool(x.relu()) * 2, fullgraph=True)(input)
+    output.sum().backward()
+    torch.testing.assert_close(output, pool(input.relu()) * 2)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_torchscript_equals_eager(device, dims, gradient, how):
+    batch = torch.randn(SHAPES[dims], device=device, requires_grad=True)
+    kernel = 3 if dims == 2 else (3,) * dims
+    pool = MODULES[dims](kernel, 2, 1, gradient=gradient)
+    scripted = torch.jit.script(pool) if how == "script" else torch.jit.trace(pool, batch)
+    for input in (batch, batch[0]) if how == "script" else (batch, batch[:, :, 1:]):
+        expected = torch.autograd.grad(pool(input).square().sum(), batch)
+        for _ in range(3):  # as the profiling executor optimises
+            output = scripted(input)
+            assert torch.equal(output, pool(input))
+            assert torch.equal(torch.autograd.grad(output.square().sum(), batch)[0], expected[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_leaves_the_dtype_alone(device, dtype):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), SoftPool2d(3, 2, 1)).to(device)
+    input = torch.randn(1, 3, 9, 11, device=device)
+    with torch.autocast(device, dtype):
+        assert soft_pool2d(input).dtype == torch.float32
+        features = model[0](input)
+        output = model(input)
+    assert output.dtype == features.dtype == dtype
+    assert torch.equal(output, soft_pool2d(features, 3, 2, 1))
+    output.float().sum().backward()
+    assert model[0].weight.grad.dtype == torch.float32
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_device_without_kernel_compiles_into_one_graph(monkeypatch, dims):
+    monkeypatch.setattr(_library, "COMPILED_DEVICES", frozenset({"xpu"}))
+    pool = MODULES[dims](3, 2, 1)
+    input = torch.randn(SHAPES[dims])
+    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager")(input)
+    monkeypatch.undo()
+    torch.testing.assert_close(compiled, pool(input))
+
+
+def test_device_without_kernel_is_said_once():
+    _library._warn_of_missing_kernel.cache_clear()
+    with pytest.warns(RuntimeWarning, match="no compiled kernel for 'xpu'"):
+        assert not _library.has_kernel(torch.device("xpu"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not _library.has_kernel(torch.device("xpu"))
+
+
+def test_runs_and_warns_once_without_the_compiled_operator(tmp_path):
+    package = tmp_path / "softpool_det"
+    shutil.copytree(Path(ops.__file__).parent, package / "ops")
+    (package / "__init__.py").touch()
+    program = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import torch
+    before = len(caught)
+    from softpool_det.ops import soft_pool2d
+    for gradient in ("paper", "exact"):
+        input = torch.arange(16.0).reshape(1, 1, 4, 4).requires_grad_()
+        output = soft_pool2d(input, gradient=gradient)
+        output.sum().backward()
+        assert output.shape == (1, 1, 2, 2) and input.grad.sum() > 3.9
+for warning in caught[before:]:
+    print(warning.message)
+"""
+    # -S: no .pth file of an editable install may lead back to the built package.
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (message,) = result.stdout.splitlines()
+    assert "slower" in message
+    assert "memory" in message
+    assert "C++ compiler" in message

@@ -1,0 +1,221 @@
+"""Values and gradients of the operator on finite and other numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import DTYPES, EXAMPLES, POOLS, SHAPES, cases, to_layout
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracle import soft_pool_gradient_oracle, soft_pool_oracle
+
+from softpool_det.ops import soft_pool2d
+from softpool_det.ops._arguments import make_window
+from softpool_det.ops._reference import soft_pool_reference
+
+NAN, INF = float("nan"), float("inf")
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+@given(case=st.sampled_from([1, 2, 2, 3]).flatmap(cases))
+def test_random_cases_equal_the_oracle(device, case):
+    input, grad_output = case.tensors(device)
+    pool = POOLS[case.dims]
+    output = pool(input, *case.window, case.ceil_mode, gradient=case.gradient)
+    (grad_input,) = torch.autograd.grad(output, input, grad_output)
+
+    values = input.detach().double().cpu().numpy()
+    expected = soft_pool_oracle(values, case.out_shape(), case.window)
+    upstream = grad_output.double().cpu().numpy()
+    expected_grad = soft_pool_gradient_oracle(upstream, values, case.window, case.gradient)
+
+    # One rounding to the tensor's type, and a few in the type that is computed in. The oracle
+    # rounds as well.
+    rounding = torch.finfo(case.dtype).eps
+    computing = max(min(rounding, torch.finfo(torch.float32).eps), 1e-14)
+    tolerance = {"rtol": rounding, "check_device": False, "check_dtype": False}
+    for actual, wanted, size in (
+        (output, expected, np.abs(values).max()),
+        (grad_input, expected_grad, np.abs(upstream).max()),
+    ):
+        torch.testing.assert_close(
+            actual.double(),
+            torch.from_numpy(wanted),
+            atol=16 * computing * (1 + size),
+            **tolerance,
+        )
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_windows_wholly_in_the_padding_give_minus_infinity(device, gradient, ceil_mode):
+    # Taps at -1 and 2 of two inputs.
+    input = torch.randn(1, 3, 2, 2, device=device, requires_grad=True)
+    output = soft_pool2d(input, 2, 1, 1, 3, ceil_mode, gradient=gradient)
+    assert (output == -INF).all()
+    (grad_input,) = torch.autograd.grad(output, input, torch.ones_like(output))
+    assert (grad_input == 0).all()
+
+
+def pool_by_operator(dims, input, *arguments, gradient="paper"):
+    return POOLS[dims](input, *arguments, gradient=gradient)
+
+
+def pool_by_reference(dims, input, kernel, stride=None, padding=0, *, gradient="paper"):
+    flat = max(dims, 2)
+    numbers = make_window(flat, kernel, stride, padding, 1, False)
+    if dims == 1:
+        for values, neutral in zip(numbers[:4], (1, 1, 0, 1), strict=True):
+            values[0] = neutral
+        input = input.unsqueeze(2)
+    output = soft_pool_reference(input, *numbers, gradient=gradient)
+    return output.squeeze(2) if dims == 1 else output
+
+
+implementations = pytest.mark.parametrize("pool", [pool_by_operator, pool_by_reference])
+
+
+def in_two_columns(window, dims, device, dtype):
+    """(1, 2, 2, 4)-like input: the window's four values to the left, zeros to the right.
+
+    In one dimension it is windows of four, in three the values stand in the plane of depth 0 with
+    those of -inf behind: they never count beside others.
+    """
+    values = torch.tensor(window, dtype=dtype, device=device)
+    if dims == 1:
+        return torch.cat([values, torch.zeros_like(values)]).expand(1, 2, 8).clone(), 4
+    plane = torch.cat([values.reshape(2, 2), torch.zeros_like(values).reshape(2, 2)], 1)
+    if dims == 2:
+        return plane.expand(1, 2, 2, 4).clone(), 2
+    return torch.stack([plane, torch.full_like(plane, -INF)]).expand(1, 2, 2, 2, 4).clone(), 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ([1.0, NAN, 2.0, 3.0], NAN),
+        ([-INF, NAN, -INF, -INF], NAN),
+        ([INF, NAN, 2.0, 3.0], NAN),
+        ([-INF, 4.0, -INF, -INF], 4.0),
+        ([-INF, 4.0, 4.0, -INF], 4.0),
+        ([-INF] * 4, -INF),
+        ([INF, 1.0, -INF, 2.0], INF),
+        ([INF] * 4, INF),
+    ],
+)
+@implementations
+def test_values_that_are_not_finite(device, channels_last, dims, dtype, window, expected, pool):
+    input, kernel = in_two_columns(window, dims, device, dtype)
+    output = pool(dims, to_layout(input, channels_last), kernel)
+    wanted = torch.tensor([expected, 0.0], dtype=dtype, device=device).expand_as(output)
+    torch.testing.assert_close(output, wanted, equal_nan=True)
+
+
+@implementations
+def test_minus_infinity_has_no_weight_and_no_gradient(device, channels_last, dims, gradient, pool):
+    input, kernel = in_two_columns([-INF, 4.0, 4.0, -INF], dims, device, torch.float32)
+    input = to_layout(input, channels_last).requires_grad_()
+    output = pool(dims, input, kernel, gradient=gradient)
+    (grad_input,) = torch.autograd.grad(output, input, torch.ones_like(output))
+    expected = torch.where(input == 4.0, 0.5, torch.where(input == 0.0, 0.25, 0.0))
+    torch.testing.assert_close(grad_input, expected)
+
+
+def test_infinity_has_the_weight_one_among_finite_values(device, dims, gradient):
+    input, kernel = in_two_columns([1.0, INF, INF, 2.0], dims, device, torch.float32)
+    input.requires_grad_()
+    output = POOLS[dims](input, kernel, gradient=gradient)
+    (grad_input,) = torch.autograd.grad(output, input, torch.ones_like(output))
+    expected = torch.where(input == INF, 0.5, torch.where(input == 0.0, 0.25, 0.0))
+    torch.testing.assert_close(grad_input, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("padding", [0, 1])
+@implementations
+def test_finite_input_stays_finite(device, channels_last, dims, dtype, gradient, padding, pool):
+    largest = torch.finfo(dtype).max
+    input = torch.full((1, 2, *[6] * dims), largest, dtype=dtype, device=device)
+    input[:, :, ::4] = -largest
+    input[..., 3:] = -largest
+    input = to_layout(input, channels_last).requires_grad_()
+    output = pool(dims, input, 3, 2, padding, gradient=gradient)
+    output.sum().backward()
+    assert output.isfinite().all()
+    assert input.grad.isfinite().all()
+    assert (output.abs() == largest).all()
+
+
+def test_equal_values_are_returned_as_they_are(device, channels_last, dims):
+    input = to_layout(torch.full((1, 3, *[9] * dims), 0.1, device=device), channels_last)
+    assert (POOLS[dims](input, 3, 2, 1) == input.flatten()[0]).all()
+
+
+LARGE = {1: (2, 40, 4001), 2: (2, 40, 65, 67), 3: (2, 40, 9, 21, 23)}
+
+
+def output_and_gradient(dims, input):
+    output = POOLS[dims](input, 3, 2, 1, gradient="exact")
+    return output, *torch.autograd.grad(output.square().sum(), input)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(channels_last, dims):
+    input = to_layout(torch.randn(LARGE[dims]), channels_last).requires_grad_()
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(output_and_gradient(dims, input))
+    finally:
+        torch.set_num_threads(threads)
+    for output, grad_input in results[1:]:
+        assert torch.equal(output, results[0][0])
+        assert torch.equal(grad_input, results[0][1])
+
+
+def test_runs_are_bit_identical(device, channels_last, dims):
+    input = to_layout(torch.randn(LARGE[dims], device=device), channels_last).requires_grad_()
+    first, second = (output_and_gradient(dims, input) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_reference_equals_the_operator(device, channels_last, dims, gradient):
+    input = to_layout(torch.randn(SHAPES[dims], device=device), channels_last).requires_grad_()
+    results = []
+    for pool in (pool_by_operator, pool_by_reference):
+        output = pool(dims, input, 3, 2, 1, gradient=gradient)
+        (grad_input,) = torch.autograd.grad(output.square().sum(), input)
+        assert output.stride() == POOLS[dims](input, 3, 2, 1).stride()
+        results.append((output, grad_input))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping; 0 where it is not known."""
+    try:
+        with open("/proc/meminfo") as lines:
+            amounts = dict(line.split(":") for line in lines)
+        return int(amounts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 0
+
+
+@pytest.mark.slow
+def test_more_than_2_to_the_31_elements(device):
+    needed = 7 * 2**30
+    free = available_memory() if device == "cpu" else torch.cuda.mem_get_info()[0]
+    if free < needed:
+        pytest.skip(f"needs {needed / 2**30:.0f} GiB of memory, {free / 2**30:.1f} are free")
+    input = torch.zeros(1, 1, 2**16, 2**15 + 64, dtype=torch.bfloat16, device=device)
+    assert input.numel() > 2**31
+    input[..., -4:, -64:].normal_()
+    output = soft_pool2d(input, 2)
+    assert output.shape == (1, 1, 2**15, 2**14 + 32)
+    assert torch.equal(output[..., -2:, -32:], soft_pool2d(input[..., -4:, -64:], 2))
+    assert not output[..., -64:-2, :].any()
