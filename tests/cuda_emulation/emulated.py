@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,13 @@ SHARED_BYTES = 48 << 10
 
 
 def can_build() -> bool:
-    return shutil.which("c++") is not None and shutil.which("ninja") is not None
+    return shutil.which("c++") is not None
 
 
 def build() -> None:
     """Register torch.ops.softpool_emulation; compiles where sources have changed."""
+    # ninja is installed beside the interpreter, which need not be on the PATH.
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     name = "sanitized" if SANITIZE else "plain"
     folder = ROOT / "build" / "cuda_emulation" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import softpool_det.ops  # noqa: F401  registers the CPU operator
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "ops"))
-from oracle import soft_pool_gradient_oracle, soft_pool_oracle  # noqa: E402
+from oracle import soft_pool_gradient_oracle, soft_pool_oracle
 
-pytestmark = pytest.mark.skipif(not emulated.can_build(), reason="no C++ compiler or ninja here")
+pytestmark = pytest.mark.skipif(not emulated.can_build(), reason="no C++ compiler here")
 
 EXAMPLES = int(os.environ.get("SOFTPOOL_EXAMPLES", "300"))
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
