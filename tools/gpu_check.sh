@@ -22,6 +22,7 @@ STEPS=${STEPS:-build tests memcheck racecheck initcheck benchmark detector demo}
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
 mkdir -p "$RESULTS"
+touch "$SCRATCH/steps"
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 # step NAME COMMAND...: run it, and note NAME, exit status and seconds for the report.
@@ -68,7 +69,7 @@ sanitizer() {
   SOFTPOOL_EXAMPLES=10 PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 300 "$program" \
     --tool "$1" --error-exitcode 9 --target-processes all \
     "$PYTHON" -m pytest -q -p no:cacheprovider tests/ops \
-    -k 'cuda and (random_cases or same_bits or stays_finite or equals_the_composition)'
+    -k 'cuda and (random_cases or same_bits or equals_the_composition)'
 }
 
 if compgen -G "$WHEELS/*.whl" >/dev/null; then
@@ -82,9 +83,9 @@ for tool in memcheck racecheck initcheck; do
   step "$tool" sanitizer "$tool"
 done
 step benchmark timeout 500 "$PYTHON" benchmarks/bench_pooling.py --device cuda \
-  --json "$RESULTS/pooling_cuda.json"
+  --json "$SCRATCH/pooling_cuda.json"
 step detector timeout 400 "$PYTHON" benchmarks/bench_detector.py --device cuda \
-  --json "$RESULTS/detector_cuda.json"
+  --json "$SCRATCH/detector_cuda.json"
 step demo demo
 
 "$PYTHON" - "$SCRATCH" "$RESULTS" <<'PROGRAM'
@@ -92,6 +93,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -122,9 +124,10 @@ if (scratch / "junit.xml").exists():
     counts = {key: int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped")}
     counts["passed"] = counts["tests"] - sum(counts[key] for key in ("failures", "errors", "skipped"))
     report["tests"] = counts
-for step, name in (("benchmark", "pooling_cuda"), ("detector", "detector_cuda")):
-    if steps.get(step, {}).get("passed"):  # else the file would be an earlier run's
-        report[step] = json.loads((results / f"{name}.json").read_text())
+for step, name in (("benchmark", "pooling_cuda.json"), ("detector", "detector_cuda.json")):
+    if (scratch / name).exists():
+        report[step] = json.loads((scratch / name).read_text())
+        shutil.copy(scratch / name, results / name)
 if (scratch / "demo/comparison.json").exists():
     demo = json.loads((scratch / "demo/comparison.json").read_text())
     report["demo"] = {key: demo[key] for key in ("rows", "difference", "seeds")}
