@@ -97,8 +97,8 @@ unsigned blocks_of(const Windows& windows) {
 at::Tensor authors_forward(const at::Tensor& input, int64_t kernel, int64_t stride) {
   const Windows windows = windows_of(input, kernel, stride);
   const c10::cuda::CUDAGuard guard(input.device());
-  at::Tensor output =
-      at::empty({input.size(0), input.size(1), windows.out_height, windows.out_width}, input.options());
+  at::Tensor output = at::empty(
+      {input.size(0), input.size(1), windows.out_height, windows.out_width}, input.options());
   forward_kernel<<<blocks_of(windows), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
       windows, input.const_data_ptr<float>(), output.mutable_data_ptr<float>());
   C10_CUDA_KERNEL_LAUNCH_CHECK();

@@ -15,7 +15,7 @@ struct BackwardDisjoint {
   using index_t = typename Lanes::index_t;
   using acc_t = typename Lanes::acc_t;
   static constexpr int V = Lanes::kWindows;
-  problem_t<Lanes> problem;
+  typename Lanes::Problem problem;
   Tiles<index_t> tiles;  // of cells
 
   SOFT_POOL_HD void operator()(uint32_t block, uint32_t thread) const {
@@ -91,7 +91,7 @@ struct BackwardTile {
   static constexpr int kThreads = 1 << kThreadBits;
   // On a multiprocessor, as its registers allow: while some wait at a barrier others compute.
   static constexpr int kBlocks = sizeof(acc_t) == 8 || Lanes::kTaps * V > 30 ? 4 : 5;
-  problem_t<Lanes> problem;
+  typename Lanes::Problem problem;
   Tiles<index_t> tiles;  // of inputs
   int32_t steps[3];  // along depth, rows and columns
   int32_t span[3];   // a step's windows along them; in items along the columns

@@ -8,8 +8,9 @@ namespace softpool_det::cuda {
 
 // An item is V neighbouring windows of a row, or the 2 V inputs at whose first the first window
 // starts (K = 2) or has its middle (K = 3). Padding and stride of the rows are the columns'.
-template <typename Problem, int V, int K>
+template <typename Problem_, int V, int K>
 struct Columns {
+  using Problem = Problem_;
   using scalar_t = typename Problem::scalar_t;
   using index_t = typename Problem::index_t;
   using acc_t = typename Problem::acc_t;

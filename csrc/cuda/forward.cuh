@@ -5,14 +5,11 @@
 
 namespace softpool_det::cuda {
 
-template <typename Lanes>
-using problem_t = std::remove_cv_t<std::remove_reference_t<decltype(std::declval<Lanes>().problem)>>;
-
 // `Lanes` is Channels or Columns. No thread reads what another writes.
 template <typename Lanes>
 struct Forward {
   using index_t = typename Lanes::index_t;
-  problem_t<Lanes> problem;
+  typename Lanes::Problem problem;
   Tiles<index_t> tiles;  // of windows
 
   SOFT_POOL_HD void operator()(uint32_t block, uint32_t thread) const {

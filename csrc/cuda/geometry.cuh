@@ -112,7 +112,8 @@ inline bool fits_narrow(const Pool& pool, int64_t limit) {
     if (reach > limit / 2 || axis.stride > limit / 2 || axis.dilation > limit / 2) {
       return false;
     }
-    image *= std::max(axis.size, axis.out_size);
+    // Of the windows' taps those just outside, too.
+    image *= std::max(axis.size, axis.out_size) + (axis.kernel > 1 ? 4 : 0);
     if (image > limit) {
       return false;
     }

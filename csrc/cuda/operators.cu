@@ -17,7 +17,8 @@ __global__ void __launch_bounds__(kThreads) each_thread_kernel(const Kernel kern
 // A step's phases are apart by barriers: nobody reads shared memory that is still written, and
 // nobody writes to what is still read. No other memory is shared.
 template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocks) each_tile_kernel(const Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocks)
+    each_tile_kernel(const Kernel kernel) {
   extern __shared__ double2 memory[];  // aligned for packs of 16 bytes
   auto* shared = reinterpret_cast<typename Kernel::acc_t*>(memory);
   typename Kernel::State state;

@@ -83,8 +83,8 @@ void with_lanes(const Call& call, int64_t limit, const Visit& visit) {
 }
 
 template <typename Lanes>
-problem_t<Lanes> make_problem(const Call& call) {
-  using Problem = problem_t<Lanes>;
+typename Lanes::Problem make_problem(const Call& call) {
+  using Problem = typename Lanes::Problem;
   using scalar_t = typename Problem::scalar_t;
   using index_t = typename Problem::index_t;
   using acc_t = typename Problem::acc_t;

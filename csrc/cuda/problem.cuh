@@ -41,8 +41,9 @@ struct Problem {
 // V neighbouring channels of one window, or of one input. K: K x K taps without dilation, in
 // registers, in rows and columns alone; 0: any window, whose taps are read twice, the second time
 // from the cache. With V = 1 it does for contiguous tensors, too.
-template <typename Problem, int V, int K>
+template <typename Problem_, int V, int K>
 struct Channels {
+  using Problem = Problem_;
   using scalar_t = typename Problem::scalar_t;
   using index_t = typename Problem::index_t;
   using acc_t = typename Problem::acc_t;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "tests/cuda_emulation/emulator.cpp"
 # Whether the library is built with AddressSanitizer and UndefinedBehaviorSanitizer, whose runtimes
 # have to be in the process before it starts.
 SANITIZE = os.environ.get("SOFTPOOL_EMULATION_SANITIZE") == "1"
@@ -26,26 +27,34 @@ def can_build() -> bool:
     return shutil.which("c++") is not None
 
 
-def build() -> None:
-    """Register torch.ops.softpool_emulation; compiles where sources have changed."""
-    # ninja is installed beside the interpreter, which need not be on the PATH.
-    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-    name = "sanitized" if SANITIZE else "plain"
-    folder = ROOT / "build" / "cuda_emulation" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    cpp_extension.load(
-        f"softpool_emulation_{name}",
-        [str(ROOT / "tests/cuda_emulation/emulator.cpp")],
-        extra_cflags=[
-            "-O1",
-            "-DTORCH_TARGET_VERSION=0x020a000000000000",
-            *(SANITIZERS if SANITIZE else []),
-        ],
-        extra_ldflags=SANITIZERS if SANITIZE else [],
-        extra_include_paths=[str(ROOT / "csrc")],
-        build_directory=str(folder),
-        is_python_module=False,
-    )
+def load() -> None:
+    """Register torch.ops.softpool_emulation; compiles where a source is newer than the library."""
+    library = ROOT / "build" / "cuda_emulation" / ("sanitized.so" if SANITIZE else "plain.so")
+    sources = [SOURCE, *(ROOT / "csrc").glob("*.h"), *(ROOT / "csrc/cuda").glob("*.cuh")]
+    newest = max(source.stat().st_mtime for source in sources)
+    if not library.exists() or library.stat().st_mtime < newest:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        compile_to(library)
+    torch.ops.load_library(library)
+
+
+def compile_to(library: Path) -> None:
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    folders = cpp_extension.library_paths()
+    command = [
+        "c++",
+        *("-std=c++17", "-O1", "-fPIC", "-shared", "-DTORCH_TARGET_VERSION=0x020a000000000000"),
+        *(SANITIZERS if SANITIZE else []),
+        *(f"-I{folder}" for folder in [ROOT / "csrc", *cpp_extension.include_paths()]),
+        str(SOURCE),
+        *("-o", str(unfinished)),
+        *(f"-L{folder}" for folder in folders),
+        *("-ltorch_cpu", "-lc10"),
+    ]
+    # The sanitizers' runtimes are not for the compiler.
+    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    subprocess.run(command, env=environment, check=True)
+    unfinished.replace(library)
 
 
 @contextmanager
