@@ -1,7 +1,9 @@
 // Which kernel takes a call, and with which grid.
 #pragma once
 
-#include "backward.cuh"
+#include "backward_disjoint.cuh"
+#include "backward_tile.cuh"
+#include "forward.cuh"
 
 namespace softpool_det::cuda {
 
