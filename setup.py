@@ -120,7 +120,7 @@ def extensions():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
     common["define_macros"] = [*common["define_macros"], ("USE_CUDA", None)]
     cuda = cpp_extension.CUDAExtension(
-        "softpool_det._C_cuda", ["csrc/cuda/operators.cu"], **common
+        "softpool_det._C_cuda", sorted(glob("csrc/cuda/*.cu")), **common
     )
     return [*built, cuda]
 
