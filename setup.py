@@ -179,7 +179,7 @@ def extensions():
         # Runs under every torch from 2.10 and every Python from 3.10 on.
         "define_macros": [("TORCH_TARGET_VERSION", "0x020a000000000000")],
         "py_limited_api": True,
-        "depends": sorted(glob("csrc/**/*.h", recursive=True)),
+        "depends": sorted(glob("csrc/**/*.*h", recursive=True)),
     }
     reason = why_no_compiler()
     if reason is not None:

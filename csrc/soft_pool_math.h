@@ -44,9 +44,12 @@ SOFT_POOL_HD double exp_of_distance(double distance) {
 }
 
 #if defined(__CUDA_ARCH__)
+// 2^(distance / ln(2)) to 2 units in the last place. What falls below the normal range, as at
+// kFarthest, is flushed to 0.
 SOFT_POOL_HD float exp_of_distance(float distance) {
-  // As on the host, where the exponent at kFarthest leaves the normal range and reads as 0.
-  return distance < -87.f ? 0.f : expf(distance);
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(distance * 1.44269504f));
+  return result;
 }
 #else
 // 2^n * exp(r) with |r| <= ln(2) / 2, in operations that every compiler vectorises. The polynomial

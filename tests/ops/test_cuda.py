@@ -1,0 +1,159 @@
+"""What only a GPU can show of the CUDA operators: graphs, streams, memory, large tensors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from softpool_det.ops import soft_pool2d
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
+]
+
+WINDOWS = [(2, 2, 0), (3, 2, 1), (5, 3, 2)]
+GIB = 1 << 30
+
+
+def forward_and_backward(input: torch.Tensor, window: tuple[int, int, int], affine=()):
+    """(output, gradient of the input) by the raw operators, for a gradient of the output of 1."""
+    windows = (*([number] * 2 for number in window), [1, 1], False)
+    library = torch.ops.softpool_det
+    prefix = "affine_relu_" if affine else ""
+    output = getattr(library, f"{prefix}soft_pool")(input, *affine, *windows)
+    backward = getattr(library, f"{prefix}soft_pool_backward")
+    return output, backward(torch.ones_like(output), input, *affine, *windows, False)
+
+
+def images(channels_last: bool, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
+    generator = torch.Generator("cuda").manual_seed(seed)
+    result = torch.randn(2, 16, 66, 136, device="cuda", generator=generator)
+    return result.to(
+        dtype, memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_calls_replay_in_a_cuda_graph(window, channels_last, affine):
+    input = images(channels_last)
+    scales = (torch.full((16,), 0.5, device="cuda"), torch.ones(16, device="cuda"))
+    affine = scales if affine else ()
+    forward_and_backward(input, window, affine)  # loads the kernels
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = forward_and_backward(input, window, affine)
+    for seed in (1, 2):
+        input.copy_(images(channels_last, seed))
+        graph.replay()
+        expected = forward_and_backward(input, window, affine)
+        assert torch.equal(captured[0], expected[0])
+        assert torch.equal(captured[1], expected[1])
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_autograd_replays_in_a_cuda_graph(window):
+    input = images(False).requires_grad_()
+    warm_up = torch.cuda.Stream()
+    warm_up.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warm_up):
+        soft_pool2d(input, *window).sum().backward()
+    torch.cuda.synchronize()
+    input.grad = None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        soft_pool2d(input, *window).sum().backward()
+    graph.replay()
+    expected = forward_and_backward(input.detach(), window)[1]
+    assert torch.equal(input.grad, expected)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_work_is_on_the_current_stream(window):
+    # Without ordering between the streams the operator would read before the copy is done.
+    values = images(False)
+    expected = forward_and_backward(values, window)
+    stream = torch.cuda.Stream()
+    input = torch.full_like(values, 7.0)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        input.copy_(values)
+        actual = forward_and_backward(input, window)
+    # The default stream is free meanwhile: an operator on it would have finished already.
+    assert not stream.query()
+    stream.synchronize()
+    assert torch.equal(actual[0], expected[0])
+    assert torch.equal(actual[1], expected[1])
+
+
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1)])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_peak_of_memory_is_below_max_pool2d(window, channels_last, dtype):
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    input = torch.randn(2, 64, 200, 336, device="cuda", dtype=dtype)
+    input = input.contiguous(memory_format=memory_format).requires_grad_()
+
+    def peak(pool) -> int:
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        output = pool(input, *window)
+        torch.autograd.grad(output, input, torch.ones_like(output))
+        return torch.cuda.max_memory_allocated() - before
+
+    assert peak(soft_pool2d) < peak(F.max_pool2d)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("affine", [False, True])
+def test_runs_have_the_same_bits(window, channels_last, dtype, affine):
+    input = images(channels_last, dtype=dtype)
+    acc = torch.float64 if dtype == torch.float64 else torch.float32
+    row = torch.linspace(-1, 1, 16, device="cuda", dtype=acc)
+    affine = (row, row.flip(0)) if affine else ()
+    first = forward_and_backward(input, window, affine)
+    for _ in range(3):
+        second = forward_and_backward(input, window, affine)
+        assert torch.equal(first[0], second[0])
+        assert torch.equal(first[1], second[1])
+
+
+def free_memory(wanted: int) -> bool:
+    return torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > wanted
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not free_memory(24 * GIB), reason="needs 24 GiB of free GPU memory")
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("count", [1, 70])
+def test_more_than_2_to_the_31_elements(channels_last, window, count):
+    """In one image, of which even a channel of a contiguous one is that large, and in many."""
+    one = (1, 16, 11600, 11600) if channels_last else (1, 1, 46400, 46400)
+    shape = one if count == 1 else (count, 64, 691, 700)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    input = torch.empty(shape, dtype=torch.float16, device="cuda", memory_format=memory_format)
+    assert input.numel() > 2**31
+    input.normal_()
+    output, grad_input = forward_and_backward(input, window)
+    # Corners and centre, each from a part that is small by itself.
+    part = 60
+    for place in (0, shape[2] // 2 // 30 * 30, shape[2] // 30 * 30 - part - 30):
+        size = slice(place, place + part)
+        piece = input[-1:, -1:, size, size].contiguous()
+        expected, expected_grad = forward_and_backward(piece, window)
+        start = place // window[1]
+        inner = slice(2, part // window[1] - 3)
+        found = output[-1:, -1:, start:, start:][:, :, inner, inner]
+        torch.testing.assert_close(found, expected[:, :, inner, inner], rtol=2e-3, atol=2e-3)
+        inner = slice(10, part - 10)
+        found = grad_input[-1:, -1:, size, size][:, :, inner, inner]
+        torch.testing.assert_close(found, expected_grad[:, :, inner, inner], rtol=2e-3, atol=2e-3)
