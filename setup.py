@@ -45,7 +45,7 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.NOTSET)
 WINDOWS = sys.platform == "win32"
 # -fno-trapping-math lets the compiler vectorise selections; no code here looks at floating-point
 # flags.
-COMPILE_ARGS = ["/O2"] if WINDOWS else ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+COMPILE_ARGS = ["/O2"] if WINDOWS else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
 # The CPU kernels are compiled once for each of these; csrc/cpu/capability.cpp chooses at run time.
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]

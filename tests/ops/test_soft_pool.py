@@ -151,9 +151,11 @@ def test_finite_input_stays_finite(device, channels_last, dims, dtype, gradient,
     assert (output.abs() == largest).all()
 
 
-def test_equal_values_are_returned_as_they_are(device, channels_last, dims):
-    input = to_layout(torch.full((1, 3, *[9] * dims), 0.1, device=device), channels_last)
-    assert (POOLS[dims](input, 3, 2, 1) == input.flatten()[0]).all()
+@pytest.mark.parametrize("value", [0.0, 0.1, -40.0, 1000.0])
+def test_equal_values_stay_what_they_are(device, channels_last, dims, value):
+    input = to_layout(torch.full((1, 3, *[9] * dims), value, device=device), channels_last)
+    output = POOLS[dims](input, 3, 2, 1)
+    torch.testing.assert_close(output, torch.full_like(output, value), rtol=1e-6, atol=0)
 
 
 LARGE = {1: (2, 40, 4001), 2: (2, 40, 65, 67), 3: (2, 40, 9, 21, 23)}
