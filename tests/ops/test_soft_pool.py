@@ -35,19 +35,22 @@ def test_random_cases_equal_the_oracle(device, case):
     expected_grad = soft_pool_gradient_oracle(upstream, values, case.window, case.gradient)
 
     # One rounding to the tensor's type, and a few in the type that is computed in. The oracle
-    # rounds as well.
+    # rounds as well. Weights are as accurate as if every input had been rounded once more, by
+    # eps * |x|; the exact gradient passes that on, and where |x| is above 45, maxima are subtracted.
     rounding = torch.finfo(case.dtype).eps
     computing = max(min(rounding, torch.finfo(torch.float32).eps), 1e-14)
-    tolerance = {"rtol": rounding, "check_device": False, "check_dtype": False}
+    largest, steepest = np.abs(values).max(), np.abs(upstream).max()
     for actual, wanted, size in (
-        (output, expected, np.abs(values).max()),
-        (grad_input, expected_grad, np.abs(upstream).max()),
+        (output, expected, largest),
+        (grad_input, expected_grad, steepest * (1 + min(largest, 45) / 8)),
     ):
         torch.testing.assert_close(
             actual.double(),
             torch.from_numpy(wanted),
             atol=16 * computing * (1 + size),
-            **tolerance,
+            rtol=rounding,
+            check_device=False,
+            check_dtype=False,
         )
 
 
