@@ -77,6 +77,29 @@ class Case:
         return MAX_POOLS[self.dims](input, *self.window, ceil_mode=self.ceil_mode).shape[2:]
 
 
+# (kernel, stride, padding) of the authors' and the stock stem, which have kernels of their own.
+STEM_WINDOWS = [(2, 2, 0), (3, 2, 1)]
+
+
+@st.composite
+def windows(draw, dims: int) -> list[tuple[int, ...]]:
+    """Kernel, stride, padding and dilation."""
+    if draw(st.integers(0, 2)) == 0:
+        # Flat ones, too: 2-D windows on 3-D tensors.
+        flat = [(1, 1, 0), draw(st.sampled_from(STEM_WINDOWS))]
+        axes = [draw(st.sampled_from(flat)) if axis < dims - 2 else flat[1] for axis in range(dims)]
+        return [*zip(*axes, strict=True), (1,) * dims]
+    kernel = draw(st.tuples(*[st.integers(1, 5 if dims < 3 else 3)] * dims))
+    stride = draw(st.tuples(*[st.integers(1, 7)] * dims))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    return [
+        kernel,
+        stride,
+        padding,
+        draw(st.just((1,) * dims) | st.tuples(*[st.integers(1, 3)] * dims)),
+    ]
+
+
 @st.composite
 def cases(draw, dims: int) -> Case:
     largest = {1: 40, 2: 20, 3: 9}[dims]
@@ -86,15 +109,13 @@ def cases(draw, dims: int) -> Case:
     long = (1, 2, *(size % 3 + 1 for size in sizes[:-1]), 280)
     shape = draw(st.sampled_from([shape, shape, shape, long]))
     shape = draw(st.sampled_from([shape, shape, shape, shape, shape, (1, 150, *shape[2:])]))
-    kernel = draw(st.tuples(*[st.integers(1, 5 if dims < 3 else 3)] * dims))
-    dilation = draw(st.just((1,) * dims) | st.tuples(*[st.integers(1, 3)] * dims))
-    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    kernel, stride, padding, dilation = draw(windows(dims))
     zipped = zip(shape[2:], kernel, padding, dilation, strict=True)
     assume(all(n + 2 * p >= (k - 1) * d + 1 for n, k, p, d in zipped))
     return Case(
         shape,
         kernel,
-        draw(st.tuples(*[st.integers(1, 7)] * dims)),
+        stride,
         padding,
         dilation,
         draw(st.booleans()),

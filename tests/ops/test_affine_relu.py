@@ -38,19 +38,20 @@ def either(request, monkeypatch):
 def test_equals_the_composition(device, channels_last, dtype, gradient):
     @settings(max_examples=15, deadline=None)
     @given(
-        kernel=st.integers(1, 4),
-        stride=st.integers(1, 4),
-        dilation=st.integers(1, 2),
+        shape=st.sampled_from([(2, 5, 9, 11), (1, 40, 5, 6), (1, 2, 6, 70)]),
+        window=st.sampled_from([(2, 2, 0), (3, 2, 1)])
+        | st.tuples(st.integers(1, 4), st.integers(1, 4), st.just(1)).filter(lambda w: w[0] > 1),
+        dilation=st.sampled_from([1, 1, 2]),
         ceil_mode=st.booleans(),
         batched=st.booleans(),
         seed=st.integers(0, 2**31),
     )
-    def check(kernel, stride, dilation, ceil_mode, batched, seed):
+    def check(shape, window, dilation, ceil_mode, batched, seed):
         torch.manual_seed(seed)
-        input, scale, shift = operands(dtype, device=device)
+        input, scale, shift = operands(dtype, shape, device=device)
         input = to_layout(input, channels_last) if batched else input[0]
         input = input.requires_grad_()
-        windows = (kernel, stride, kernel // 2, dilation, ceil_mode)
+        windows = (*window, dilation, ceil_mode)
         results = []
         for pool in (affine_relu_soft_pool2d, unfused):
             output = pool(input, scale, shift, *windows, gradient=gradient)

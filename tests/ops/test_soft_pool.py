@@ -36,7 +36,7 @@ def test_random_cases_equal_the_oracle(device, case):
 
     # One rounding to the tensor's type, and a few in the type that is computed in. The oracle
     # rounds as well. Weights are as accurate as if every input had been rounded once more, by
-    # eps * |x|; the exact gradient passes that on, and where |x| is above 45, maxima are subtracted.
+    # eps * |x|; the exact gradient passes that on. Where |x| is above 45, maxima are subtracted.
     rounding = torch.finfo(case.dtype).eps
     computing = max(min(rounding, torch.finfo(torch.float32).eps), 1e-14)
     largest, steepest = np.abs(values).max(), np.abs(upstream).max()
