@@ -14,7 +14,8 @@
 
 namespace softpool_det {
 
-// The windows along one spatial dimension. Tap k of window o is at o * stride - padding + k * dilation.
+// The windows along one spatial dimension. Tap k of window o is at
+// o * stride - padding + k * dilation.
 struct Axis {
   int64_t size = 1;  // of the input
   int64_t kernel = 1;

@@ -148,8 +148,8 @@ inline Pool make_pool(
           dilation.size() == kernel_size.size(),
       "soft_pool: stride, padding and dilation must have as many elements as kernel_size, ", dims);
   check(
-      input.dim() == dims + 2, "soft_pool: input must have the dimensions of batch and channels and ",
-      dims, " more, got ", input.dim());
+      input.dim() == dims + 2, "soft_pool: input must have the dimensions of batch and channels "
+      "and ", dims, " more, got ", input.dim());
   check(input.size(1) > 0, "soft_pool: input must have at least one channel");
   Pool pool{input.size(0), input.size(1), {}, dims, has_channels_last_strides(input)};
   const char* names[] = {"depth", "height", "width"};

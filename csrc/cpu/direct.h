@@ -29,7 +29,7 @@ struct Direct {
       Vector x[kTaps], e[kTaps], inverse, mean;
       load_taps(taps, channel, x);
       weigh(x, e, inverse, mean);
-      Elements<element_t>::store(output + window, mean);
+      Elements<element_t>::store(output + window, contiguous ? Columns::unwoven(mean) : mean);
     });
   }
 
@@ -42,16 +42,19 @@ struct Direct {
       Vector x[kTaps], e[kTaps], inverse, mean;
       load_taps(taps, channel, x);
       weigh(x, e, inverse, mean);
-      Vector slope = Elements<element_t>::load(grad_output + window) * inverse;
+      const Vector upstream = Elements<element_t>::load(grad_output + window);
+      Vector slope = (contiguous ? Columns::woven(upstream) : upstream) * inverse;
       extremes.zero += slope * real(0);
       if (affine == Affine::kOne) {
         slope *= *scale;
       } else if (affine == Affine::kEach) {
         slope *= Elements<real>::load(scale + channel);
       }
-      const Vector constant = slope * (real(1) - mean);
+      Vector slopes[2], constants[2];
+      spread(slope, slopes);
+      spread(slope * (real(1) - mean), constants);
       for (int t = 0; t < kTaps; ++t) {
-        e[t] *= exact ? constant + x[t] * slope : slope;
+        e[t] *= exact ? constants[t % 2] + x[t] * slopes[t % 2] : slopes[t % 2];
         if (affine != Affine::kNone) {
           e[t] = x[t] > 0 ? e[t] : Vector{};
         }
@@ -61,20 +64,23 @@ struct Direct {
   }
 
  private:
+  using Columns = ColumnPairs<element_t>;
+
   SOFT_POOL_HD void load_taps(const int64_t* taps, int64_t channel, Vector* x) const {
     const auto* input = static_cast<const element_t*>(arrays.input);
     const Transform<affine, real> transform{
         static_cast<const real*>(arrays.scale), static_cast<const real*>(arrays.shift)};
     for (int row = 0; row < rows; ++row) {
       Vector* pair = x + 2 * row;
-      if (!contiguous) {
+      if (contiguous) {
+        // The next row of windows: hardware does not foresee the jump over the row between.
+        const element_t* next = input + taps[row] + rows * tile.axes[2].size;
+        __builtin_prefetch(next);
+        __builtin_prefetch(next + kStep);
+        Columns::load(input + taps[row], pair);
+      } else {
         pair[0] = Elements<element_t>::load(input + taps[row]);
         pair[1] = Elements<element_t>::load(input + taps[row] + tile.pixel);
-      } else {
-        const element_t* next = input + taps[row] + 3 * rows * tile.axes[2].size;
-        __builtin_prefetch(next);
-        __builtin_prefetch(next + 16);
-        Elements<element_t>::load_pairs(input + taps[row], pair[0], pair[1]);
       }
       pair[0] = transform(pair[0], channel, kStep);
       pair[1] = transform(pair[1], channel, kStep);
@@ -84,31 +90,41 @@ struct Direct {
   SOFT_POOL_HD void store_taps(const int64_t* taps, const Vector* values, element_t* target) const {
     for (int row = 0; row < rows; ++row) {
       const Vector* pair = values + 2 * row;
-      if (contiguous && arrays.stream) {
-        stream_pairs(target + taps[row], pair[0], pair[1]);
-      } else if (!contiguous) {
+      if (contiguous) {
+        Columns::store(target + taps[row], pair, arrays.stream);
+      } else {
         Elements<element_t>::store(target + taps[row], pair[0]);
         Elements<element_t>::store(target + taps[row] + tile.pixel, pair[1]);
-      } else {
-        Elements<element_t>::store_pairs(target + taps[row], pair[0], pair[1]);
       }
     }
   }
 
+  // exp(x) of every tap; 1 / its sum, and the mean of x, of every window.
   SOFT_POOL_HD void weigh(const Vector* x, Vector* e, Vector& inverse, Vector& mean) {
-    Vector product{};
-    Vector total{};
+    Vector totals[2]{}, products[2]{};
     for (int t = 0; t < kTaps; ++t) {
       e[t] = exponential<kDegree>(x[t]);
-      total += e[t];
-      product += e[t] * x[t];
+      totals[t % 2] += e[t];
+      products[t % 2] += e[t] * x[t];
     }
+    const Vector total =
+        contiguous ? Columns::sum(totals[0], totals[1]) : totals[0] + totals[1];
+    const Vector product =
+        contiguous ? Columns::sum(products[0], products[1]) : products[0] + products[1];
     inverse = reciprocal(total);
     mean = product * inverse;
     extremes.add(total, product);
   }
 
-  // Calls body(offsets of the first column's taps, offset of the window, channel) for every register
+  static SOFT_POOL_HD void spread(Vector windows, Vector* columns) {
+    if (contiguous) {
+      Columns::spread(windows, columns);
+    } else {
+      columns[0] = columns[1] = windows;
+    }
+  }
+
+  // Calls body(offsets of the first column's taps, offset of the window, channel) for each register
   // of windows. The last one of a row or pixel overlaps the one before: it does the same twice.
   // `stride` is what the tile counts in: 1 in windows, 2 in inputs.
   template <typename Body>
@@ -122,8 +138,10 @@ struct Direct {
     const int64_t depths = axes[0].kernel;
     const int64_t depth_stride = stride == 1 ? 1 : axes[0].stride;
     const int64_t row_stride = stride == 1 ? 1 : axes[1].stride;
-    for (int64_t depth = tile.begin[0] / depth_stride; depth < tile.end[0] / depth_stride; ++depth) {
-      for (int64_t row = tile.begin[1] / row_stride; row < tile.end[1] / row_stride; ++row) {
+    const int64_t depth_end = tile.end[0] / depth_stride;
+    const int64_t row_end = tile.end[1] / row_stride;
+    for (int64_t depth = tile.begin[0] / depth_stride; depth < depth_end; ++depth) {
+      for (int64_t row = tile.begin[1] / row_stride; row < row_end; ++row) {
         const int64_t first = tile.begin[2] / stride;
         const int64_t window =
             ((depth * axes[1].out_size + row) * axes[2].out_size + first) * tile.pixel;

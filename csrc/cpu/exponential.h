@@ -1,7 +1,7 @@
 // exp() and 1 / x of many numbers at once, in each instruction set's cheapest operations.
 #pragma once
 
-#include "lanes.h"
+#include "elements.h"
 
 namespace softpool_det {
 namespace {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "buffered.h"
+#include "buffered_backward.h"
 #include "direct.h"
 #include "overlap.h"
 

@@ -57,7 +57,8 @@ struct Kernels {
   // Any windows; `scratch` has scratch_numbers() numbers of the type that is computed in.
   Kernel forward[kElements];
   Kernel backward[kElements];
-  // Whole windows that tile their tile, two columns wide and 1, 2 or 4 rows; null where there is none.
+  // Windows of 2 columns and 1, 2 or 4 rows, side by side and none cut off; null where there is no
+  // such kernel.
   Kernel direct[kElements];
   // Windows of 3 x 3 with stride 2 and padding 1, alike; scratch of overlap_numbers() at least.
   Kernel overlap[kElements];

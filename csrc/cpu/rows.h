@@ -1,7 +1,7 @@
 // Rows of a tensor to and from buffers of lanes.
 #pragma once
 
-#include "lanes.h"
+#include "elements.h"
 #include "plan.h"
 
 namespace softpool_det {
@@ -65,7 +65,8 @@ SOFT_POOL_HD void load_run(
     const element_t* source, int64_t count, Transform<affine, real> transform, real* target) {
   int64_t i = 0;
   for (; i + kLanes<real> <= count; i += kLanes<real>) {
-    Elements<real>::store(target + i, transform(Elements<element_t>::load(source + i), i, kLanes<real>));
+    const Lanes<real> value = Elements<element_t>::load(source + i);
+    Elements<real>::store(target + i, transform(value, i, kLanes<real>));
   }
   if (i < count) {
     Elements<real>::store(target + i, transform(load_some(source + i, count - i), i, count - i));

@@ -64,7 +64,7 @@ int64_t numbers_of(const Tiling::Item& item, bool backward) {
   return item.way == Way::kOverlap ? most(general, overlap_numbers(item.tile, backward)) : general;
 }
 
-// Runs the kernels over whole tensors, whose layout is pool's; `whole` points to their first elements.
+// Runs the kernels over whole tensors in pool's layout; `whole` points to their first elements.
 void run(const Pool& pool, Element element, const Arrays& whole) {
   const bool backward = whole.grad_output != nullptr;
   const Kernels& kernels = cpu_kernels();
@@ -74,7 +74,8 @@ void run(const Pool& pool, Element element, const Arrays& whole) {
   const Tiling tiling(pool, backward, kernels.direct[element] != nullptr);
   const size_t bytes = bytes_of(element);
   const size_t real_bytes = element == kDouble ? 8 : 4;
-  const bool stream = backward && pool.batch * pool.channels * pool.inputs() * int64_t(bytes) >= kStreamed;
+  const int64_t inputs = pool.batch * pool.channels * pool.inputs();
+  const bool stream = backward && inputs * static_cast<int64_t>(bytes) >= kStreamed;
   const auto plane = [&pool](const Tiling::Item& item, int64_t pixels) {
     return pool.channels_last ? item.image * pixels * pool.channels + item.channel
                               : (item.image * pool.channels + item.channel) * pixels;

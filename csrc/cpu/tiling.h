@@ -1,4 +1,4 @@
-// How an operator's work is cut into tiles. The cuts depend on the shapes alone, never on the number
+// How an operator's work is cut into tiles. Cuts depend on the shapes alone, never on the number
 // of threads, so that results don't either.
 #pragma once
 
