@@ -10,10 +10,10 @@ from torch._C._functorch import TransformType, get_interpreter_stack
 from ._arguments import (
     Window,
     check_affine,
+    check_fits,
     check_gradient,
     check_input,
     make_window,
-    output_sizes,
 )
 from ._functions import SoftPoolFunction, forward_reference
 from ._library import COMPILED_DEVICES, has_kernel
@@ -40,7 +40,7 @@ def soft_pool1d(
     """
     window = make_window(1, kernel_size, stride, padding, dilation, ceil_mode)
     check_input(input, 1)
-    output_sizes(input.shape[-1:], window)
+    check_fits(input, window)
     kernel, steps, pads, gaps, _ = window
     flat = ([1, *kernel], [1, *steps], [0, *pads], [1, *gaps], ceil_mode)
     return _soft_pool(input.unsqueeze(-2), flat, gradient).squeeze(-2)
@@ -157,7 +157,7 @@ def _soft_pool(
     """Add the batch dimension where it is missing, and choose who computes."""
     check_gradient(gradient)
     dims = len(window[0])
-    output_sizes(input.shape[-dims:], window)
+    check_fits(input, window)
     exact = gradient == "exact"
     batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
     # Compiler and tracer know operators, not autograd.Functions with forward mode and vmap.
