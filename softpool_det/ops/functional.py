@@ -164,11 +164,18 @@ def _soft_pool(
     graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if not graph and not _in_nested_forward_mode():
         output = SoftPoolFunction.apply(batch, scale, shift, window, exact)
-    elif graph and has_kernel(input.device) and not torch._C._are_functorch_transforms_active():
+    elif graph and has_kernel(input.device) and not _is_plain_pytorch_needed():
         output = _operator_output(batch, scale, shift, window, exact)
     else:
+        # An ONNX graph has no gradient: take the shorter formula.
+        exact = exact or torch.onnx.is_in_onnx_export()
         output = forward_reference(batch, scale, shift, window, exact)
     return output if input.dim() == dims + 2 else output.squeeze(0)
+
+
+def _is_plain_pytorch_needed() -> bool:
+    """Whether a graph is made for something that does not know the operators."""
+    return torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()
 
 
 def _in_nested_forward_mode() -> bool:
