@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
@@ -66,7 +68,7 @@ class PooledStem(CNNBlockBase):
         )
         statistics = (norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
         window = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
-        return _norm_relu_pool(x, statistics, window, pool.gradient)
+        return _norm_relu_pool(x, statistics, (*window, pool.gradient))
 
     def _is_fusable(self) -> bool:
         """Whether one operator does all that the modules would. Subclasses may do anything."""
@@ -76,7 +78,7 @@ class PooledStem(CNNBlockBase):
         return _is_constant(conv.norm) and not any(map(_has_hooks, (conv, conv.norm, pool)))
 
 
-def _is_constant(norm: nn.Module | None) -> bool:
+def _is_constant(norm: Any) -> bool:
     """Whether `norm` multiplies and adds by channel numbers that get no gradient."""
     if type(norm) is FrozenBatchNorm2d:
         return True
@@ -90,15 +92,14 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, hooks) for hooks in _HOOKS)
 
 
-def _norm_relu_pool(
-    x: torch.Tensor, statistics: tuple, window: tuple, gradient: str
-) -> torch.Tensor:
+def _norm_relu_pool(x: torch.Tensor, statistics: tuple, pooling: tuple) -> torch.Tensor:
     """SoftPool of relu(batch_norm(x)), by running statistics.
 
     Scale and shift are computed in every call, in float32 or wider: these few numbers are right
     then whatever was loaded, moved or cast.
     """
     mean, variance, weight, bias, eps = statistics
+    *window, gradient = pooling
     dtype = torch.float64 if variance.dtype == torch.float64 else torch.float32
     scale = (variance.to(dtype) + eps).rsqrt()
     scale = scale if weight is None else weight.to(dtype) * scale

@@ -64,6 +64,11 @@ def soft_pool2d(
     The output has the dtype of input; arithmetic is in float32, or float64 for float64. So
     autocast leaves the operator alone: it pools whatever dtype the layer before it hands on.
 
+    `torch.onnx.export(..., dynamo=True)` of a module that pools makes standard ONNX operators of
+    it, for any N, H and W; ONNX Runtime gives the values above for infinities and NaN too, but
+    holds the elements of all windows in memory. An `ExportedProgram` keeps the operator, which the
+    ONNX exporter does not know: give it the module.
+
     Both gradients have derivatives of any order, by backward and forward mode; those of "paper" are
     the derivatives of its formula. Higher ones and forward mode are in plain PyTorch, and need
     memory for the elements of all windows.

@@ -48,7 +48,7 @@ def check_equal(exported, backbone):
 
 
 def dynamic_sizes():
-    return ({dim: Dim.DYNAMIC for dim in (0, 2, 3)},)
+    return (dict.fromkeys((0, 2, 3), Dim.DYNAMIC),)
 
 
 @pytest.mark.parametrize("how", ["script", "trace"])
