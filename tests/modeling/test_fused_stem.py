@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 
 import pytest
 import torch
@@ -283,10 +284,12 @@ def test_symbolic_trace_keeps_the_buffers():
 def test_distributed_data_parallel():
     stem, x = make_stem().train(), images()
     (expected,) = torch.autograd.grad(stem(x).sum(), stem.conv1.weight)
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    store, minute = dist.HashStore(), timedelta(minutes=1)
+    dist.init_process_group("gloo", rank=0, world_size=1, store=store, timeout=minute)
     try:
         parallel = DistributedDataParallel(stem)
         names = operators(lambda: parallel(x).sum().backward())
+        del parallel
     finally:
         dist.destroy_process_group()
     assert names == ["affine_relu_soft_pool", "affine_relu_soft_pool_backward"]
