@@ -287,9 +287,7 @@ def test_distributed_data_parallel():
     store, minute = dist.HashStore(), timedelta(minutes=1)
     dist.init_process_group("gloo", rank=0, world_size=1, store=store, timeout=minute)
     try:
-        parallel = DistributedDataParallel(stem)
-        names = operators(lambda: parallel(x).sum().backward())
-        del parallel
+        names = operators(lambda: DistributedDataParallel(stem)(x).sum().backward())
     finally:
         dist.destroy_process_group()
     assert names == ["affine_relu_soft_pool", "affine_relu_soft_pool_backward"]
