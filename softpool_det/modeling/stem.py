@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import BasicStem, CNNBlockBase
 from torch import nn
+
+from softpool_det.ops import SoftPool2d, affine_relu_soft_pool2d
+
+# To torch.fx one call, on buffers rather than on what is computed from them while tracing.
+torch.fx.wrap("_norm_relu_pool")
+
+_BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class PooledStem(CNNBlockBase):
@@ -14,6 +25,13 @@ class PooledStem(CNNBlockBase):
     The convolution and norm are those of `stem` itself, under their old names: state-dict keys
     (`conv1.*`, `conv1.norm.*`), initial values and what is frozen all stay, so that stock
     checkpoints load and `FREEZE_AT` keeps its meaning.
+
+    After the convolution, norm, ReLU and pooling are one operator,
+    :func:`softpool_det.ops.affine_relu_soft_pool2d`, where the norm is frozen (`FrozenBatchNorm2d`,
+    or a batch norm in eval mode that gets no gradient), `pool` is a `SoftPool2d` and nobody hooked
+    in between; in TorchScript they stay apart. The numbers are the same but for rounding: in half
+    precision the separate modules round to it between the steps (a `FrozenBatchNorm2d` whose input
+    requires grad its scale and shift as well), the one operator only at its end.
 
     Args:
         stem: the stem to take over; it shares `conv1` with the new one.
@@ -40,6 +58,51 @@ class PooledStem(CNNBlockBase):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map an image batch (N, in_channels, H, W) to (N, out_channels, ~H/4, ~W/4)."""
-        x = self.conv1(x)
-        x = F.relu_(x)
-        return self.pool(x)
+        if torch.jit.is_scripting():
+            return self.pool(F.relu_(self.conv1(x)))
+        if not self._is_fusable():
+            return self.pool(F.relu_(self.conv1(x)))
+        conv, norm, pool = self.conv1, self.conv1.norm, self.pool
+        x = F.conv2d(
+            x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+        statistics = (norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+        window = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
+        return _norm_relu_pool(x, statistics, (*window, pool.gradient))
+
+    def _is_fusable(self) -> bool:
+        """Whether one operator does all that the modules would. Subclasses may do anything."""
+        conv, pool = self.conv1, self.pool
+        if type(conv) is not Conv2d or type(pool) is not SoftPool2d or conv.activation is not None:
+            return False
+        return _is_constant(conv.norm) and not any(map(_has_hooks, (conv, conv.norm, pool)))
+
+
+def _is_constant(norm: Any) -> bool:
+    """Whether `norm` multiplies and adds by channel numbers that get no gradient."""
+    if type(norm) is FrozenBatchNorm2d:
+        return True
+    if type(norm) not in _BATCH_NORMS or norm.training or norm.running_var is None:
+        return False
+    learned = (norm.weight, norm.bias)
+    return not (torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in learned))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(getattr(module, hooks) for hooks in _HOOKS)
+
+
+def _norm_relu_pool(x: torch.Tensor, statistics: tuple, pooling: tuple) -> torch.Tensor:
+    """SoftPool of relu(batch_norm(x)), by running statistics.
+
+    Scale and shift are computed in every call, in float32 or wider: these few numbers are right
+    then whatever was loaded, moved or cast.
+    """
+    mean, variance, weight, bias, eps = statistics
+    *window, gradient = pooling
+    dtype = torch.float64 if variance.dtype == torch.float64 else torch.float32
+    scale = (variance.to(dtype) + eps).rsqrt()
+    scale = scale if weight is None else weight.to(dtype) * scale
+    shift = -mean.to(dtype) * scale
+    shift = shift if bias is None else bias.to(dtype) + shift
+    return affine_relu_soft_pool2d(x, scale, shift, *window, gradient=gradient)

@@ -85,7 +85,8 @@ def check_affine(input: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) 
             raise TypeError(
                 f"{name} must be {dtype} for input of {input.dtype}, got {tensor.dtype}"
             )
-        if tensor.dim() != 1 or tensor.shape[0] != channels:
+        sized = torch.jit.is_tracing() or tensor.numel() == channels
+        if tensor.dim() != 1 or not sized:
             raise ValueError(
                 f"{name} must have the shape ({channels},), one element for each channel of input; "
                 f"got {tuple(tensor.shape)}"
@@ -99,6 +100,12 @@ def check_affine(input: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) 
                 f"{name} requires grad, but only input gets a gradient here. Use {name}.detach() "
                 "for a frozen one, or soft_pool2d(relu(input * scale + shift)) to learn it."
             )
+
+
+def check_fits(input: torch.Tensor, window: Window) -> None:
+    """Raise ValueError if not one window fits."""
+    if not torch.jit.is_tracing():
+        output_sizes(input.shape[-len(window[0]) :], window)
 
 
 def output_sizes(sizes: Sequence[int], window: Window) -> list[int]:
@@ -120,9 +127,10 @@ def _output_size(
     extent = (kernel - 1) * dilation + 1
     free = size + 2 * padding - extent
     count = (free + (stride - 1 if ceil_mode else 0)) // stride + 1
-    # The last window has to start inside the input or the padding before it.
-    if ceil_mode and (count - 1) * stride >= size + padding:
-        count -= 1
+    if ceil_mode:
+        # The last window has to start inside the input or the padding before it. No comparison: it
+        # would restrict the sizes for which an exported program holds.
+        count = torch.sym_min(count, (size + padding + stride - 1) // stride)
     if not torch.jit.is_tracing() and count < 1:
         raise ValueError(
             f"input of size {size} is too small for a window of {extent} with padding {padding}"

@@ -110,7 +110,9 @@ def curvature_reference(
 def _softmax(windows: torch.Tensor) -> _Softmax:
     lowest = torch.finfo(windows.dtype).min
     # Starting from a finite value gives -inf (padding too) the weight 0, even where all are -inf.
-    maximum = windows.detach().amax(-1, keepdim=True).clamp(min=lowest)
+    # No clamp(): ONNX Runtime's bounds from above too, and takes inf away.
+    maximum = windows.detach().amax(-1, keepdim=True)
+    maximum = maximum.masked_fill(maximum == -torch.inf, lowest)
     # The mask keeps inf - inf out; the bound, whose exp() is 0, keeps 0 * inf out.
     infinite = (windows == maximum) & maximum.isinf()
     distance = (windows - maximum).masked_fill(infinite, 0.0).clamp(min=-750.0)

@@ -7,6 +7,7 @@ csrc/softpool_det.cpp have the paper's gradient; two more, defined here, have th
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 
 from ._arguments import output_sizes
 from ._functions import curvature_of, fold, tangent_of, unfold_batch
@@ -15,6 +16,29 @@ from ._layout import memory_format_of
 _WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
 # Tensors that come before the window's five numbers, for each forward operator.
 _OPERANDS = {"soft_pool": 1, "affine_relu_soft_pool": 3}
+
+
+class _Library(torch.library.Library):
+    """Its kernels refuse forward mode, for which those of `register_autograd` give zeros."""
+
+    def impl(self, op_name, fn, dispatch_key="", *, with_keyset=False, **options):
+        def kernel(*args):
+            if any(isinstance(arg, torch.Tensor) and _has_tangent(arg) for arg in args):
+                raise NotImplementedError(
+                    f"{op_name} has no forward-mode derivative: call soft_pool1d, soft_pool2d, "
+                    "soft_pool3d or affine_relu_soft_pool2d of softpool_det.ops, which have one"
+                )
+            return fn(*args)
+
+        super().impl(op_name, kernel, dispatch_key, with_keyset=with_keyset, **options)
+
+
+def _has_tangent(tensor: torch.Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+# Its registrations last as long as it does.
+_AUTOGRAD = _Library("softpool_det", "FRAGMENT")
 
 
 def register_operators() -> None:
@@ -83,7 +107,7 @@ def _register_gradient(forward: str, name: str, operands: int, exact: bool) -> N
         grad_input = operator(grad_output, *ctx.saved_tensors, *ctx.window, exact)
         return grad_input, *[None] * (operands + 4)
 
-    torch.library.register_autograd(forward, backward, setup_context=setup_context)
+    torch.library.register_autograd(forward, backward, setup_context=setup_context, lib=_AUTOGRAD)
 
 
 def _register_second_gradient(name: str, operands: int) -> None:
@@ -100,7 +124,7 @@ def _register_second_gradient(name: str, operands: int) -> None:
         first, second = tangent_of(*arguments), curvature_of(grad_output, *arguments)
         return first, second, *[None] * (operands + 5)
 
-    torch.library.register_autograd(name, backward, setup_context=setup_context)
+    torch.library.register_autograd(name, backward, setup_context=setup_context, lib=_AUTOGRAD)
 
 
 def _batched(name: str, folded: tuple[int, ...]):

@@ -10,10 +10,10 @@ from torch._C._functorch import TransformType, get_interpreter_stack
 from ._arguments import (
     Window,
     check_affine,
+    check_fits,
     check_gradient,
     check_input,
     make_window,
-    output_sizes,
 )
 from ._functions import SoftPoolFunction, forward_reference
 from ._library import COMPILED_DEVICES, has_kernel
@@ -40,7 +40,7 @@ def soft_pool1d(
     """
     window = make_window(1, kernel_size, stride, padding, dilation, ceil_mode)
     check_input(input, 1)
-    output_sizes(input.shape[-1:], window)
+    check_fits(input, window)
     kernel, steps, pads, gaps, _ = window
     flat = ([1, *kernel], [1, *steps], [0, *pads], [1, *gaps], ceil_mode)
     return _soft_pool(input.unsqueeze(-2), flat, gradient).squeeze(-2)
@@ -63,6 +63,11 @@ def soft_pool2d(
 
     The output has the dtype of input; arithmetic is in float32, or float64 for float64. So
     autocast leaves the operator alone: it pools whatever dtype the layer before it hands on.
+
+    `torch.onnx.export(..., dynamo=True)` of a module that pools makes standard ONNX operators of
+    it, for any N, H and W; ONNX Runtime gives the values above for infinities and NaN too, but
+    holds the elements of all windows in memory. An `ExportedProgram` keeps the operator, which the
+    ONNX exporter does not know: give it the module.
 
     Both gradients have derivatives of any order, by backward and forward mode; those of "paper" are
     the derivatives of its formula. Higher ones and forward mode are in plain PyTorch, and need
@@ -157,18 +162,25 @@ def _soft_pool(
     """Add the batch dimension where it is missing, and choose who computes."""
     check_gradient(gradient)
     dims = len(window[0])
-    output_sizes(input.shape[-dims:], window)
+    check_fits(input, window)
     exact = gradient == "exact"
     batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
     # Compiler and tracer know operators, not autograd.Functions with forward mode and vmap.
     graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if not graph and not _in_nested_forward_mode():
         output = SoftPoolFunction.apply(batch, scale, shift, window, exact)
-    elif graph and has_kernel(input.device) and not torch._C._are_functorch_transforms_active():
+    elif graph and has_kernel(input.device) and not _is_plain_pytorch_needed():
         output = _operator_output(batch, scale, shift, window, exact)
     else:
+        # An ONNX graph has no gradient: take the shorter formula.
+        exact = exact or torch.onnx.is_in_onnx_export()
         output = forward_reference(batch, scale, shift, window, exact)
     return output if input.dim() == dims + 2 else output.squeeze(0)
+
+
+def _is_plain_pytorch_needed() -> bool:
+    """Whether a graph is made for something that does not know the operators."""
+    return torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()
 
 
 def _in_nested_forward_mode() -> bool:

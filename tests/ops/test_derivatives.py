@@ -96,3 +96,37 @@ def test_low_precision_has_second_derivatives_too(pool, input):
         assert second.dtype == dtype
         assert second.isfinite().all()
         assert second.any()
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "soft_pool",
+        "soft_pool_exact",
+        "soft_pool_backward",
+        "affine_relu_soft_pool",
+        "affine_relu_soft_pool_exact",
+        "affine_relu_soft_pool_backward",
+    ],
+)
+def test_operators_themselves_refuse_forward_mode(device, name, requires_grad):
+    input = torch.randn(1, 2, 4, 6, device=device, requires_grad=requires_grad)
+    constants = [torch.ones(2, device=device)] * (2 if name.startswith("affine") else 0)
+    backward = name.endswith("backward")
+    upstream = [torch.ones(1, 2, 2, 3, device=device)] * backward
+    window = ([2, 2], [2, 2], [0, 0], [1, 1], False, *[True] * backward)
+
+    def operator(input):
+        return getattr(torch.ops.softpool_det, name)(*upstream, input, *constants, *window)
+
+    operator(input)
+    tangent = torch.ones_like(input)
+    with pytest.raises(NotImplementedError, match="no forward-mode derivative: call soft_pool1d"):
+        jvp(operator, (input,), (tangent,))
+    with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+        jacfwd(operator)(input)
+    with forward_ad.dual_level():
+        operator(input)
+        with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+            operator(forward_ad.make_dual(input, tangent))

@@ -1,0 +1,294 @@
+"""The stem's norm, ReLU and pooling as one operator: the same numbers, wherever it is valid."""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from detectron2.modeling.backbone.resnet import BasicStem
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from softpool_det.modeling import PooledStem
+from softpool_det.ops import SoftPool2d
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Operators(TorchDispatchMode):
+    """The names of this package's operators that are called inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        if operator.namespace == "softpool_det":
+            self.names.append(operator.overloadpacket.__name__)
+        return operator(*args, **(kwargs or {}))
+
+
+def operators(function, *args):
+    with Operators() as calls:
+        function(*args)
+    return calls.names
+
+
+def make_stem(norm="FrozenBN", pool=None, **window):
+    """With statistics that do something, negative scales among them."""
+    stem = PooledStem(BasicStem(norm=norm), pool or SoftPool2d(**({"kernel_size": 2} | window)))
+    generator = torch.Generator().manual_seed(0)
+    for name, values in stem.conv1.norm.state_dict().items():
+        if values.is_floating_point():
+            values.copy_(torch.randn(values.shape, generator=generator))
+            if name == "running_var":
+                values.square_().add_(0.5)
+    return stem.eval()
+
+
+def unfused(stem, images):
+    return stem.pool(F.relu_(stem.conv1(images)))
+
+
+def images(channels_last=False, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(2, 3, 33, 46, generator=generator)
+    return values.to(memory_format=torch.channels_last) if channels_last else values
+
+
+layouts = pytest.mark.parametrize("channels_last", [False, True])
+WINDOWS = [{"ceil_mode": True}, {"kernel_size": 3, "stride": 2, "padding": 1}]
+
+
+@layouts
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN", "SyncBN"])
+def test_inference_equals_the_modules(norm, window, channels_last):
+    stem = make_stem(norm, **window).to(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
+    x = images(channels_last)
+    with torch.no_grad():
+        assert operators(stem, x) == ["affine_relu_soft_pool"]
+        actual, expected = stem(x), unfused(stem, x)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    assert actual.stride() == expected.stride()
+
+
+@layouts
+@pytest.mark.parametrize("gradient", ["paper", "exact"])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_training_equals_the_modules(window, gradient, channels_last):
+    stem, x = make_stem(gradient=gradient, **window).train(), images(channels_last)
+    upstream = torch.randn_like(unfused(stem, x))
+    names = operators(lambda: stem(x).backward(upstream))
+    assert names == ["affine_relu_soft_pool", "affine_relu_soft_pool_backward"]
+    expected = torch.autograd.grad(unfused(stem, x), stem.conv1.weight, upstream)[0]
+    tolerance = 1e-5 * expected.abs().max().item()
+    torch.testing.assert_close(stem.conv1.weight.grad, expected, rtol=1e-5, atol=tolerance)
+
+
+def test_frozen_stem_passes_the_gradient_on():
+    stem, x = make_stem(), images().requires_grad_()
+    for parameter in stem.parameters():
+        parameter.requires_grad = False
+    actual, expected = (
+        torch.autograd.grad(function(x).square().sum(), x)[0]
+        for function in (stem, lambda x: unfused(stem, x))
+    )
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+def test_double_precision(norm):
+    stem, x = make_stem(norm).double(), images().double()
+    with torch.no_grad():
+        torch.testing.assert_close(stem(x), unfused(stem, x), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("how", ["cast", "autocast"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_within_rounding_of_the_modules_and_nearer_the_truth(dtype, how, grad):
+    stem, x = make_stem(), images()
+    if how == "cast":
+        stem, x = stem.to(dtype), x.to(dtype)
+    # Both from one convolution in half precision; the truth follows it in float64.
+    wide = copy.deepcopy(stem).double()
+    with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, enabled=how == "autocast"):
+        assert operators(stem, x) == ["affine_relu_soft_pool"]
+        actual, separate = stem(x), unfused(stem, x)
+        features = F.conv2d(x, stem.conv1.weight, None, 2, 3)
+        assert actual.requires_grad == separate.requires_grad == grad
+    assert actual.dtype == separate.dtype == features.dtype == dtype
+    with torch.no_grad():
+        line = wide.conv1.norm(features.double())
+        truth = stem.pool(line.relu())
+    eps = torch.finfo(dtype).eps
+    # Rounding of the steps between: relative to the terms of x * scale + shift.
+    terms = line.abs().max() + 2 * wide.conv1.norm(torch.zeros_like(line)).abs().max()
+    assert (actual.double() - separate.double()).abs().max() < 2 * eps * terms
+    own, theirs = ((output.double() - truth).abs() for output in (actual, separate))
+    assert (own <= 0.51 * eps * truth.abs() + 1e-6).all()
+    assert own.mean() < theirs.mean()
+
+
+def learned_norm(stem):
+    assert stem.conv1.norm.weight.requires_grad
+
+
+def norm_in_training(stem):
+    stem.train()
+
+
+def norm_without_statistics(stem):
+    stem.conv1.norm = nn.BatchNorm2d(64, track_running_stats=False).eval()
+
+
+def other_pool(stem):
+    stem.pool = nn.MaxPool2d(3, 2, 1)
+
+
+def pool_of_a_subclass(stem):
+    stem.pool = type("Mine", (SoftPool2d,), {})(2)
+
+
+def other_norm(stem):
+    stem.conv1.norm = nn.GroupNorm(32, 64)
+
+
+def no_norm(stem):
+    stem.conv1.norm = None
+
+
+def activation_in_the_convolution(stem):
+    stem.conv1.activation = nn.Tanh()
+
+
+def parametrized_convolution(stem):
+    nn.utils.parametrizations.weight_norm(stem.conv1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        learned_norm,
+        norm_in_training,
+        norm_without_statistics,
+        other_pool,
+        pool_of_a_subclass,
+        other_norm,
+        no_norm,
+        activation_in_the_convolution,
+        parametrized_convolution,
+    ],
+)
+def test_modules_are_called_where_one_operator_would_be_wrong(change):
+    stem, x = make_stem("BN"), images()
+    change(stem)
+    assert "affine_relu_soft_pool" not in operators(stem, x)
+    other = copy.deepcopy(stem)
+    assert torch.equal(stem(x), unfused(other, x))
+
+
+def test_learned_norm_in_eval_mode_gets_its_gradient():
+    stem = make_stem("BN")
+    stem(images()).sum().backward()
+    assert stem.conv1.norm.weight.grad.any()
+    assert stem.conv1.norm.bias.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("where", "register"),
+    [
+        ("conv1", "register_forward_hook"),
+        ("conv1", "register_forward_pre_hook"),
+        ("conv1.norm", "register_forward_hook"),
+        ("conv1.norm", "register_forward_pre_hook"),
+        ("pool", "register_forward_hook"),
+        ("pool", "register_forward_pre_hook"),
+        # Not before the ReLU in place: PyTorch forbids that in the stock stem too.
+        ("pool", "register_full_backward_hook"),
+        ("pool", "register_full_backward_pre_hook"),
+    ],
+)
+def test_hooks_are_called(where, register):
+    stem, calls = make_stem(), []
+    handle = getattr(stem.get_submodule(where), register)(lambda *_: calls.append(1))
+    stem(images().requires_grad_()).sum().backward()
+    assert calls == [1]
+    handle.remove()
+    assert "affine_relu_soft_pool" in operators(stem, images())
+
+
+def test_convolution_with_bias_and_norm_without_weight():
+    stem = make_stem("BN")
+    stem.conv1.norm = nn.BatchNorm2d(64, affine=False).eval()
+    stem.conv1.bias = nn.Parameter(torch.randn(64))
+    x = images()
+    assert operators(stem, x) == ["affine_relu_soft_pool"]
+    torch.testing.assert_close(stem(x), unfused(stem, x), rtol=1e-5, atol=1e-5)
+
+
+def test_follows_what_is_loaded_into_the_norm():
+    stem, x = make_stem(), images()
+    before = stem(x)
+    stem.load_state_dict({name: values * 2 for name, values in stem.state_dict().items()})
+    assert not torch.equal(stem(x), before)
+    torch.testing.assert_close(stem(x), unfused(stem, x), rtol=1e-5, atol=1e-5)
+
+
+def test_state_dict_is_the_stock_one():
+    stem = BasicStem(norm="FrozenBN")
+    fused = PooledStem(copy.deepcopy(stem), SoftPool2d(2, 2))
+    fused(images())
+    assert {name: values.shape for name, values in fused.state_dict().items()} == {
+        name: values.shape for name, values in stem.state_dict().items()
+    }
+
+
+def test_deepcopy():
+    stem, x = make_stem(), images()
+    assert torch.equal(copy.deepcopy(stem)(x), stem(x))
+
+
+@pytest.mark.parametrize("gradient", ["paper", "exact"])
+def test_compiles_into_one_graph(gradient):
+    torch.compiler.reset()
+    stem = make_stem(ceil_mode=True, gradient=gradient).train()
+    compiled = torch.compile(stem, fullgraph=True, backend="aot_eager", dynamic=True)
+    for x in (images(), images()[:, :, 2:, 3:]):
+        results = []
+        for function in (compiled, stem):
+            output = function(x)
+            grads = torch.autograd.grad(output.square().sum(), stem.conv1.weight)
+            results.append((output, *grads))
+        torch.testing.assert_close(*results)
+
+
+def test_symbolic_trace_keeps_the_buffers():
+    stem, x = make_stem(), images()
+    traced = torch.fx.symbolic_trace(stem)
+    assert operators(traced, x) == ["affine_relu_soft_pool"]
+    state = {name: values * 2 for name, values in stem.state_dict().items()}
+    stem.load_state_dict(state)
+    traced.load_state_dict(state)
+    assert torch.equal(traced(x), stem(x))
+
+
+def test_distributed_data_parallel():
+    stem, x = make_stem().train(), images()
+    (expected,) = torch.autograd.grad(stem(x).sum(), stem.conv1.weight)
+    store, minute = dist.HashStore(), timedelta(minutes=1)
+    dist.init_process_group("gloo", rank=0, world_size=1, store=store, timeout=minute)
+    try:
+        names = operators(lambda: DistributedDataParallel(stem)(x).sum().backward())
+    finally:
+        dist.destroy_process_group()
+    assert names == ["affine_relu_soft_pool", "affine_relu_soft_pool_backward"]
+    torch.testing.assert_close(stem.conv1.weight.grad, expected)
