@@ -49,14 +49,12 @@ struct OverlapWalk {
   int64_t place(int64_t vector, int64_t group) const {
     return (group * vectors() + vector) * kStep;
   }
-  // Of row 2r - 1, for the windows of row pair r: x * exp(x) of even and odd columns.
-  real* carried() const { return scratch; }
   // exp(x) of even and odd columns: of row 2r (which = 0), or 2r + 1, kept until the next row pair.
   real* kept(int which, int64_t row) const {
-    return scratch + (which == 0 ? 2 : 4 + row % 2 * 2) * lanes();
+    return scratch + (which == 0 ? 0 : 2 + row % 2 * 2) * lanes();
   }
   // Slopes, then constants, of window row r.
-  real* slopes(int64_t row) const { return scratch + (8 + row % 2 * 2) * lanes(); }
+  real* slopes(int64_t row) const { return scratch + (6 + row % 2 * 2) * lanes(); }
 
   // ---- reading and writing ----
 
@@ -79,10 +77,11 @@ struct OverlapWalk {
   }
 
   // Columns 2 * window and 2 * window + 1; what is not there becomes padding, whose exp() is 0.
-  template <bool whole>
+  // `ahead`: fetches the next row pair, too; hardware does not foresee the jump.
+  template <bool whole, bool ahead = false>
   SOFT_POOL_HD Pair load_pair(const element_t* row, int64_t window, int64_t channel) const {
     if (whole) {
-      return load_whole_pair(row + 2 * window * tile.pixel + channel, channel);
+      return load_whole_pair<ahead>(row + 2 * window * tile.pixel + channel, channel);
     }
     const Vector padding = broadcast(real(-1e30));
     const int64_t room = row == nullptr ? 0 : columns.size - 2 * window;
@@ -98,16 +97,17 @@ struct OverlapWalk {
             room > 1 ? load_channels(source + tile.pixel, channel, count) : padding};
   }
 
+  template <bool ahead>
   SOFT_POOL_HD Pair load_whole_pair(const element_t* source, int64_t channel) const {
-    // The next row pair: hardware does not foresee the jump.
-    const element_t* next = source + 2 * columns.size * tile.pixel;
-    __builtin_prefetch(next);
+    if (ahead) {
+      const element_t* next = source + 2 * columns.size * tile.pixel;
+      __builtin_prefetch(next);
+      __builtin_prefetch(next + (contiguous ? kStep : tile.pixel));
+    }
     Pair x;
     if (contiguous) {
-      __builtin_prefetch(next + 16);
       Elements<element_t>::load_pairs(source, x.even, x.odd);
     } else {
-      __builtin_prefetch(next + tile.pixel);
       x = {Elements<element_t>::load(source), Elements<element_t>::load(source + tile.pixel)};
     }
     return {transform()(x.even, channel, kStep), transform()(x.odd, channel, kStep)};
@@ -121,7 +121,7 @@ struct OverlapWalk {
 
   SOFT_POOL_HD Pair load_neighbours(const element_t* source, int64_t room) const {
     if (room >= 2 * kStep) {
-      return load_whole_pair(source, 0);
+      return load_whole_pair<false>(source, 0);
     }
     real even[kStep], odd[kStep];
     fill(even, kStep, real(-1e30));
@@ -194,9 +194,6 @@ struct OverlapWalk {
     for_each_group(0, [&](auto, int64_t at, int64_t window, int64_t channel) {
       const Pair x = load_pair<false>(source, window, channel);
       store_both(weights + at, exponential<kDegree>(x.even), exponential<kDegree>(x.odd));
-      store_both(
-          carried() + at, exponential<kDegree>(x.even) * x.even,
-          exponential<kDegree>(x.odd) * x.odd);
     });
   }
 
@@ -229,6 +226,7 @@ struct OverlapWalk {
   // the windows of a row, group by group.
   template <bool keep_all, typename Body>
   SOFT_POOL_HD void walk(int64_t depth, int64_t row, const Body& body) {
+    const element_t* top = row == 0 ? nullptr : input_row(depth, 2 * row - 1);
     const element_t* upper = input_row(depth, 2 * row);
     const element_t* lower = input_row(depth, 2 * row + 1);
     const real* above = kept(1, row + 1);
@@ -236,27 +234,25 @@ struct OverlapWalk {
     real* below = kept(1, row);
     // Sums of the odd columns before, of every register of channels.
     Pair one_before{};
-    real* before = scratch + 12 * lanes();
+    real* before = scratch + 10 * lanes();
     fill(before, contiguous ? 0 : 2 * vectors() * kStep, real(0));
     Extremes<real> seen = extremes;
-    for_each_group(whole_groups(2 * row), [&](auto whole, int64_t at, int64_t window,
+    for_each_group(row == 0 ? 0 : whole_groups(2 * row), [&](auto whole, int64_t at, int64_t window,
                                               int64_t channel) {
       const real* kept_before = before + 2 * channel;
       const Pair left = contiguous
           ? one_before
           : Pair{Elements<real>::load(kept_before), Elements<real>::load(kept_before + kStep)};
-      Pair totals, products;
-      const Pair x = load_pair<whole.value>(upper, window, channel);
-      const Pair y = load_pair<whole.value>(lower, window, channel);
+      const Pair w = load_pair<whole.value>(top, window, channel);
+      const Pair x = load_pair<whole.value, true>(upper, window, channel);
+      const Pair y = load_pair<whole.value, true>(lower, window, channel);
+      const Pair d{Elements<real>::load(above + at), Elements<real>::load(above + lanes() + at)};
       const Pair e{exponential<kDegree>(x.even), exponential<kDegree>(x.odd)};
       const Pair f{exponential<kDegree>(y.even), exponential<kDegree>(y.odd)};
-      const Pair carry{f.even * y.even, f.odd * y.odd};
-      real* products_above = carried() + at;
-      totals.even = Elements<real>::load(above + at) + (e.even + f.even);
-      totals.odd = Elements<real>::load(above + lanes() + at) + (e.odd + f.odd);
-      products.even = Elements<real>::load(products_above) + e.even * x.even + carry.even;
-      products.odd = Elements<real>::load(products_above + lanes()) + e.odd * x.odd + carry.odd;
-      store_both(products_above, carry.even, carry.odd);
+      const Pair totals{d.even + (e.even + f.even), d.odd + (e.odd + f.odd)};
+      const Pair products{
+          d.even * w.even + e.even * x.even + f.even * y.even,
+          d.odd * w.odd + e.odd * x.odd + f.odd * y.odd};
       store_both(below + at, f.even, f.odd);
       if (keep_all) {
         store_both(middle + at, e.even, e.odd);

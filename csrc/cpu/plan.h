@@ -115,7 +115,7 @@ SOFT_POOL_HD OverlapPlan make_overlap_plan(const Tile& tile, bool backward, int6
 // Numbers of scratch memory, for registers of any length.
 SOFT_POOL_HD int64_t overlap_numbers(const Tile& tile, bool backward) {
   const OverlapPlan plan = make_overlap_plan(tile, backward, kAlignment);
-  return (12 * plan.groups + 2) * plan.vectors * kAlignment;
+  return (10 * plan.groups + 2) * plan.vectors * kAlignment;
 }
 
 }  // namespace softpool_det
