@@ -18,6 +18,8 @@ constexpr int64_t kScratchNumbers = 48 * 1024;
 // Inputs that a tile without buffers should have, and a thread at least.
 constexpr int64_t kDirectInputs = 16384;
 constexpr int64_t kOverlapLanes = 1024;
+// Longest row of contiguous tensors that the overlap kernels keep in scratch memory.
+constexpr int64_t kWidest = 1 << 16;
 constexpr int64_t kGrain = 32768;
 
 class TapTable {
@@ -54,7 +56,7 @@ class Tiling {
       : pool_(pool),
         taps_(pool.axes[2]),
         backward_(backward),
-        overlaps_(any_way && is_stock_stem()) {
+        overlaps_(any_way && is_stock_stem() && (pool.channels_last || size(2) <= kWidest)) {
     if (overlaps_) {
       add_box({0, 0, 0}, {size(0), size(1), size(2)}, Way::kOverlap);
       return;
