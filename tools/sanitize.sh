@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the CPU operator with AddressSanitizer and UndefinedBehaviorSanitizer, under build/sanitize,
-# and run the operator's tests with it. The first report ends the tests; any report fails.
+# and run the operator's tests with it: all of them with the widest instruction set, those of values
+# and gradients with the others that this machine has. The first report ends the tests and fails.
 #
 #   tools/sanitize.sh [pytest's arguments]
 #
@@ -45,11 +46,25 @@ cd tests
 run() {
   LD_PRELOAD=$runtimes PYTHONPATH=$FOLDER/lib PYTHONMALLOC=malloc "$PYTHON" "$@"
 }
-run -c "
+# An instruction set that does not exist is refused with those that do, the widest first.
+read -ra capabilities < <(SOFTPOOL_CPU_CAPABILITY=unknown run -c "
+import re
 import torch
 from softpool_det import _C
-assert _C.__file__.startswith('$FOLDER/lib'), _C.__file__"
-# pytest would keep what a dying process writes, the report, were it to capture more than sys.stderr.
-# The reference is plain PyTorch, and compilers trace the operators without running more of them.
-run -m pytest -p no:cacheprovider --capture=sys --confcutdir ops -k "not reference and not compile" \
-  ops "$@"
+assert _C.__file__.startswith('$FOLDER/lib'), _C.__file__
+try:
+    torch.ops.softpool_det.soft_pool(torch.zeros(1, 1, 2, 2), [2, 2], [2, 2], [0, 0], [1, 1], False)
+except RuntimeError as error:
+    print(*re.search(r'have \((.*?)\)', str(error))[1].split(', '))")
+
+# pytest would keep what a dying process writes, the report, were it to capture more than sys.stderr;
+# the test that starts pytest for each instruction set would, too. The reference is plain PyTorch, and
+# compilers trace the operators without running more of them.
+skipped="not reference and not compile and not every_instruction_set"
+for capability in "${capabilities[@]}"; do
+  tests=(ops/test_soft_pool.py ops/test_affine_relu.py)
+  [[ $capability != "${capabilities[0]}" ]] || tests=(ops)
+  echo "sanitizers: $capability kernels"
+  SOFTPOOL_CPU_CAPABILITY=$capability run -m pytest -p no:cacheprovider --capture=sys \
+    --confcutdir ops -k "$skipped" "${tests[@]}" "$@"
+done
