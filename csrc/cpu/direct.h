@@ -29,7 +29,11 @@ struct Direct {
       Vector x[kTaps], e[kTaps], inverse, mean;
       load_taps(taps, channel, x);
       weigh(x, e, inverse, mean);
-      Elements<element_t>::store(output + window, contiguous ? Columns::unwoven(mean) : mean);
+      if (contiguous) {
+        mean = Columns::unwoven(mean);
+      }
+      arrays.stream ? stream(output + window, mean)
+                    : Elements<element_t>::store(output + window, mean);
     });
   }
 

@@ -54,7 +54,7 @@ enum Element { kDouble, kFloat, kBFloat16, kFloat16, kElements };
 
 struct Kernels {
   const char* name;
-  // Any windows; `scratch` has scratch_numbers() numbers of the type that is computed in.
+  // Any windows; `scratch` has make_layout()'s size, in numbers of the type that is computed in.
   Kernel forward[kElements];
   Kernel backward[kElements];
   // Windows of 2 columns and 1, 2 or 4 rows, side by side and none cut off; null where there is no

@@ -80,6 +80,7 @@ struct Overlap : OverlapWalk<element_t, affine, contiguous> {
     this->template walk<true>(depth, row, [&](auto whole, int64_t at, int64_t window,
                                               int64_t channel, Vector inverse, Vector mean) {
       const element_t* source = upstream + window * tile.pixel + channel;
+      __builtin_prefetch(source + columns.out_size * tile.pixel);
       const int64_t windows = columns.out_size - window;
       const int64_t count = whole.value ? kStep
           : contiguous                  ? windows

@@ -138,7 +138,8 @@ struct OverlapWalk {
     const int64_t count = whole ? kStep
         : contiguous            ? least(kStep, tile.end[2] - window)
                                 : channels_at(channel);
-    store_lanes(value, count, row + window * tile.pixel + channel);
+    element_t* target = row + window * tile.pixel + channel;
+    whole && arrays.stream ? stream(target, value) : store_lanes(value, count, target);
   }
 
   template <bool whole>

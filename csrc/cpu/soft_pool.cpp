@@ -10,7 +10,7 @@
 namespace softpool_det {
 namespace {
 
-// Bytes of a gradient from which on its next reader will not find it in a cache anyway.
+// Bytes of a result from which on its next reader will not find it in a cache anyway.
 constexpr int64_t kStreamed = 16 << 20;
 
 // Memory of one thread for a tile's buffers, grown as tiles need it.
@@ -74,8 +74,9 @@ void run(const Pool& pool, Element element, const Arrays& whole) {
   const Tiling tiling(pool, backward, kernels.direct[element] != nullptr);
   const size_t bytes = bytes_of(element);
   const size_t real_bytes = element == kDouble ? 8 : 4;
-  const int64_t inputs = pool.batch * pool.channels * pool.inputs();
-  const bool stream = backward && inputs * static_cast<int64_t>(bytes) >= kStreamed;
+  const int64_t results =
+      pool.batch * pool.channels * (backward ? pool.inputs() : pool.outputs());
+  const bool stream = results * static_cast<int64_t>(bytes) >= kStreamed;
   const auto plane = [&pool](const Tiling::Item& item, int64_t pixels) {
     return pool.channels_last ? item.image * pixels * pool.channels + item.channel
                               : (item.image * pool.channels + item.channel) * pixels;

@@ -2,9 +2,9 @@
 //
 // Two ways lead to them. The shared one computes e = exp(x) once for every input, whatever windows
 // it is in, and adds e and e * x up over columns, then over rows. That is right as long as exp(x)
-// stays well inside the type's range, which the sums tell. Where they don't, the exact way subtracts
-// each window's own maximum, which takes an exp() for every input of every window; it also knows
-// what to do with infinite values and NaN.
+// stays well inside the type's range, which the sums tell. Where it does not, the exact way
+// subtracts each window's own maximum, which takes an exp() for every input of every window; it
+// also knows what to do with infinite values and NaN.
 #pragma once
 
 #include <float.h>

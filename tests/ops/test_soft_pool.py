@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import DTYPES, EXAMPLES, POOLS, SHAPES, cases, to_layout
+from cases import DTYPES, EXAMPLES, POOLS, SHAPES, STEM_WINDOWS, cases, to_layout
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import soft_pool_gradient_oracle, soft_pool_oracle
@@ -159,6 +159,24 @@ def test_equal_values_stay_what_they_are(device, channels_last, dims, value):
     input = to_layout(torch.full((1, 3, *[9] * dims), value, device=device), channels_last)
     output = POOLS[dims](input, 3, 2, 1)
     torch.testing.assert_close(output, torch.full_like(output, value), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("window", STEM_WINDOWS)
+def test_large_results_are_those_of_their_parts(device, channels_last, gradient, window):
+    """Results that are written past the caches, of 16 MiB and more, have the bits of small ones."""
+    input = to_layout(torch.randn(8, 32, 264, 268, device=device), channels_last)
+    upstream = to_layout(torch.randn(8, 32, 132, 134, device=device), channels_last)
+
+    def both(input, upstream):
+        input = input.detach().requires_grad_()
+        output = soft_pool2d(input, *window, gradient=gradient)
+        return output, *torch.autograd.grad(output, input, upstream)
+
+    results = both(input, upstream)
+    for image in range(8):
+        part = slice(image, image + 1)
+        for whole, single in zip(results, both(input[part], upstream[part]), strict=True):
+            assert torch.equal(whole[part], single)
 
 
 LARGE = {1: (2, 40, 4001), 2: (2, 40, 65, 67), 3: (2, 40, 9, 21, 23)}
