@@ -46,7 +46,7 @@ def effort(plan: Plan) -> dict:
     """Seconds and rounds that a case gets."""
     if plan.quick:
         return {"seconds": 0.3, "min_rounds": 2}
-    return {"seconds": 0.5 if plan.device == "cuda" else 3.0, "min_rounds": 3}
+    return {"seconds": 0.5 if plan.device == "cuda" else 1.5, "min_rounds": 3}
 
 
 def measured_faults(plan: Plan) -> int | None:

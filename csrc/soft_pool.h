@@ -104,8 +104,8 @@ inline Axis make_axis(
       " must be positive, got ", dilation);
   Axis axis{size, kernel, stride, padding, dilation, 0};
   check(
-      padding >= 0 && padding <= axis.extent() / 2, "soft_pool: padding of the ", name,
-      " must be at least 0 and at most half of the window (", axis.extent(), "), got ", padding);
+      padding >= 0 && padding <= kernel / 2, "soft_pool: padding of the ", name,
+      " must be at least 0 and at most half of kernel_size (", kernel, "), got ", padding);
   const int64_t free = size + 2 * padding - axis.extent() + (ceil_mode ? stride - 1 : 0);
   axis.out_size = free < 0 ? 0 : free / stride + 1;
   // The last window has to start inside the input or the padding before it.

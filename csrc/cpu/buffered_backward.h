@@ -93,8 +93,11 @@ struct Backward : Windows<element_t, affine> {
       const real* upstream = load_upstream(depth, row);
       real* slope = window_row(depth, row, 0);
       real* constant = window_row(depth, row, 1);
+      Extremes<real> extremes;
       for (int64_t i = 0; i < this->plan.lanes; i += Base::kStep) {
-        const Vector weight = this->load(upstream + i) / this->load(totals + i);
+        const Vector gradient = this->load(upstream + i);
+        const Vector weight = gradient / this->load(totals + i);
+        extremes.add_slope(gradient, weight);
         this->store(slope + i, weight);
         if (exact) {
           this->store(constant + i, weight * (real(1) - this->load(means + i)));
@@ -102,10 +105,6 @@ struct Backward : Windows<element_t, affine> {
       }
       clear_margins(slope);
       clear_margins(constant);
-      Extremes<real> extremes;
-      for (int64_t i = 0; i < this->plan.lanes; i += Base::kStep) {
-        extremes.add(broadcast(real(1)), this->load(slope + i));
-      }
       return extremes.is_right();
     });
   }

@@ -46,19 +46,23 @@ struct Direct {
       Vector x[kTaps], e[kTaps], inverse, mean;
       load_taps(taps, channel, x);
       weigh(x, e, inverse, mean);
-      const Vector upstream = Elements<element_t>::load(grad_output + window);
-      Vector slope = (contiguous ? Columns::woven(upstream) : upstream) * inverse;
-      extremes.zero += slope * real(0);
+      Vector upstream = Elements<element_t>::load(grad_output + window);
+      if (contiguous) {
+        upstream = Columns::woven(upstream);
+      }
+      Vector slope = upstream * inverse;
+      extremes.add_slope(upstream, slope);
       if (affine == Affine::kOne) {
         slope *= *scale;
       } else if (affine == Affine::kEach) {
         slope *= Elements<real>::load(scale + channel);
       }
-      Vector slopes[2], constants[2];
+      Vector slopes[2], means[2];
       spread(slope, slopes);
-      spread(slope * (real(1) - mean), constants);
+      spread(mean, means);
       for (int t = 0; t < kTaps; ++t) {
-        e[t] *= exact ? constants[t % 2] + x[t] * slopes[t % 2] : slopes[t % 2];
+        const Vector here = slopes[t % 2];
+        e[t] *= exact ? here + here * (x[t] - means[t % 2]) : here;
         if (affine != Affine::kNone) {
           e[t] = x[t] > 0 ? e[t] : Vector{};
         }

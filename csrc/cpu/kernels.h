@@ -60,7 +60,8 @@ struct Kernels {
   // Windows of 2 columns and 1, 2 or 4 rows, side by side and none cut off; null where there is no
   // such kernel.
   Kernel direct[kElements];
-  // Windows of 3 x 3 with stride 2 and padding 1, alike; scratch of overlap_numbers() at least.
+  // Windows of 3 x 3 with stride 2 and padding 1, alike. `scratch` also has
+  // overlap_numbers() numbers.
   Kernel overlap[kElements];
 };
 

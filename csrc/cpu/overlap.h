@@ -76,7 +76,7 @@ struct Overlap : OverlapWalk<element_t, affine, contiguous> {
     }
     const auto* upstream =
         static_cast<const element_t*>(arrays.grad_output) + window_offset(depth, row);
-    Vector zero{};
+    Extremes<real> slopes_seen;
     this->template walk<true>(depth, row, [&](auto whole, int64_t at, int64_t window,
                                               int64_t channel, Vector inverse, Vector mean) {
       const element_t* source = upstream + window * tile.pixel + channel;
@@ -90,13 +90,13 @@ struct Overlap : OverlapWalk<element_t, affine, contiguous> {
           : count > 0                        ? load_some(source, count)
                                              : Vector{};
       const Vector weight = gradient * inverse;
-      zero += weight * real(0);
+      slopes_seen.add_slope(gradient, weight);
       Elements<real>::store(slope + at, weight);
       if (exact) {
         Elements<real>::store(slope + lanes() + at, weight * (real(1) - mean));
       }
     });
-    extremes.zero += zero;
+    extremes.zero += slopes_seen.zero;
   }
 
   // Writes the gradient of one row of the input, from those of the window rows that hold it.

@@ -90,7 +90,7 @@ struct OverlapPlan {
   bool backward;
   int64_t row_begin;     // windows
   int64_t row_end;
-  int64_t window_begin;  // columns of windows, one more than the tile's on either side
+  int64_t window_begin;  // columns of windows, one before the tile's where there is one
   int64_t groups;
   int64_t vectors;
 };

@@ -64,8 +64,20 @@ int64_t numbers_of(const Tiling::Item& item, bool backward) {
   return item.way == Way::kOverlap ? most(general, overlap_numbers(item.tile, backward)) : general;
 }
 
+// The same windows in the simplest terms.
+Pool simplified(Pool pool) {
+  // Memory is the same, and the kernels' rows are longer.
+  pool.channels_last = pool.channels_last && pool.channels > 1;
+  for (Axis& axis : pool.axes) {
+    // No window follows: one phase instead of one for each tap of a global pooling.
+    axis.stride = axis.out_size == 1 ? 1 : axis.stride;
+  }
+  return pool;
+}
+
 // Runs the kernels over whole tensors in pool's layout; `whole` points to their first elements.
-void run(const Pool& pool, Element element, const Arrays& whole) {
+void run(const Pool& given, Element element, const Arrays& whole) {
+  const Pool pool = simplified(given);
   const bool backward = whole.grad_output != nullptr;
   const Kernels& kernels = cpu_kernels();
   const Kernel ways[] = {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <unordered_map>
 #include <vector>
 
 #include "../soft_pool.h"
@@ -25,12 +26,13 @@ constexpr int64_t kGrain = 32768;
 class TapTable {
  public:
   explicit TapTable(const Axis& axis) {
+    std::unordered_map<int64_t, int64_t> slots;
     for (int64_t k = 0; k < axis.kernel; ++k) {
       const int64_t phase = k * axis.dilation % axis.stride;
-      const auto found = std::find(phase_.begin(), phase_.end(), phase);
-      slot_.push_back(found - phase_.begin());
+      const auto [slot, is_new] = slots.emplace(phase, static_cast<int64_t>(phase_.size()));
+      slot_.push_back(slot->second);
       offset_.push_back(k * axis.dilation / axis.stride);
-      if (found == phase_.end()) {
+      if (is_new) {
         phase_.push_back(phase);
       }
     }

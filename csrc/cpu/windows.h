@@ -17,7 +17,7 @@ namespace softpool_det {
 namespace {
 
 // Sums of exp(x) outside of [1 / kFar, kFar] are left to the exact way: up to there, nothing that
-// matters to a window is lost below the smallest number, and gradients do not overflow.
+// matters to a window is lost below the smallest number.
 constexpr float kFar = 0x1p64f;
 
 // Where a search for the maximum starts. It is finite so that -inf lies at a distance from it.
@@ -39,6 +39,15 @@ struct Extremes {
     smallest = total < smallest ? total : smallest;
     largest = total > largest ? total : largest;
     zero += product * real(0);
+  }
+  // Of an upstream gradient g and g / total: with room for the products and sums that gradients are
+  // made of, and none that has lost digits below the type's normal range.
+  SOFT_POOL_HD void add_slope(Lanes<real> upstream, Lanes<real> slope) {
+    const Lanes<real> magnitude = slope < 0 ? -slope : slope;
+    const Lanes<real> beyond =
+        slope * real(0x1p63f) * real(0) + upstream * real(0x1p8f) * real(0);
+    const Lanes<real> lost = slope == 0 ? Lanes<real>{} : broadcast(real(NAN));
+    zero += magnitude < real(0x1p-100f) ? lost : beyond;
   }
   // Whether the shared way is right for all of them.
   bool is_right() const {

@@ -100,9 +100,11 @@ def _norm_relu_pool(x: torch.Tensor, statistics: tuple, pooling: tuple) -> torch
     """
     mean, variance, weight, bias, eps = statistics
     *window, gradient = pooling
-    dtype = torch.float64 if variance.dtype == torch.float64 else torch.float32
+    dtype = torch.float64 if torch.float64 in (variance.dtype, x.dtype) else torch.float32
     scale = (variance.to(dtype) + eps).rsqrt()
     scale = scale if weight is None else weight.to(dtype) * scale
     shift = -mean.to(dtype) * scale
     shift = shift if bias is None else bias.to(dtype) + shift
+    if x.dtype != torch.float64:
+        scale, shift = scale.float(), shift.float()
     return affine_relu_soft_pool2d(x, scale, shift, *window, gradient=gradient)

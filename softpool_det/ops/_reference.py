@@ -115,7 +115,9 @@ def _softmax(windows: torch.Tensor) -> _Softmax:
     maximum = maximum.masked_fill(maximum == -torch.inf, lowest)
     # The mask keeps inf - inf out; the bound, whose exp() is 0, keeps 0 * inf out.
     infinite = (windows == maximum) & maximum.isinf()
-    distance = (windows - maximum).masked_fill(infinite, 0.0).clamp(min=-750.0)
+    distance = (windows - maximum).masked_fill(infinite, 0.0)
+    # No clamp() here either: its derivative hides NaN.
+    distance = torch.where(distance < -750.0, -750.0, distance)
     exponential = distance.exp()
     total = exponential.sum(-1, keepdim=True)
     return _Softmax(maximum, total, distance, exponential / total.masked_fill(total == 0, 1.0))

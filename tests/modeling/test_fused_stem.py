@@ -292,3 +292,12 @@ def test_distributed_data_parallel():
         dist.destroy_process_group()
     assert names == ["affine_relu_soft_pool", "affine_relu_soft_pool_backward"]
     torch.testing.assert_close(stem.conv1.weight.grad, expected)
+
+
+def test_statistics_in_double_precision_on_single_precision_images():
+    stem = make_stem()
+    stem.conv1.norm.double()
+    torch.testing.assert_close(
+        stem(images()), unfused(stem, images()), check_dtype=False, rtol=1e-5, atol=1e-6
+    )
+    assert stem(images()).dtype == torch.float32

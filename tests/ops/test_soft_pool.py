@@ -179,6 +179,54 @@ def test_large_results_are_those_of_their_parts(device, channels_last, gradient,
             assert torch.equal(whole[part], single)
 
 
+@pytest.mark.parametrize("window", STEM_WINDOWS)
+def test_one_channel_in_long_rows(device, window, gradient):
+    """Of one channel, channels_last is contiguous under another name."""
+    results = []
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        torch.manual_seed(0)
+        input = torch.empty(1, 1, 16, 4101, device=device, memory_format=memory_format)
+        input.normal_().requires_grad_()
+        output = soft_pool2d(input, *window, gradient=gradient)
+        results.append((output, *torch.autograd.grad(output.square().sum(), input)))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("upstream", [1e-26, 1e18, 1e20, 1e30])
+@pytest.mark.parametrize("value", [-44.0, -40.0, 40.0, 44.0])
+@pytest.mark.parametrize("window", [*STEM_WINDOWS, (3, 1, 1)])
+def test_gradients_far_from_one(device, channels_last, window, value, upstream, gradient):
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        input = to_layout(
+            torch.full((1, 16, 20, 40), value, dtype=dtype, device=device), channels_last
+        )
+        input[:, :, ::3, ::3] += 0.5
+        input.requires_grad_()
+        output = soft_pool2d(input, *window, gradient=gradient)
+        results += torch.autograd.grad(output, input, torch.full_like(output, upstream))
+    torch.testing.assert_close(results[0].double(), results[1], rtol=1e-4, atol=1e-4 * upstream)
+    assert (results[0] != 0).any()
+
+
+@pytest.mark.parametrize("size", [7, 56])
+def test_one_window_over_everything(device, channels_last, size, gradient):
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        input = to_layout(torch.randn(2, 5, size, size, device=device).to(dtype), channels_last)
+        output = soft_pool2d(input.requires_grad_(), size, gradient=gradient)
+        results.append((output.double(), torch.autograd.grad(output.sum(), input)[0].double()))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+
+
+def test_nan_reaches_the_gradient_of_the_reference(gradient):
+    input = torch.tensor([1.0, NAN, 2.0, 3.0]).reshape(1, 1, 2, 2).requires_grad_()
+    output = pool_by_reference(2, input, 2, gradient=gradient)
+    assert torch.autograd.grad(output.sum(), input)[0].isnan().all()
+
+
 LARGE = {1: (2, 40, 4001), 2: (2, 40, 65, 67), 3: (2, 40, 9, 21, 23)}
 
 
