@@ -123,13 +123,20 @@ struct OverlapWalk {
     if (room >= 2 * kStep) {
       return load_whole_pair<false>(source, 0);
     }
-    real even[kStep], odd[kStep];
-    fill(even, kStep, real(-1e30));
-    fill(odd, kStep, real(-1e30));
-    for (int64_t i = 0; i < room; ++i) {
-      load_one(source + i, transform(), (i % 2 == 0 ? even : odd) + i / 2);
-    }
-    return {Elements<real>::load(even), Elements<real>::load(odd)};
+    element_t copy[2 * kStep] = {};
+    memcpy(copy, source, static_cast<size_t>(room) * sizeof(element_t));
+    Pair x;
+    Elements<element_t>::load_pairs(copy, x.even, x.odd);
+    return {padded(transform()(x.even, 0, kStep), (room + 1) / 2),
+            padded(transform()(x.odd, 0, kStep), room / 2)};
+  }
+
+  // The first `count` lanes, and padding.
+  static SOFT_POOL_HD Vector padded(Vector value, int64_t count) {
+    real numbers[kStep];
+    Elements<real>::store(numbers, value);
+    fill(numbers + count, kStep - count, real(-1e30));
+    return Elements<real>::load(numbers);
   }
 
   template <bool whole>
