@@ -44,6 +44,7 @@ def report(tmp_path_factory):
     return result.stdout, json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_run_measures_every_case_in_both_allocator_settings(report):
     _, content = report
     peers = {SOFT, EXACT, MAX, AVG, FLOOR}
@@ -64,6 +65,7 @@ def test_run_measures_every_case_in_both_allocator_settings(report):
     assert all(process["machine"]["threads"] == 1 for process in content["processes"])
 
 
+@pytest.mark.slow
 def test_run_counts_bytes(report):
     _, content = report
     rows = [row for row in content["rows"] if row["saved_bytes"] is not None]
@@ -76,6 +78,7 @@ def test_run_counts_bytes(report):
     assert maximum["peak_bytes"] >= 4 * outputs + 8 * outputs + 4 * math.prod(SHAPE)
 
 
+@pytest.mark.slow
 def test_run_prints_markdown_of_at_most_120_columns(report):
     printed, _ = report
     # Every line but that of the machine, whose names are as long as they are.
@@ -85,6 +88,7 @@ def test_run_prints_markdown_of_at_most_120_columns(report):
     assert "No targets" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("kept" not in allocator.available(), reason="the C library is not glibc")
 def test_run_shows_that_the_allocator_obeys(report):
     _, content = report
