@@ -87,7 +87,7 @@ struct Affine {
   }
   // The gradient of `value` before apply(), from that behind it.
   SOFT_POOL_HD acc_t gradient(acc_t gradient, acc_t applied, int lane) const {
-    return applied > acc_t(0) ? gradient * scale[lane] : acc_t(0);
+    return applied <= acc_t(0) ? acc_t(0) : gradient * scale[lane];
   }
 };
 
