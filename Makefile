@@ -29,7 +29,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo bench bench-detector lock test test-slow test-wheel sanitize lint format clean
+.PHONY: help setup demo bench bench-detector bench-compare browser lock test test-slow test-wheel sanitize lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -77,6 +77,9 @@ bench: setup  ## speed and memory of the pooling beside max pooling's, and the t
 bench-detector: setup  ## speed and memory of stock and SoftPool detectors
 	@$(QUIET) $(BIN)/python benchmarks/bench_detector.py --json output/bench/detector.json
 
+bench-compare: setup  ## speed and memory of the statistics on a pair of val2017's size
+	@$(QUIET) $(BIN)/python benchmarks/bench_compare.py --json output/bench/compare.json
+
 lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --constraints requirements/constraints.txt \
 	    --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
@@ -84,6 +87,9 @@ lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt anew from pyproject.toml
 
 test: setup  ## all tests but the slow ones
 	@$(BIN)/python -m pytest
+
+browser:  ## Chromium for the report's tests: Debian's, where there is none (needs root)
+	@requirements/install_chromium.sh
 
 test-slow: setup  ## the slow tests
 	@$(BIN)/python -m pytest -m slow

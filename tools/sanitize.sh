@@ -7,11 +7,11 @@
 #
 # PYTHON             interpreter with torch, numpy, pytest and hypothesis (default: python3)
 # CXX                a GCC (default: c++); Clang's runtimes are not looked for
-# SOFTPOOL_EXAMPLES  random cases (default here: 200, instrumented code is slow)
+# SOFTPOOL_EXAMPLES  random cases (default here: 25, instrumented code is slow)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=$(realpath -s "$(command -v "${PYTHON:-python3}")")
-export SOFTPOOL_EXAMPLES=${SOFTPOOL_EXAMPLES:-200} SOFTPOOL_SANITIZE=1 FORCE_CUDA=0
+export SOFTPOOL_EXAMPLES=${SOFTPOOL_EXAMPLES:-25} SOFTPOOL_SANITIZE=1 FORCE_CUDA=0
 FOLDER=$PWD/build/sanitize
 
 # Python itself is not instrumented, so the runtimes have to be there before it starts. libstdc++

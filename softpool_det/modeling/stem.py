@@ -40,7 +40,9 @@ class PooledStem(CNNBlockBase):
     Raises:
         TypeError: `stem` is no `BasicStem`, so where its pooling happens is unknown.
         ValueError: `pool` has a stride other than 2; ResNet tells its users (FPN, the anchors)
-            that a stem has stride 4, whatever it does.
+            that a stem has stride 4, whatever it does. Or it does not halve 16 x 16 inputs
+            exactly (a 3x3 window with padding 1 and ceil_mode gives 9 x 9): FPN's levels would not
+            fit onto each other.
     """
 
     def __init__(self, stem: BasicStem, pool: nn.Module) -> None:
@@ -52,6 +54,7 @@ class PooledStem(CNNBlockBase):
                 f"stride of the stem's pooling must be 2, got {stride}: the convolution before it "
                 "has stride 2 and Detectron2's ResNet counts on 4 in all"
             )
+        _check_halving(pool, stem.out_channels)
         super().__init__(stem.in_channels, stem.out_channels, stem.stride)
         self.conv1 = stem.conv1
         self.pool = pool
@@ -108,3 +111,14 @@ def _norm_relu_pool(x: torch.Tensor, statistics: tuple, pooling: tuple) -> torch
     if x.dtype != torch.float64:
         scale, shift = scale.float(), shift.float()
     return affine_relu_soft_pool2d(x, scale, shift, *window, gradient=gradient)
+
+
+@torch.no_grad()
+def _check_halving(pool: nn.Module, channels: int) -> None:
+    # Behind a detector's own padding, sizes are multiples of 32 before the stem.
+    height, width = pool(torch.zeros(1, channels, 16, 16)).shape[-2:]
+    if (height, width) != (8, 8):
+        raise ValueError(
+            f"the stem's pooling must halve 16 x 16 inputs, {pool} gives {height} x {width}: use "
+            "kernel_size 2, padding 0, or kernel_size 3, padding 1, ceil_mode False"
+        )

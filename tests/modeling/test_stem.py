@@ -40,6 +40,12 @@ def test_stride_is_two(stride):
         PooledStem(BasicStem(), SoftPool2d(2, stride))
 
 
+@pytest.mark.parametrize("window", [(3, 2, 1, 1, True), (3, 2, 0), (5, 2, 1)])
+def test_a_window_that_does_not_halve_is_refused(window):
+    with pytest.raises(ValueError, match=r"must halve 16 x 16 inputs, SoftPool2d.* gives"):
+        PooledStem(BasicStem(), SoftPool2d(*window))
+
+
 def test_stride_as_a_pair():
     PooledStem(BasicStem(), SoftPool2d(2, (2, 2)))
 
