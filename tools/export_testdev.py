@@ -14,6 +14,7 @@ from softpool_det.testdev import (
     TESTSET,
     read_image_info,
     report_text,
+    result_stem,
     validate_results,
     write_submission,
 )
@@ -67,6 +68,8 @@ def main() -> int:
     args = parse_args()
     if args.validate is not None:
         return 0 if check(args.validate, args, check_name=True) else 1
+    # A name that will not do is better known before the model runs for hours.
+    result_stem(args.alg, args.testset)
     results = args.results
     if results is None:
         from softpool_det.testdev.inference import detect

@@ -22,6 +22,7 @@ from softpool_det.evaluation.results import Detections, GroundTruth
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
 FALSE_POSITIVE_KINDS = ("Cls", "Loc", "Both", "Dupe", "Bkg")
+CLS, LOC, BOTH, DUPE, BKG = range(len(FALSE_POSITIVE_KINDS))
 KINDS = (*FALSE_POSITIVE_KINDS, "Miss", "FalsePos", "FalseNeg")
 NO_ERROR = -1
 
@@ -78,8 +79,9 @@ class TideErrors:
         task: "bbox" or "segm".
 
     Attributes:
-        kind: (D,) index into `FALSE_POSITIVE_KINDS`; -1 for a detection that is no false positive.
-        target: (D,) the object that a Loc or Cls is about, as its place in the ground truth; else -1.
+        kind: (D,) index into `FALSE_POSITIVE_KINDS`; -1 where a detection is no false positive.
+        target: (D,) the object that a Loc or Cls is about, as its place in the ground truth; -1
+            elsewhere.
         missed: (G,) bool.
         unfound: (G,) bool, objects that no detection took, missed or not.
     """
@@ -95,22 +97,21 @@ class TideErrors:
         self.unfound = countable & ~found
         false = np.flatnonzero(state == FALSE_POSITIVE)
         overlaps = largest_overlaps(ground_truth, detections, matches.entry[false], found, task)
-        # In the order of FALSE_POSITIVE_KINDS, which is not that of the decision.
-        loc, cls, both, dupe, bkg = (
-            FALSE_POSITIVE_KINDS.index(k) for k in ("Loc", "Cls", "Both", "Dupe", "Bkg")
+        kinds = np.select(
+            [
+                (overlaps.same >= BACKGROUND) & (overlaps.same <= FOREGROUND),
+                overlaps.other >= FOREGROUND,
+                overlaps.taken >= FOREGROUND,
+                np.maximum(overlaps.same, overlaps.other) <= BACKGROUND,
+            ],
+            [LOC, CLS, DUPE, BKG],
+            BOTH,
         )
-        cases = [
-            ((overlaps.same >= BACKGROUND) & (overlaps.same <= FOREGROUND), loc),
-            (overlaps.other >= FOREGROUND, cls),
-            (overlaps.taken >= FOREGROUND, dupe),
-            (np.maximum(overlaps.same, overlaps.other) <= BACKGROUND, bkg),
-        ]
-        kinds = np.select([case for case, _ in cases], [kind for _, kind in cases], both)
         self.kind = np.full(len(state), NO_ERROR)
         self.kind[false] = kinds
         self.target = np.full(len(state), -1)
         self.target[false] = np.select(
-            [kinds == loc, kinds == cls], [overlaps.same_object, overlaps.other_object], -1
+            [kinds == LOC, kinds == CLS], [overlaps.same_object, overlaps.other_object], -1
         )
         self.missed = self.unfound.copy()
         self.missed[self.target[self.target >= 0]] = False

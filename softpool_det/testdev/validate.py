@@ -156,7 +156,7 @@ def report_text(report: ValidationReport) -> str:
     lines.append(f"NOT VALID: {found.total:,} violations ({fields})")
     if report.corner_boxes:
         lines.append(
-            f"{report.corner_boxes:,} boxes would fit as x1, y1, x2, y2: bbox is x, y, width, height"
+            f"{report.corner_boxes:,} boxes would fit as x1, y1, x2, y2: write x, y, width, height"
         )
     lines += [f"  {violation}" for violation in found.kept]
     hidden = found.total - len(found.kept)
