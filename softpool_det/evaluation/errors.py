@@ -1,30 +1,38 @@
 """What a detector's errors cost it, by their kind: TIDE.
 
 Bolya, Foley, Hays and Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors",
-ECCV 2020, with its thresholds: foreground from IoU 0.5 (t_f), background up to 0.1 (t_b).
-
-The kinds are those of hotcoco's `COCOeval.tide_errors`; the costs are not. hotcoco 1.3 makes every
-localization error a true positive, also several of one object or of one that was found; it
-leaves a corrected class error in its wrong class; and it adds detections for missed objects
-where the paper takes the objects out of the count.
+ECCV 2020, with its thresholds: foreground from IoU 0.5, background up to 0.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from hotcoco import metrics
+from hotcoco import COCO, COCOeval
 
-from softpool_det.evaluation.matches import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, Matches
-from softpool_det.evaluation.overlaps import largest_overlaps
+from softpool_det.evaluation.matches import IGNORED, Matches
 from softpool_det.evaluation.results import Detections, GroundTruth
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
-FALSE_POSITIVE_KINDS = ("Cls", "Loc", "Both", "Dupe", "Bkg")
-CLS, LOC, BOTH, DUPE, BKG = range(len(FALSE_POSITIVE_KINDS))
-KINDS = (*FALSE_POSITIVE_KINDS, "Miss", "FalsePos", "FalseNeg")
-NO_ERROR = -1
+# As TIDE calls them, and hotcoco.
+_NAMES = {kind: kind for kind in ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")}
+_NAMES |= {"FalsePos": "FP", "FalseNeg": "FN"}
+KINDS = tuple(_NAMES)
+
+
+@dataclass(frozen=True)
+class TideErrors:
+    """The errors of one run.
+
+    Attributes:
+        counts: how many there are of "Cls", "Loc", "Both", "Dupe", "Bkg" and "Miss".
+        costs: what AP50 would gain without the errors of a kind, in percent, by `KINDS`.
+    """
+
+    counts: dict[str, int]
+    costs: dict[str, float]
 
 
 def mean_errors(
@@ -35,7 +43,7 @@ def mean_errors(
 ) -> dict[str, float]:
     """What AP50 would gain without each kind of error, in percent, mean over runs.
 
-    See :class:`TideErrors` for the kinds.
+    See :func:`tide_errors` for the kinds.
 
     Args:
         ground_truth: from `results.read_ground_truth`.
@@ -51,17 +59,19 @@ def mean_errors(
             f"detections and runs must pair up, got {len(detections)} files and {len(runs)} runs"
         )
     costs = [
-        TideErrors(ground_truth, file, matches, task).costs()
+        tide_errors(ground_truth, file, matches, task).costs
         for file, matches in zip(detections, runs, strict=True)
     ]
     return {kind: float(np.mean([cost[kind] for cost in costs])) for kind in KINDS}
 
 
-class TideErrors:
-    """The errors of one run, and what they cost.
+def tide_errors(
+    ground_truth: GroundTruth, detections: Detections, matches: Matches, task: str
+) -> TideErrors:
+    """The errors of one run, by kind.
 
     A false positive at IoU 0.5 is the first of these that fits, its IoU being the largest with
-    objects (never crowds) of its image:
+    objects of its image:
 
     - Loc: 0.1 to 0.5 with an object of its class;
     - Cls: 0.5 or more with an object of another class;
@@ -69,123 +79,82 @@ class TideErrors:
     - Bkg: at most 0.1 with all objects;
     - Both: what is left, 0.1 to 0.5 with an object of another class.
 
-    Miss are the objects that were not found and that are not the best overlap of a Loc or Cls.
-    Detections are those of COCO's AP, the 100 best of each image and class; TIDE's own program
-    takes the 100 best of an image. Matching is COCO's, so that the AP before is COCO's AP50.
+    Miss are the objects that were not found and that no Loc or Cls is about. The cost of a kind is
+    the gain of AP50 from its correction alone: a Loc or Cls becomes a true positive of its object,
+    or goes away where the object was found or another Loc or Cls about it has a higher score; Both,
+    Dupe and Bkg go away; missed objects are not counted. FalsePos is the gain without any false
+    positive, FalseNeg that with found objects alone counted. Costs do not add up to what is
+    missing from 100.
+
+    The numbers are hotcoco's, and those of TIDE's own program where no image has more than 100
+    detections: it takes the 100 best of an image, this those of each image and class, as COCO's AP
+    does. hotcoco counts crowds as objects here; TIDE leaves them out, so crowds, and what COCO
+    ignores because of them, are kept from it.
 
     Args:
         ground_truth, detections: the files.
         matches: of the two, for the task.
         task: "bbox" or "segm".
 
-    Attributes:
-        kind: (D,) index into `FALSE_POSITIVE_KINDS`; -1 where a detection is no false positive.
-        target: (D,) the object that a Loc or Cls is about, as its place in the ground truth; -1
-            elsewhere.
-        missed: (G,) bool.
-        unfound: (G,) bool, objects that no detection took, missed or not.
+    Returns:
+        NaN costs where there are no objects.
     """
+    objects = np.flatnonzero(ground_truth.crowd == 0)
+    entries = matches.entry[matches.state[0, 0] != IGNORED]
+    if not objects.size:
+        return TideErrors(dict.fromkeys(KINDS[:6], 0), dict.fromkeys(KINDS, float("nan")))
+    truth = COCO(_truth(ground_truth, objects, task))
+    found = truth.load_res(_results(ground_truth, detections, entries, task))
+    evaluation = COCOeval(truth, found, task)
+    evaluation.params.iou_thrs = [FOREGROUND]
+    evaluation.evaluate()
+    errors = evaluation.tide_errors(FOREGROUND, BACKGROUND)
+    costs = {kind: 100 * errors["delta_ap"][name] for kind, name in _NAMES.items()}
+    return TideErrors(errors["counts"], costs)
 
-    def __init__(
-        self, ground_truth: GroundTruth, detections: Detections, matches: Matches, task: str
-    ) -> None:
-        self._matches = matches
-        state = matches.state[0, 0]
-        taken = matches.matched[0, state == TRUE_POSITIVE]
-        countable = ~matches.object_ignored[0]
-        found = np.isin(matches.object_ids, taken) & countable
-        self.unfound = countable & ~found
-        false = np.flatnonzero(state == FALSE_POSITIVE)
-        overlaps = largest_overlaps(ground_truth, detections, matches.entry[false], found, task)
-        kinds = np.select(
-            [
-                (overlaps.same >= BACKGROUND) & (overlaps.same <= FOREGROUND),
-                overlaps.other >= FOREGROUND,
-                overlaps.taken >= FOREGROUND,
-                np.maximum(overlaps.same, overlaps.other) <= BACKGROUND,
-            ],
-            [LOC, CLS, DUPE, BKG],
-            BOTH,
-        )
-        self.kind = np.full(len(state), NO_ERROR)
-        self.kind[false] = kinds
-        self.target = np.full(len(state), -1)
-        self.target[false] = np.select(
-            [kinds == LOC, kinds == CLS], [overlaps.same_object, overlaps.other_object], -1
-        )
-        self.missed = self.unfound.copy()
-        self.missed[self.target[self.target >= 0]] = False
 
-    def counts(self) -> dict[str, int]:
-        """How many errors there are of each kind; of FalsePos and FalseNeg, all."""
-        by_kind = np.bincount(self.kind[self.kind >= 0], minlength=len(FALSE_POSITIVE_KINDS))
-        counts = dict(zip(FALSE_POSITIVE_KINDS, by_kind.tolist(), strict=True))
-        counts["Miss"] = int(self.missed.sum())
-        counts["FalsePos"] = int((self.kind >= 0).sum())
-        counts["FalseNeg"] = int(self.unfound.sum())
-        return counts
+def _truth(ground_truth: GroundTruth, objects: np.ndarray, task: str) -> dict:
+    """The ground truth without crowds, as COCO's dict."""
+    sizes = ground_truth.image_sizes.tolist()
+    key = "bbox" if task == "bbox" else "segmentation"
+    shapes = ground_truth.boxes.tolist() if task == "bbox" else ground_truth.masks
+    return {
+        "images": [
+            {"id": image_id, "height": height, "width": width}
+            for image_id, (height, width) in zip(
+                ground_truth.image_ids.tolist(), sizes, strict=True
+            )
+        ],
+        "categories": [
+            {"id": category_id, "name": name}
+            for category_id, name in zip(
+                ground_truth.category_ids.tolist(), ground_truth.category_names, strict=True
+            )
+        ],
+        "annotations": [
+            {
+                "id": int(ground_truth.object_ids[i]),
+                "image_id": int(ground_truth.image_ids[ground_truth.object_image[i]]),
+                "category_id": int(ground_truth.category_ids[ground_truth.object_category[i]]),
+                "area": float(ground_truth.areas[i]),
+                "iscrowd": 0,
+                key: shapes[i],
+            }
+            for i in objects.tolist()
+        ],
+    }
 
-    def costs(self) -> dict[str, float]:
-        """AP50 with one kind of error corrected, less AP50 as it is, in percent of 1.
 
-        The correction of each kind, alone, is the paper's. Cls and Loc: the detection becomes a
-        true positive of its target, Cls in the target's class; where the target was found, or a
-        detection with a higher score is corrected to it, it is taken away. Both, Dupe and Bkg:
-        taken away. Miss: the missed objects are not counted, so that recall is of the others.
-        FalsePos: all false positives are taken away. FalseNeg: only found objects are counted.
-
-        A class whose objects are none after Miss or FalseNeg has AP 0, as it had before.
-        """
-        before = self._precision()
-        changed = {kind: self._corrected(kind) for kind in KINDS}
-        return {kind: 100 * (after - before) for kind, after in changed.items()}
-
-    def _corrected(self, kind: str) -> float:
-        if kind in ("Miss", "FalseNeg"):
-            return self._precision(uncounted=self.missed if kind == "Miss" else self.unfound)
-        if kind == "FalsePos":
-            return self._precision(removed=self.kind >= 0)
-        errors = self.kind == FALSE_POSITIVE_KINDS.index(kind)
-        return self._precision(removed=errors, corrected=self._best(errors))
-
-    def _best(self, errors: np.ndarray) -> np.ndarray:
-        """Of the errors about each object that was not found, the one with the highest score."""
-        places = np.flatnonzero(errors & (self.target >= 0))
-        places = places[self.unfound[self.target[places]]]
-        places = places[np.argsort(-self._matches.score[places], kind="stable")]
-        _, first = np.unique(self.target[places], return_index=True)
-        return places[first]
-
-    def _precision(
-        self,
-        removed: np.ndarray | None = None,
-        corrected: np.ndarray | None = None,
-        uncounted: np.ndarray | None = None,
-    ) -> float:
-        """AP50, mean over classes with objects, after a correction.
-
-        Args:
-            removed: (D,) bool, detections that do not count.
-            corrected: places of detections that are true positives of their targets instead.
-            uncounted: (G,) bool, objects that do not count.
-        """
-        matches = self._matches
-        classes = len(matches.category_ids)
-        countable = ~matches.object_ignored[0]
-        here = np.bincount(matches.object_category[countable], minlength=classes)
-        counted = countable if uncounted is None else countable & ~uncounted
-        objects = np.bincount(matches.object_category[counted], minlength=classes)
-        state = matches.state[0, 0].copy()
-        if removed is not None:
-            state[removed] = IGNORED
-        added = np.zeros(0, np.int64) if corrected is None else corrected
-        added_category = matches.object_category[self.target[added]]
-        found = []
-        for k in np.flatnonzero(here):
-            start, end = matches.offsets[k : k + 2]
-            extra = added[added_category == k]
-            scores = np.concatenate([matches.score[start:end], matches.score[extra]])
-            true = np.concatenate([state[start:end] == TRUE_POSITIVE, np.ones(len(extra), bool)])
-            ignored = np.concatenate([state[start:end] == IGNORED, np.zeros(len(extra), bool)])
-            found.append(metrics.average_precision(scores, true, int(objects[k]), ignored))
-        return float(np.mean(found)) if found else float("nan")
+def _results(
+    ground_truth: GroundTruth, detections: Detections, entries: np.ndarray, task: str
+) -> list[dict]:
+    """Entries of the result file, with what the task needs."""
+    key = "bbox" if task == "bbox" else "segmentation"
+    shapes = detections.boxes.tolist() if task == "bbox" else detections.masks
+    image = ground_truth.image_ids[detections.image].tolist()
+    category = ground_truth.category_ids[detections.category].tolist()
+    score = detections.score.tolist()
+    return [
+        {"image_id": image[i], "category_id": category[i], "score": score[i], key: shapes[i]}
+        for i in entries.tolist()
+    ]
