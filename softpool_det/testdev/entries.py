@@ -159,7 +159,8 @@ def mask_problem(mask: object, size: Size | None) -> tuple[str, object, str | No
         expected = "a string of compressed run lengths, as pycocotools.mask.encode makes it"
         return "segmentation.counts", counts, expected
     if len(counts) > MAX_COUNTS:
-        return "segmentation.counts", f"{len(counts)} characters", f"at most {MAX_COUNTS}"
+        expected = f"at most {MAX_COUNTS} characters, these are {len(counts)}"
+        return "segmentation.counts", counts, expected
     problem = counts_problem(counts.encode("ascii"), shape[0] * shape[1])
     expected = f"compressed run lengths of {shape[0]}x{shape[1]} pixels: this one {problem}"
     return "segmentation.counts", counts, expected if problem else None

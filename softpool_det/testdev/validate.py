@@ -116,7 +116,7 @@ def _read(path: Path, size: int, checks: EntryChecks, tally: Tally) -> int:
         # disable=None: no bar where there is no terminal.
         with tqdm.wrapattr(file, "read", total=size, desc=path.name, disable=None) as stream:
             entries = _check_entries(stream, checks, tally)
-    if entries == 0 and not tally.by_field["file"]:
+    if entries == 0 and not tally.by_field["JSON"]:
         tally.add("file", "an array without entries", "at least one detection")
     return entries
 
