@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from pycocotools import mask as mask_utils
 
@@ -19,6 +21,7 @@ from softpool_det.config import load_config
 from softpool_det.engine import Trainer
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "tools" / "export_testdev.py"
 YAML = ROOT / "configs/demo/digits_mask_rcnn_softpool_R_18_FPN.yaml"
 NAME = "detections_test-dev2017_tiny_results"
 # 80 classes, as the data set has. An untrained model is sure of nothing.
@@ -28,19 +31,17 @@ TINY = [
 ]
 
 
-def export(environment, *arguments, returncode=0):
-    """Everything that the program prints."""
-    command = [sys.executable, str(ROOT / "tools" / "export_testdev.py"), *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == returncode, done.stdout
-    return done.stdout
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Runs the program in this process: a new one takes seconds to import what the model needs."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(PROGRAM), *map(str, arguments)])
+        with pytest.raises(SystemExit) as status:
+            runpy.run_path(str(PROGRAM), run_name="__main__")
+        return status.value.code, "".join(capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +74,26 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(testdev, weights, tmp_path_factory):
+    """The folder, and what the program printed."""
     folder = tmp_path_factory.mktemp("exported")
-    model = ["--config-file", YAML, "--weights", weights]
-    output = export(testdev, *model, "--alg", "tiny", "--output", folder, *TINY)
-    return folder, output
+    command = [sys.executable, PROGRAM, "--config-file", YAML, "--weights", weights]
+    command += ["--alg", "tiny", "--output", folder, *TINY]
+    done = subprocess.run(
+        list(map(str, command)),
+        env=testdev,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return folder, done.stdout
+
+
+@pytest.fixture
+def info(testdev):
+    annotations = Path(testdev["DETECTRON2_DATASETS"], "coco", "annotations")
+    return ["--image-info", annotations / "image_info_test-dev2017.json"]
 
 
 def test_runs_a_model(exported):
@@ -94,42 +111,61 @@ def test_runs_a_model(exported):
     assert f"written: {folder / NAME}.zip" in output
 
 
-def test_what_was_written_is_valid(exported, testdev):
-    for suffix in (".json", ".zip"):
-        output = export(testdev, "--validate", exported[0] / f"{NAME}{suffix}")
-        assert output.splitlines()[-1] == "valid: no violations"
+@pytest.mark.parametrize("suffix", [".json", ".zip"])
+def test_what_was_written_is_valid(exported, here, info, suffix):
+    status, output = here("--validate", exported[0] / (NAME + suffix), *info)
+    assert status == 0
+    assert output.splitlines()[-1] == "valid: no violations"
 
 
-def test_takes_results(exported, testdev, tmp_path):
+def test_takes_results(exported, here, info, tmp_path):
     results = exported[0] / "inference" / "coco_instances_results.json"
-    export(testdev, "--results", results, "--alg", "tiny", "--output", tmp_path)
+    status, output = here("--results", results, "--alg", "tiny", "--output", tmp_path, *info)
+    assert status == 0, output
     for suffix in (".json", ".zip"):
         name = NAME + suffix
         assert (tmp_path / name).read_bytes() == (exported[0] / name).read_bytes()
 
 
-def test_results_that_are_not_valid_are_not_written(exported, testdev, tmp_path):
+def test_results_that_are_not_valid_are_not_written(exported, here, info, tmp_path):
     entries = json.loads((exported[0] / f"{NAME}.json").read_text())
     entries[3]["category_id"] = 0
     results = tmp_path / "results.json"
     results.write_text(json.dumps(entries))
     folder = tmp_path / "out"
-    arguments = ["--results", results, "--alg", "tiny", "--output", folder]
-    output = export(testdev, *arguments, returncode=1)
+    status, output = here("--results", results, "--alg", "tiny", "--output", folder, *info)
+    assert status == 1
     assert "NOT VALID: 1 violations (category_id 1)" in output
     assert re.search(r"entry 3 \(image \d\): category_id is 0, expected", output)
     assert "Nothing was written." in output
     assert not folder.exists()
 
 
-def test_missing_coco(environment, weights, tmp_path):
-    environment = {**environment, "DETECTRON2_DATASETS": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    model = ["--config-file", YAML, "--weights", weights, "--output", tmp_path / "out"]
-    output = export(environment, *model, "--alg", "tiny", *TINY, returncode=1)
-    error = re.search(r"^error: .*", output, re.MULTILINE)[0]
+@pytest.mark.parametrize("mode", ["validate", "run"])
+def test_missing_coco(exported, weights, here, tmp_path, mode):
     folder = tmp_path / "coco" / "annotations"
-    assert f"image_info_test-dev2017.json is missing, it belongs in {folder};" in error
-    assert "image_info_test2017.zip" in error
+    json_file = folder / "image_info_test-dev2017.json"
+    name = f"missing_testdev_{mode}"
+    register_coco_instances(name, {}, str(json_file), str(tmp_path / "coco" / "test2017"))
+    arguments = ["--validate", exported[0] / f"{NAME}.zip"]
+    if mode == "run":
+        arguments = ["--config-file", YAML, "--weights", weights, "--alg", "tiny"]
+        arguments += ["--output", tmp_path / "out"]
+    status, _ = here(*arguments, "--dataset", name, *(TINY if mode == "run" else []))
+    first = str(status).splitlines()[0]
+    assert first.startswith(f"error: {name}: {json_file.name} is missing, it belongs in {folder};")
+    assert "image_info_test2017.zip" in first
+
+
+def test_dataset_that_nobody_knows(exported, here):
+    status, _ = here("--validate", exported[0] / f"{NAME}.zip", "--dataset", "nonesuch")
+    assert "no data set 'nonesuch' is registered" in status
+
+
+def test_alg_that_cannot_be_a_name(here):
+    """Said before the model runs: the weights are not even looked for."""
+    status, _ = here("--config-file", "x.yaml", "--weights", "x.pth", "--alg", "a b")
+    assert status.startswith("error: alg must be letters")
 
 
 @pytest.mark.parametrize(
@@ -141,9 +177,10 @@ def test_missing_coco(environment, weights, tmp_path):
         ([], "one of the arguments --config-file --results --validate is required"),
     ],
 )
-def test_wrong_command_lines(environment, arguments, said):
-    environment = {**environment, "PYTHONPATH": str(ROOT)}
-    assert said in export(environment, *arguments, returncode=2)
+def test_wrong_command_lines(here, arguments, said):
+    status, output = here(*arguments)
+    assert status == 2
+    assert said in output
 
 
 IMAGES = 20288
@@ -153,7 +190,8 @@ sys.argv = sys.argv[1:]
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print("peak", usage.ru_maxrss, "KiB,", round(usage.ru_utime + usage.ru_stime), "CPU seconds")
 """
 
 
@@ -202,7 +240,7 @@ def test_file_of_a_mask_rcnn(environment, tmp_path, zipped):
             archive.write(path, path.name)
         path.unlink()
         path = tmp_path / f"{NAME}.zip"
-    command = [sys.executable, "-c", WATCH, ROOT / "tools" / "export_testdev.py"]
+    command = [sys.executable, "-c", WATCH, PROGRAM]
     command += ["--validate", path, "--image-info", info]
     start = time.perf_counter()
     done = subprocess.run(
