@@ -163,7 +163,9 @@ def _shapes(ground_truth: GroundTruth, detections: Detections, task: str, order:
         if detections.masks is None:
             raise ValueError(f"{detections.path}: the detections have no 'segmentation'")
         masks = [detections.masks[i] for i in order.tolist()]
-        return ground_truth.masks, masks, np.asarray(mask_utils.area(masks), dtype=np.float64)
+        # One by one: pycocotools 2.0.11 with numpy 2 fails on lists of more than 255.
+        areas = np.fromiter(map(mask_utils.area, masks), dtype=np.float64, count=len(masks))
+        return ground_truth.masks, masks, areas
     raise ValueError(f"task={task!r}, must be one of {', '.join(TASKS)}")
 
 
