@@ -97,7 +97,10 @@ def tide_errors(
         task: "bbox" or "segm".
 
     Returns:
-        NaN costs where there are no objects.
+        The errors; costs are NaN where there are no objects.
+
+    Raises:
+        ValueError: the files have no data for the task.
     """
     objects = np.flatnonzero(ground_truth.crowd == 0)
     entries = matches.entry[matches.state[0, 0] != IGNORED]
@@ -149,8 +152,12 @@ def _results(
     ground_truth: GroundTruth, detections: Detections, entries: np.ndarray, task: str
 ) -> list[dict]:
     """Entries of the result file, with what the task needs."""
-    key = "bbox" if task == "bbox" else "segmentation"
-    shapes = detections.boxes.tolist() if task == "bbox" else detections.masks
+    key, columns = "segmentation", detections.masks
+    if task == "bbox":
+        key, columns = "bbox", detections.boxes
+    if columns is None:
+        raise ValueError(f"{detections.path}: the detections have no {key!r}")
+    shapes = columns.tolist() if isinstance(columns, np.ndarray) else columns
     image = ground_truth.image_ids[detections.image].tolist()
     category = ground_truth.category_ids[detections.category].tolist()
     score = detections.score.tolist()

@@ -18,6 +18,8 @@ MAX_COUNTS = 65536
 _MISSING = object()
 _CORNERS = "; read as x1, y1, x2, y2 it fits, which is likely what it is"
 Size = tuple[int, int]
+# Field, its value, and what would be right: None where it is.
+Problem = tuple[str, object, str | None]
 
 
 class EntryChecks:
@@ -47,7 +49,7 @@ class EntryChecks:
             return
         image_id = entry.get("image_id", _MISSING)
         size = self.info.sizes.get(image_id) if type(image_id) is int else None
-        problems = [
+        problems: list[Problem] = [
             ("image_id", image_id, None if size else "the id of an image in the image_info"),
             ("category_id", *self._category(entry)),
             ("score", *_score(entry)),
@@ -79,12 +81,12 @@ class EntryChecks:
             expected += " (an index from 0 has to be mapped back to COCO's id)"
         return value, expected
 
-    def _shapes(self, entry: dict, size: Size | None) -> list[tuple[str, object, str | None]]:
+    def _shapes(self, entry: dict, size: Size | None) -> list[Problem]:
         kinds = {kind for kind in ("bbox", "segmentation") if kind in entry}
         if not self._kinds:
             # Evaluation decides by the first entry whether a file has boxes or masks.
             self._kinds = kinds or {"bbox"}
-        problems: list[tuple[str, object, str | None]] = [
+        problems: list[Problem] = [
             (kind, _MISSING, "there, as in the entries before") for kind in self._kinds - kinds
         ]
         if "bbox" in kinds:
@@ -132,15 +134,12 @@ def box_problem(box: object, size: Size | None) -> str | None:
     return expected + _CORNERS if corners else expected
 
 
-def mask_problem(mask: object, size: Size | None) -> tuple[str, object, str | None]:
-    """What a segmentation should be instead.
+def mask_problem(mask: object, size: Size | None) -> Problem:
+    """What a segmentation should be instead, if it is not right.
 
     Args:
         mask: as read from JSON; right is {"size": [height, width], "counts": compressed RLE}.
         size: (height, width) of the image; None where it is not known.
-
-    Returns:
-        Field, its value, and what would be right or None.
     """
     if not (isinstance(mask, dict) and "size" in mask and "counts" in mask):
         expected = 'an RLE, {"size": [height, width], "counts": "..."}'

@@ -42,7 +42,7 @@ def _check(text, pixels):
                 return _TRUNCATED
             if shift == 35:
                 return _LONG
-            group = np.int64(text[place]) - 48
+            group = int(text[place]) - 48
             if group < 0 or group > 63:
                 return _CHARACTER
             value |= (group & 31) << shift
@@ -50,7 +50,7 @@ def _check(text, pixels):
             place += 1
             more = group & 32 != 0
         if group & 16:
-            value -= np.int64(1) << shift
+            value -= 1 << shift
         if runs > 2:
             value += before
         if value < 0:

@@ -203,7 +203,7 @@ def write_mask_rcnn_results(path, info_path):
     for _ in range(200):
         x, y = random.integers(0, [400, 280])
         width, height = random.integers(100, 200, 2)
-        waves = 8 * np.sin(columns / 5) + 6 * np.sin(rows / 3)
+        waves = 4 * np.sin(columns / 9) + 3 * np.sin(rows / 7)
         inside = (
             np.hypot((columns - x) / width * 2 - 1, (rows - y) / height * 2 - 1) < 1 + waves / 60
         )
