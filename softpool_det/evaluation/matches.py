@@ -1,0 +1,201 @@
+"""One result file matched with the ground truth by COCO's rules, once, into compact arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from softpool_det.evaluation.matching import (
+    FALSE_POSITIVE,
+    IGNORED,
+    TRUE_POSITIVE,
+    match_groups,
+)
+from softpool_det.evaluation.protocol import (
+    AREA_RANGES,
+    IOU_THRESHOLDS,
+    MAX_DETECTIONS,
+    TASKS,
+)
+from softpool_det.evaluation.results import Detections, GroundTruth
+
+__all__ = ["FALSE_POSITIVE", "IGNORED", "TRUE_POSITIVE", "Matches", "match"]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of every detection and which objects there were.
+
+    A = 4 areas, T = 10 IoU thresholds (both as in `protocol`), I images, K categories,
+    D detections (at most 100 for each image and category, those with the highest scores),
+    G ground-truth objects.
+
+    Detections lie category after category and in each by falling score; equal scores keep the
+    order of the image ids and, in an image, that of the result file. That is the order of
+    pycocotools' `COCOeval.accumulate`.
+
+    Attributes:
+        image_ids: (I,) int64, rising; all images of the ground truth.
+        category_ids: (K,) int64, rising.
+        offsets: (K + 1,) int64; the detections of category k are `offsets[k]:offsets[k + 1]`.
+        image: (D,) int32, index into `image_ids`.
+        score: (D,) float64, any finite number.
+        entry: (D,) int64, the detection's place in the result file, from 0.
+        state: (A, T, D) uint8: IGNORED, TRUE_POSITIVE or FALSE_POSITIVE.
+        matched: (T, D) int64, the id of the annotation that a detection took for the area "all",
+            a crowd's included; 0 where it took none.
+        object_ids: (G,) int64, annotation ids; never 0. Objects lie category after category and
+            in each image after image, then in the order of the ground-truth file.
+        object_image: (G,) int32, index into `image_ids`.
+        object_category: (G,) int32, index into `category_ids`.
+        object_ignored: (A, G) bool: a crowd, or outside the area. `object_ignored[0]` are the
+            crowds.
+    """
+
+    image_ids: np.ndarray
+    category_ids: np.ndarray
+    offsets: np.ndarray
+    image: np.ndarray
+    score: np.ndarray
+    entry: np.ndarray
+    state: np.ndarray
+    matched: np.ndarray
+    object_ids: np.ndarray
+    object_image: np.ndarray
+    object_category: np.ndarray
+    object_ignored: np.ndarray
+
+    @property
+    def category(self) -> np.ndarray:
+        """(D,) int32: the category of every detection, index into `category_ids`."""
+        counts = np.diff(self.offsets)
+        return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+
+def match(ground_truth: GroundTruth, detections: Detections, task: str) -> Matches:
+    """Match one result file with the ground truth, as pycocotools' `COCOeval.evaluate` does.
+
+    For "segm" the area of a detection is that of its mask. (pycocotools takes the box's where
+    the entries have boxes as well, so Detectron2 and others remove them first.)
+
+    Args:
+        ground_truth: from `results.read_ground_truth`.
+        detections: from `results.read_detections`, of the same ground truth.
+        task: "bbox" or "segm".
+
+    Raises:
+        ValueError: unknown task, or one that the files have no data for.
+    """
+    order = _kept(detections)
+    truths, found, det_areas = _shapes(ground_truth, detections, task, order)
+    keys = _group_keys(detections.category[order], detections.image[order], ground_truth)
+    object_keys = _group_keys(
+        ground_truth.object_category, ground_truth.object_image, ground_truth
+    )
+    low, high = AREA_RANGES.T[:, :, None]
+    object_ignored = (
+        ground_truth.crowd.astype(bool)
+        | (ground_truth.areas < low)
+        | (ground_truth.areas > high)
+    )
+    outside = (det_areas < low) | (det_areas > high)
+    shape = (len(AREA_RANGES), len(IOU_THRESHOLDS), len(order))
+    state = np.where(outside, IGNORED, FALSE_POSITIVE).astype(np.uint8)[:, None].repeat(
+        shape[1], axis=1
+    )
+    matched = np.zeros(shape[1:], dtype=np.int64)
+    groups, ious = _overlaps(truths, found, ground_truth.crowd, keys, object_keys)
+    match_groups(
+        groups, ious, ground_truth.crowd, object_ignored, ground_truth.object_ids, state, matched
+    )
+    return _by_score(ground_truth, detections, order, state, matched, object_ignored)
+
+
+def _by_score(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    order: np.ndarray,
+    state: np.ndarray,
+    matched: np.ndarray,
+    object_ignored: np.ndarray,
+) -> Matches:
+    """From image after image in each category to falling score in each category."""
+    by_score = np.lexsort((-detections.score[order], detections.category[order]))
+    entry = order[by_score]
+    counts = np.bincount(detections.category[entry], minlength=len(ground_truth.category_ids))
+    return Matches(
+        image_ids=ground_truth.image_ids,
+        category_ids=ground_truth.category_ids,
+        offsets=np.concatenate(([0], np.cumsum(counts))),
+        image=detections.image[entry],
+        score=detections.score[entry],
+        entry=entry,
+        state=state[:, :, by_score],
+        matched=matched[:, by_score],
+        object_ids=ground_truth.object_ids,
+        object_image=ground_truth.object_image,
+        object_category=ground_truth.object_category,
+        object_ignored=object_ignored,
+    )
+
+
+def _kept(detections: Detections) -> np.ndarray:
+    """(D,) entries by category, image and falling score; the best of each category and image."""
+    order = np.lexsort((-detections.score, detections.image, detections.category))
+    category, image = detections.category[order], detections.image[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (np.diff(category) != 0) | (np.diff(image) != 0)
+    starts = np.flatnonzero(new)
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    return order[rank < MAX_DETECTIONS]
+
+
+def _shapes(ground_truth: GroundTruth, detections: Detections, task: str, order: np.ndarray):
+    """Objects, detections in the given order, and the detections' areas in pixels."""
+    if task == "bbox":
+        if detections.boxes is None:
+            raise ValueError(f"{detections.path}: the detections have no 'bbox'")
+        boxes = detections.boxes[order]
+        return ground_truth.boxes, boxes, boxes[:, 2] * boxes[:, 3]
+    if task == "segm":
+        if detections.masks is None:
+            raise ValueError(f"{detections.path}: the detections have no 'segmentation'")
+        masks = [detections.masks[i] for i in order.tolist()]
+        # One by one: pycocotools 2.0.11 with numpy 2 fails on lists of more than 255.
+        areas = np.fromiter(map(mask_utils.area, masks), dtype=np.float64, count=len(masks))
+        return ground_truth.masks, masks, areas
+    raise ValueError(f"task={task!r}, must be one of {', '.join(TASKS)}")
+
+
+def _group_keys(
+    category: np.ndarray, image: np.ndarray, ground_truth: GroundTruth
+) -> np.ndarray:
+    """One rising number for each category and image."""
+    return category.astype(np.int64) * len(ground_truth.image_ids) + image
+
+
+def _overlaps(
+    truths, found, crowd: np.ndarray, keys: np.ndarray, object_keys: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """IoU of detections and objects wherever a category and image has both.
+
+    Returns:
+        (P, 4) int64: first and last + 1 of a group's detections, then of its objects.
+        (sum of detections x objects,) float64: the groups' IoU, each row a detection.
+    """
+    common = np.intersect1d(keys, object_keys)
+    groups = np.stack(
+        [
+            np.searchsorted(keys, common, "left"),
+            np.searchsorted(keys, common, "right"),
+            np.searchsorted(object_keys, common, "left"),
+            np.searchsorted(object_keys, common, "right"),
+        ],
+        axis=1,
+    )
+    ious = [
+        mask_utils.iou(found[a:b], truths[c:d], crowd[c:d]).ravel() for a, b, c, d in groups.tolist()
+    ]
+    return groups, np.concatenate(ious) if ious else np.zeros(0)

@@ -1,0 +1,87 @@
+"""A model's detections on the images of test-dev, by Detectron2's own evaluator."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import launch
+
+from softpool_det.data import ensure_dataset, register_datasets
+from softpool_det.engine import run
+
+RESULTS = Path("inference", "coco_instances_results.json")
+
+
+def image_info_file(dataset: str) -> Path:
+    """The file with a data set's images and categories; the images themselves are not needed.
+
+    Raises:
+        KeyError: no such data set is registered with Detectron2.
+        FileNotFoundError: COCO's files are absent; says which, where and how.
+    """
+    register_datasets()
+    if dataset in DatasetCatalog:
+        path = Path(MetadataCatalog.get(dataset).json_file)
+        if path.is_file():
+            return path
+    ensure_dataset(dataset)
+    return Path(MetadataCatalog.get(dataset).json_file)
+
+
+def detect(
+    config_file: str,
+    weights: str,
+    dataset: str,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    num_gpus: int = 1,
+) -> Path:
+    """Run a model over a data set as `tools/train_net.py --eval-only` does.
+
+    Args:
+        config_file: YAML or LazyConfig.
+        weights: a path or URL of the detector's checkpoint.
+        dataset: a name registered with Detectron2, takes the place of the config's own test set.
+        folder: of the run.
+        overrides: as for :func:`softpool_det.config.load_config`.
+        num_gpus: processes, one a GPU.
+
+    Returns:
+        Path of the result file.
+
+    Raises:
+        FileNotFoundError: weights or data are missing; says how to get them.
+        RuntimeError: the evaluator wrote no results.
+    """
+    results = folder / RESULTS
+    # One of an earlier run must not pass for this one's.
+    results.unlink(missing_ok=True)
+    args = argparse.Namespace(
+        config_file=config_file,
+        eval_only=True,
+        resume=False,
+        progress="",
+        opts=[*overrides, *_options(config_file, weights, dataset, folder)],
+    )
+    launch(run, num_gpus, dist_url="auto", args=(args,))
+    if not results.is_file():
+        raise RuntimeError(f"the model gave no results on {dataset}: {results} was not written")
+    return results
+
+
+def _options(config_file: str, weights: str, dataset: str, folder: Path) -> list[str]:
+    if config_file.endswith(".py"):
+        return [
+            f"dataloader.test.dataset.names={dataset}",
+            f"dataloader.evaluator.output_dir={folder / RESULTS.parent}",
+            f"train.init_checkpoint={weights}",
+            f"train.output_dir={folder}",
+        ]
+    return [
+        *("DATASETS.TEST", f"('{dataset}',)"),
+        *("MODEL.WEIGHTS", weights),
+        *("OUTPUT_DIR", str(folder)),
+    ]
