@@ -32,19 +32,21 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def has_interval(entry: Mapping[str, Any]) -> bool:
+    return is_number(entry["low"]) and is_number(entry["high"])
+
+
 def interval(entry: Mapping[str, Any], digits: int = 1, sign: bool = False) -> str:
     """"39.1 to 41.0" from an entry with low and high; empty where either is missing."""
-    low, high = entry["low"], entry["high"]
-    if not (is_number(low) and is_number(high)):
+    if not has_interval(entry):
         return ""
     write = signed if sign else plain
-    return f"{write(low, digits)} to {write(high, digits)}"
+    return f"{write(entry['low'], digits)} to {write(entry['high'], digits)}"
 
 
 def excludes_zero(entry: Mapping[str, Any]) -> bool:
     """Whether all of the interval lies on one side of zero (before rounding)."""
-    low, high = entry["low"], entry["high"]
-    return is_number(low) and is_number(high) and (low > 0 or high < 0)
+    return has_interval(entry) and (entry["low"] > 0 or entry["high"] < 0)
 
 
 def p_value(value: float | None) -> str:

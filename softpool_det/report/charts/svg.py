@@ -31,6 +31,7 @@ _CSS = {
     SURFACE: "var(--surface)",
     **{colour: f"var(--arm-{index})" for index, colour in enumerate(_ARMS)},
 }
+_SENTINEL = re.compile("|".join(_CSS))
 # Arms differ in these as well, for those who see no colours.
 _DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.3)), (0, (7, 1.6, 1.2, 1.6)), (0, (3, 3)), (0, (9, 2)))
 _MARKERS = ("o", "s", "D", "^", "v", "P")
@@ -145,23 +146,20 @@ def to_svg(figure: Figure, title: str) -> Markup:
     figure.savefig(buffer, format="svg", metadata=nothing)
     root = ElementTree.fromstring(buffer.getvalue())
     _name(root, title)
+    _recolour(root)
     _rename_ids(root, hashlib.sha256(title.encode()).hexdigest()[:8])
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
-    text = ElementTree.tostring(root, encoding="unicode")
-    # Only attributes hold these: in text a "#" is what a class name says.
-    pattern = "|".join(_CSS)
-    text = re.sub(f"(?<=[:\"] )({pattern})|(?<=[:\"])({pattern})", _css_colour, text)
-    return Markup(text)
-
-
-def _css_colour(match: re.Match[str]) -> str:
-    return _CSS[match[0]]
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _name(root: ElementTree.Element, title: str) -> None:
     for metadata in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(metadata)
+    # It would hold for the whole page, which has its own.
+    for definitions in root.findall(f"{{{_SVG}}}defs"):
+        for style in definitions.findall(f"{{{_SVG}}}style"):
+            definitions.remove(style)
     # The style sheet sets the size: as wide as there is room for.
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
@@ -170,6 +168,14 @@ def _name(root: ElementTree.Element, title: str) -> None:
     element = ElementTree.Element(f"{{{_SVG}}}title")
     element.text = title
     root.insert(0, element)
+
+
+def _recolour(root: ElementTree.Element) -> None:
+    for element in root.iter():
+        for attribute in ("style", "fill", "stroke"):
+            if attribute in element.attrib:
+                value = element.attrib[attribute]
+                element.set(attribute, _SENTINEL.sub(lambda match: _CSS[match[0]], value))
 
 
 def _rename_ids(root: ElementTree.Element, prefix: str) -> None:
