@@ -37,7 +37,7 @@ def has_interval(entry: Mapping[str, Any]) -> bool:
 
 
 def interval(entry: Mapping[str, Any], digits: int = 1, sign: bool = False) -> str:
-    """"39.1 to 41.0" from an entry with low and high; empty where either is missing."""
+    """ "39.1 to 41.0" from an entry with low and high; empty where either is missing."""
     if not has_interval(entry):
         return ""
     write = signed if sign else plain

@@ -25,6 +25,7 @@ GIB = 1024**3
 CLASSES_A_CHART = 20
 # Images listed at each end, where there are more.
 LISTED_IMAGES = 5
+_FOREST_AXIS = "AP points, candidate minus baseline"
 _SIZES = ("APs", "APm", "APl")
 _THRESHOLDS = {"0.50": "IoU 0.50", "0.75": "IoU 0.75", "mean": "mean over IoU 0.50 to 0.95"}
 # Key of "costs" -> name, what it is divided by, digits.
@@ -39,8 +40,8 @@ _SECTIONS = {
     "ap": "Average precision",
     "differences": "Differences",
     "curves": "Precision and recall",
-    "objects": "Objects found by one alone",
-    "errors": "Kinds of error",
+    "objects": "Objects that one alone finds (McNemar)",
+    "errors": "Kinds of error (TIDE)",
     "calibration": "Calibration",
     "training": "Training",
     "costs": "Speed, memory and size",
@@ -115,10 +116,6 @@ def _task_view(
     }
 
 
-def _axis(difference: Mapping[str, Any]) -> str:
-    return "AP points, candidate minus baseline"
-
-
 def _forests(differences: Sequence[Mapping[str, Any]], names: list[str], label: str) -> list:
     """A chart of the overall figures and one of the sizes for each candidate, on one scale."""
     rows = [[(metric, d["metrics"][metric]) for metric in METRICS] for d in differences]
@@ -133,7 +130,7 @@ def _forests(differences: Sequence[Mapping[str, Any]], names: list[str], label: 
         }
         for part, chosen in parts.items():
             title = f"{label}: {what}, {part}"
-            chart = forest_chart(chosen, limits, arm, _axis(difference), title)
+            chart = forest_chart(chosen, limits, arm, _FOREST_AXIS, title)
             charts.append((title if len(names) > 2 else f"{part.capitalize()}", chart))
     return charts
 
@@ -155,9 +152,7 @@ def _class_forests(differences: Sequence[Mapping[str, Any]], names: list[str], l
             part = rows[first : first + CLASSES_A_CHART]
             title = f"{label}: AP of {name} minus {names[0]} by class, {first + 1} to "
             title += str(first + len(part))
-            charts.append(
-                forest_chart(part, limits, names.index(name), _axis(difference), title)
-            )
+            charts.append(forest_chart(part, limits, names.index(name), _FOREST_AXIS, title))
         if rows:
             outside = sum(excludes_zero(entry) for _, entry in rows)
             views.append({"candidate": name, "outside": outside, "rows": rows, "charts": charts})
@@ -189,7 +184,7 @@ def _error_charts(errors: Mapping[str, Any], names: list[str], label: str) -> li
     return [
         ("Each arm", error_chart(errors, names, types, title)),
         (
-            f"Difference to {names[0]}: left of 0 fewer are lost",
+            f"Difference to {names[0]} (less is better)",
             error_difference_chart(differences, names[1:], types, f"{title}, {minus}"),
         ),
     ]

@@ -76,7 +76,7 @@ def provenance_line(comparison: Mapping[str, Any]) -> str:
 
 
 def joined(names: list[str]) -> str:
-    """"a", "a and b", "a, b and c"."""
+    """ "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

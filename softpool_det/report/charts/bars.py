@@ -64,7 +64,7 @@ def _grouped_bars(
     group = BAR * len(names) + GAP
     top, bottom = legend_height(names), 46
     figure = new_figure(top + group * len(types) + bottom)
-    axes = add_axes(figure, 72, 6, top, bottom)
+    axes = add_axes(figure, 76, 6, top, bottom)
     axes.set_ylim(group * len(types), 0)
     middles = [group * (number + 0.5) for number in range(len(types))]
     axes.set_yticks(middles, list(types.values()))
@@ -136,8 +136,8 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], arm: int, level: float,
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the bin", ylabel="precision")
     axes.set_aspect("auto")
     axes.annotate(
-        "as sure as right",
-        (0.62, 0.62),
+        "perfectly calibrated",
+        (0.66, 0.66),
         xytext=(-6, 6),
         textcoords="offset points",
         ha="right",

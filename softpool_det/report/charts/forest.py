@@ -83,15 +83,15 @@ def _draw_text(axes: Axes, position: int, label: str, entry: Mapping[str, Any]) 
     if is_number(entry["low"]) and is_number(entry["high"]):
         numbers += f" [{signed(entry['low'])}, {signed(entry['high'])}]"
     place = axes.get_yaxis_transform()
-    y, weight = position - 0.08, "bold" if excludes_zero(entry) else "normal"
+    y, weight = position - 0.14, "bold" if excludes_zero(entry) else "normal"
     axes.text(0, y, shorten(label, LABEL_LENGTH), size=TEXT, transform=place)
     axes.text(1, y, numbers, size=SMALL_TEXT, weight=weight, ha="right", transform=place)
 
 
 def _draw_interval(axes: Axes, position: int, entry: Mapping[str, Any], arm: int) -> None:
-    y = position + 0.2
+    y = position + 0.21
     axes.hlines(y, *axes.get_xlim(), color=GRID, linewidth=0.8, zorder=0)
-    axes.vlines(0, y - 0.2, y + 0.2, color=INK, linewidth=1, zorder=1)
+    axes.vlines(0, y - 0.19, y + 0.19, color=INK, linewidth=1, zorder=1)
     if not is_number(entry["value"]):
         return
     colour = arm_colour(arm)

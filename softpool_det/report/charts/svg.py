@@ -32,6 +32,8 @@ _CSS = {
     **{colour: f"var(--arm-{index})" for index, colour in enumerate(_ARMS)},
 }
 _SENTINEL = re.compile("|".join(_CSS))
+# The page chooses the family.
+_FONT = re.compile(r"font-family: [^;]*; ?")
 # Arms differ in these as well, for those who see no colours.
 _DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.3)), (0, (7, 1.6, 1.2, 1.6)), (0, (3, 3)), (0, (9, 2)))
 _MARKERS = ("o", "s", "D", "^", "v", "P")
@@ -174,8 +176,8 @@ def _recolour(root: ElementTree.Element) -> None:
     for element in root.iter():
         for attribute in ("style", "fill", "stroke"):
             if attribute in element.attrib:
-                value = element.attrib[attribute]
-                element.set(attribute, _SENTINEL.sub(lambda match: _CSS[match[0]], value))
+                value = _SENTINEL.sub(lambda match: _CSS[match[0]], element.attrib[attribute])
+                element.set(attribute, _FONT.sub("", value))
 
 
 def _rename_ids(root: ElementTree.Element, prefix: str) -> None:
