@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from matplotlib import font_manager
@@ -84,7 +85,7 @@ def _with_mask(canvas: Image.Image, item: DrawnObject) -> Image.Image:
 def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], item: DrawnObject) -> None:
     x, y, width, height = box
     corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height), (x, y)]
-    for start, end in zip(corners, corners[1:], strict=False):
+    for start, end in pairwise(corners):
         for first, last in _strokes(start, end, item.solid):
             # A dark rim, so that the line shows on any background.
             draw.line((first, last), fill=(20, 20, 20), width=4)

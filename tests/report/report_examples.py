@@ -54,36 +54,39 @@ def nothing(item):
 
 def gain(arm, number):
     """In AP points: some arms are better, some figures are not."""
-    return 0.7 * arm - 0.25 * number + 0.3
+    return 0.7 * arm - 0.25 * number + 0.3 if arm else 0.0
+
+
+def class_gain(arm, number):
+    return 3.5 * math.sin(1.7 * number + arm) if arm else 0.0
 
 
 def task_results(names, categories, seeds):
     metrics = {
-        name: {key: entry(value + 0.7 * arm, 0.9, seeds) for key, value in METRICS.items()}
-        for arm, name in enumerate(names)
-    }
-    metrics[names[0]]["APl"] = nothing(metrics[names[0]]["APl"])
-    per_class = {
         name: {
-            c: entry(20 + (7 * number) % 60 + arm, 3.0, seeds)
-            for number, c in enumerate(categories)
+            key: entry(value + gain(arm, number), 0.9, seeds)
+            for number, (key, value) in enumerate(METRICS.items())
         }
         for arm, name in enumerate(names)
     }
-    return {
-        "metrics": metrics,
-        "per_class": per_class,
-        "differences": [
-            task_difference(names, arm, categories, seeds) for arm in range(1, len(names))
-        ],
+    for results in metrics.values():
+        results["APl"] = nothing(results["APl"])
+    per_class = {
+        name: {
+            category: entry(20 + (7 * number) % 60 + class_gain(arm, number), 3.0, seeds)
+            for number, category in enumerate(categories)
+        }
+        for arm, name in enumerate(names)
     }
+    differences = [task_difference(names, arm, categories, seeds) for arm in range(1, len(names))]
+    return {"metrics": metrics, "per_class": per_class, "differences": differences}
 
 
 def task_difference(names, arm, categories, seeds):
     metrics = {key: difference(gain(arm, number), 0.6, seeds) for number, key in enumerate(METRICS)}
     metrics["APl"] = nothing(metrics["APl"])
     per_class = {
-        c: without_p_value(difference(3.5 * math.sin(1.7 * number + arm), 2.4, seeds))
+        c: without_p_value(difference(class_gain(arm, number), 2.4, seeds))
         for number, c in enumerate(categories)
     }
     value = metrics["AP"]
