@@ -64,8 +64,8 @@ def _difference_cell(entry: Mapping[str, Any]) -> str:
 
 
 def _brackets(entry: Mapping[str, Any], digits: int, sign: bool) -> str:
-    text = interval(entry, digits, sign)
-    return f" [{text.replace(' to ', ', ')}]" if text else ""
+    text = interval(entry, digits, sign, between=", ")
+    return f" [{text}]" if text else ""
 
 
 def _ascii(text: str) -> str:

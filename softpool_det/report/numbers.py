@@ -36,12 +36,16 @@ def has_interval(entry: Mapping[str, Any]) -> bool:
     return is_number(entry["low"]) and is_number(entry["high"])
 
 
-def interval(entry: Mapping[str, Any], digits: int = 1, sign: bool = False) -> str:
-    """ "39.1 to 41.0" from an entry with low and high; empty where either is missing."""
+def interval(
+    entry: Mapping[str, Any], digits: int = 1, sign: bool = False, between: str | None = None
+) -> str:
+    """Low and high of an entry, "39.1-41.0" or "+0.10 to +1.10"; empty where either is missing."""
     if not has_interval(entry):
         return ""
     write = signed if sign else plain
-    return f"{write(entry['low'], digits)} to {write(entry['high'], digits)}"
+    # A dash beside a minus sign is hard to read.
+    between = between or (" to " if sign or entry["low"] < 0 else "\N{EN DASH}")
+    return f"{write(entry['low'], digits)}{between}{write(entry['high'], digits)}"
 
 
 def excludes_zero(entry: Mapping[str, Any]) -> bool:

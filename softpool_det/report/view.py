@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softpool_det.report.charts.bars import error_chart, error_difference_chart, reliability_chart
 from softpool_det.report.charts.curves import precision_recall_chart, training_chart
 from softpool_det.report.charts.forest import Row, forest_chart, shared_limits
-from softpool_det.report.numbers import excludes_zero, is_number
+from softpool_det.report.numbers import excludes_zero, has_interval, is_number
 from softpool_det.report.pictures import GalleryRow, embed
 from softpool_det.report.words import (
     ERRORS,
@@ -21,8 +22,8 @@ from softpool_det.report.words import (
 )
 
 GIB = 1024**3
-# Classes in one chart: as many as fit on a screen, side by side where it is wide.
-CLASSES_A_CHART = 20
+# Classes in one chart, at most: COCO's 80 make three, side by side on a wide screen.
+CLASSES_A_CHART = 27
 # Images listed at each end, where there are more.
 LISTED_IMAGES = 5
 _FOREST_AXIS = "AP points, candidate minus baseline"
@@ -135,28 +136,44 @@ def _forests(differences: Sequence[Mapping[str, Any]], names: list[str], label: 
     return charts
 
 
-def _class_forests(differences: Sequence[Mapping[str, Any]], names: list[str], label: str) -> list:
-    """For each candidate: its name, how many intervals exclude 0, and charts by class."""
-    by_arm = {}
-    for difference in differences:
-        rows: list[Row] = list((difference.get("per_class") or {}).items())
-        # Those without a number (no object of the class) come last.
-        key = {name: (is_number(e["value"]), e["value"] or 0) for name, e in rows}
-        by_arm[difference["candidate"]] = sorted(rows, key=lambda r: key[r[0]], reverse=True)
+def _class_forests(
+    differences: Sequence[Mapping[str, Any]], names: list[str], label: str
+) -> list[dict[str, Any]]:
+    """For each candidate with numbers by class: the rows and their charts, all on one scale."""
+    by_arm = {d["candidate"]: _largest_first(d.get("per_class") or {}) for d in differences}
     limits = shared_limits([row for rows in by_arm.values() for row in rows])
     views = []
-    for difference in differences:
-        name, rows = difference["candidate"], by_arm[difference["candidate"]]
+    for name, rows in by_arm.items():
+        if not rows:
+            continue
         charts = []
-        for first in range(0, len(rows), CLASSES_A_CHART):
-            part = rows[first : first + CLASSES_A_CHART]
-            title = f"{label}: AP of {name} minus {names[0]} by class, {first + 1} to "
-            title += str(first + len(part))
+        size = math.ceil(len(rows) / math.ceil(len(rows) / CLASSES_A_CHART))
+        for first in range(0, len(rows), size):
+            part = rows[first : first + size]
+            what = f"by class, {first + 1} to {first + len(part)}"
+            title = f"{label}: AP of {name} minus {names[0]} {what}"
             charts.append(forest_chart(part, limits, names.index(name), _FOREST_AXIS, title))
-        if rows:
-            outside = sum(excludes_zero(entry) for _, entry in rows)
-            views.append({"candidate": name, "outside": outside, "rows": rows, "charts": charts})
+        entries = [entry for _, entry in rows]
+        views.append(
+            {
+                "candidate": name,
+                "rows": rows,
+                "charts": charts,
+                "intervals": sum(map(has_interval, entries)),
+                "outside": sum(map(excludes_zero, entries)),
+            }
+        )
     return views
+
+
+def _largest_first(per_class: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Those without a number (no object of the class) come last."""
+
+    def key(row: Row) -> tuple[bool, float]:
+        value = row[1]["value"]
+        return (True, value) if is_number(value) else (False, 0.0)
+
+    return sorted(per_class.items(), key=key, reverse=True)
 
 
 def _curve_charts(curves: Mapping[str, Any], names: list[str], label: str) -> list:
