@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -24,7 +25,7 @@ from softpool_det.report.charts.svg import (
     new_figure,
     to_svg,
 )
-from softpool_det.report.numbers import excludes_zero, is_number, shorten, signed
+from softpool_det.report.numbers import excludes_zero, has_interval, is_number, shorten, signed
 
 ROW = 36
 LABEL_LENGTH = 24
@@ -70,7 +71,7 @@ def forest_chart(
     axes.set_xlabel(axis_label, labelpad=4)
     for position, (label, entry) in enumerate(rows):
         _draw_text(axes, position, label, entry)
-        _draw_interval(axes, position, entry, arm)
+    _draw_intervals(axes, [entry for _, entry in rows], arm)
     return to_svg(figure, title)
 
 
@@ -80,7 +81,7 @@ def _tick(value: float, _: int) -> str:
 
 def _draw_text(axes: Axes, position: int, label: str, entry: Mapping[str, Any]) -> None:
     numbers = signed(entry["value"])
-    if is_number(entry["low"]) and is_number(entry["high"]):
+    if has_interval(entry):
         numbers += f" [{signed(entry['low'])}, {signed(entry['high'])}]"
     place = axes.get_yaxis_transform()
     y, weight = position - 0.14, "bold" if excludes_zero(entry) else "normal"
@@ -88,26 +89,38 @@ def _draw_text(axes: Axes, position: int, label: str, entry: Mapping[str, Any]) 
     axes.text(1, y, numbers, size=SMALL_TEXT, weight=weight, ha="right", transform=place)
 
 
-def _draw_interval(axes: Axes, position: int, entry: Mapping[str, Any], arm: int) -> None:
-    y = position + 0.21
-    axes.hlines(y, *axes.get_xlim(), color=GRID, linewidth=0.8, zorder=0)
-    axes.vlines(0, y - 0.19, y + 0.19, color=INK, linewidth=1, zorder=1)
-    if not is_number(entry["value"]):
-        return
+def _draw_intervals(axes: Axes, entries: Sequence[Mapping[str, Any]], arm: int) -> None:
+    y = np.arange(len(entries)) + 0.21
     colour = arm_colour(arm)
-    if is_number(entry["low"]) and is_number(entry["high"]):
-        axes.hlines(y, entry["low"], entry["high"], color=colour, linewidth=2.4, zorder=2)
-    seeds = list(filter(is_number, entry.get("by_seed") or ()))
-    if len(seeds) > 1:
-        axes.vlines(seeds, y + 0.06, y + 0.24, color=MUTED, linewidth=1.2, zorder=3)
-    axes.plot(
-        entry["value"],
-        y,
-        marker=arm_marker(arm),
-        markersize=7,
-        markeredgewidth=1.8,
-        markeredgecolor=colour,
-        markerfacecolor=colour if excludes_zero(entry) else SURFACE,
-        zorder=4,
-        clip_on=False,
-    )
+    axes.hlines(y, *axes.get_xlim(), color=GRID, linewidth=0.8, zorder=0)
+    axes.vlines(np.zeros(len(y)), y - 0.19, y + 0.19, color=INK, linewidth=1, zorder=1)
+    for at, entry in zip(y, entries, strict=True):
+        if has_interval(entry):
+            ends = (entry["low"], entry["high"])
+            axes.plot(ends, (at, at), color=colour, linewidth=2.4, zorder=2)
+    seeds = [
+        (at, value)
+        for at, entry in zip(y, entries, strict=True)
+        for value in filter(is_number, entry.get("by_seed") or ())
+        if len(entry["by_seed"]) > 1
+    ]
+    if seeds:
+        heights, values = np.array(seeds).T
+        axes.vlines(values, heights + 0.06, heights + 0.24, color=MUTED, linewidth=1.2, zorder=3)
+    for filled, face in ((True, colour), (False, SURFACE)):
+        points = [
+            (entry["value"], at)
+            for at, entry in zip(y, entries, strict=True)
+            if is_number(entry["value"]) and excludes_zero(entry) == filled
+        ]
+        axes.plot(
+            *np.reshape(points, (-1, 2)).T,
+            linestyle="none",
+            marker=arm_marker(arm),
+            markersize=7,
+            markeredgewidth=1.8,
+            markeredgecolor=colour,
+            markerfacecolor=face,
+            zorder=4,
+            clip_on=False,
+        )
