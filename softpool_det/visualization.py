@@ -48,6 +48,31 @@ def build_predictor(cfg: CfgNode | DictConfig, weights: str | Path) -> Predictor
     Raises:
         ValueError: the config's channel order is neither RGB nor BGR.
     """
+    make_input = build_input_maker(cfg)
+    model = load_detector(cfg, weights)
+
+    def predict(image_bgr: np.ndarray) -> Instances:
+        with torch.inference_mode():
+            output = model([make_input(image_bgr)])[0]
+        return output["instances"].to("cpu")
+
+    return predict
+
+
+def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[str, Any]]:
+    """What a config does to an image before the model gets it.
+
+    Args:
+        cfg: what :func:`softpool_det.config.load_config` returns.
+
+    Returns:
+        A function from a BGR image, uint8 (H, W, 3), to an entry of the model's input: "image",
+        (3, H', W') resized and in the model's channel order, and the "height" and "width" that it
+        had.
+
+    Raises:
+        ValueError: the config's channel order is neither RGB nor BGR.
+    """
     if isinstance(cfg, CfgNode):
         image_format, augmentations = cfg.INPUT.FORMAT, build_augmentation(cfg, is_train=False)
     else:
@@ -55,20 +80,17 @@ def build_predictor(cfg: CfgNode | DictConfig, weights: str | Path) -> Predictor
         image_format, augmentations = mapper.image_format, instantiate(mapper.augmentations)
     if image_format not in ("RGB", "BGR"):
         raise ValueError(f"the config's image format must be RGB or BGR, got {image_format!r}")
-    model = load_detector(cfg, weights)
     augment = T.AugmentationList(augmentations)
 
-    def predict(image_bgr: np.ndarray) -> Instances:
+    def make_input(image_bgr: np.ndarray) -> dict[str, Any]:
         height, width = image_bgr.shape[:2]
         ordered = image_bgr if image_format == "BGR" else image_bgr[:, :, ::-1]
         resized = T.AugInput(ordered)
         augment(resized)
         image = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
-        with torch.inference_mode():
-            output = model([{"image": image, "height": height, "width": width}])[0]
-        return output["instances"].to("cpu")
+        return {"image": image, "height": height, "width": width}
 
-    return predict
+    return make_input
 
 
 def dataset_metadata(cfg: CfgNode | DictConfig) -> Metadata:

@@ -1,0 +1,84 @@
+"""The report: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from softpool_det.engine.files import write_atomically
+from softpool_det.report import numbers, words
+from softpool_det.report.charts.svg import MARKER_SIGNS
+from softpool_det.report.checks import check_comparison
+from softpool_det.report.pictures import GalleryRow
+from softpool_det.report.view import build_view
+
+
+def write_html(
+    path: str | Path,
+    comparison: Mapping[str, Any],
+    gallery: Sequence[GalleryRow] = (),
+    activations: Sequence[GalleryRow] = (),
+) -> None:
+    """Write a comparison as one HTML file, readable offline, on a phone and in the dark.
+
+    What the comparison does not have (costs, training, pictures ...) the report does not mention.
+
+    Args:
+        path: of the file; it appears whole or not at all.
+        comparison: the content of comparison.json.
+        gallery: validation images with the ground truth and what each arm finds.
+        activations: the stem's activation maps.
+
+    Raises:
+        ValueError: the comparison lacks what every comparison has, or a picture is unreadable.
+    """
+    check_comparison(comparison)
+    environment = _environment()
+    loader = environment.loader
+    assert loader is not None
+    sources = {name: loader.get_source(environment, name)[0] for name in ("page.css", "page.js")}
+    # Ours, from the package: neither holds data.
+    styles, script = (Markup(source) for source in sources.values())
+    view = build_view(comparison, gallery, activations)
+    text = environment.get_template("page.html.j2").render(
+        view, styles=styles, script=script, script_hash=_hash(script)
+    )
+    write_atomically(Path(path), text)
+
+
+def _hash(script: str) -> str:
+    """As a Content-Security-Policy names an inline script."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("softpool_det.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        plain=numbers.plain,
+        signed=numbers.signed,
+        count_text=numbers.count,
+        interval=numbers.interval,
+        p_value=numbers.p_value,
+        probability=numbers.probability,
+        joined=words.joined,
+    )
+    environment.tests.update(
+        number=numbers.is_number,
+        with_interval=numbers.has_interval,
+        excludes_zero=numbers.excludes_zero,
+    )
+    environment.globals.update(METRICS=words.METRICS, ERRORS=words.ERRORS, SIGNS=MARKER_SIGNS)
+    return environment

@@ -1,0 +1,76 @@
+"""How the report writes numbers. None and NaN both stand for "there is no such number"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+MINUS = "\N{MINUS SIGN}"
+MISSING = "n/a"
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether there is a finite number to show."""
+    return value is not None and math.isfinite(value)
+
+
+def plain(value: float | None, digits: int = 1) -> str:
+    """12.3; `digits` after the point, a true minus sign."""
+    return f"{value:,.{digits}f}".replace("-", MINUS) if is_number(value) else MISSING
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """+0.60; zero has no sign, nor has what is rounded to it."""
+    if not is_number(value):
+        return MISSING
+    text = f"{value:+.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def count(value: int) -> str:
+    return f"{value:,}"
+
+
+def has_interval(entry: Mapping[str, Any]) -> bool:
+    return is_number(entry["low"]) and is_number(entry["high"])
+
+
+def interval(
+    entry: Mapping[str, Any], digits: int = 1, sign: bool = False, between: str | None = None
+) -> str:
+    """Low and high of an entry, "39.1-41.0" or "+0.10 to +1.10"; empty where either is missing."""
+    if not has_interval(entry):
+        return ""
+    write = signed if sign else plain
+    # A dash beside a minus sign is hard to read.
+    between = between or (" to " if sign or entry["low"] < 0 else "\N{EN DASH}")
+    return f"{write(entry['low'], digits)}{between}{write(entry['high'], digits)}"
+
+
+def excludes_zero(entry: Mapping[str, Any]) -> bool:
+    """Whether all of the interval lies on one side of zero (before rounding)."""
+    return has_interval(entry) and (entry["low"] > 0 or entry["high"] < 0)
+
+
+def p_value(value: float | None) -> str:
+    if not is_number(value):
+        return MISSING
+    return "< 0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def probability(value: float | None) -> str:
+    """A share of resamples in percent. None of them, or all, is no certainty."""
+    if not is_number(value):
+        return MISSING
+    if value > 0.9995:
+        return "> 99.9 %"
+    if value < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * value:.1f} %"
+
+
+def shorten(text: str, length: int) -> str:
+    """One line of at most `length` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

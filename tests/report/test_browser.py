@@ -1,0 +1,300 @@
+"""The report as a browser shows it: offline, on a phone, in the dark, by keyboard."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import report_examples
+
+from softpool_det.report import write_html
+
+FOUR_ARMS = ("stock max 3x3", "SoftPool 2x2 exact", "SoftPool 3x3 paper", "SoftPool 3x3 exact")
+EIGHTY_CLASSES = [f"{name} {number}" for number in range(16) for name in report_examples.COCO_LIKE]
+PHONE = {"width": 360, "height": 740}
+DESKTOP = {"width": 1200, "height": 900}
+
+# What a section of the full report must show: figures, pictures or tables.
+SECTIONS = {
+    "verdict": "article.card",
+    "ap": "table",
+    "differences": "figure svg",
+    "curves": "figure svg",
+    "objects": "table",
+    "errors": "figure svg",
+    "calibration": "figure svg",
+    "training": "figure svg",
+    "costs": "table",
+    "gallery": "figure img",
+    "activations": "figure img",
+    "configs": "pre",
+    "provenance": "pre",
+}
+
+VISIBLE_TEXTS = """
+() => {
+  const opaque = (text) => {
+    const [r, g, b, a] = text.match(/[\\d.]+/g).map(Number);
+    return a === 0 ? null : [r, g, b];
+  };
+  const background = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = opaque(getComputedStyle(at).backgroundColor);
+      if (colour) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (!node.data.trim() || !element.checkVisibility()) continue;
+    if (["SCRIPT", "STYLE", "title"].includes(element.tagName)) continue;
+    const style = getComputedStyle(element);
+    const svg = element.ownerSVGElement;
+    const scale = svg ? svg.getScreenCTM().a : 1;
+    found.push({
+      text: node.data.trim(),
+      size: parseFloat(style.fontSize) * scale,
+      colour: opaque(svg ? style.fill : style.color),
+      background: background(svg ? svg.parentElement : element),
+    });
+  }
+  return found;
+}
+"""
+
+FOCUS = """
+() => {
+  const element = document.activeElement;
+  const style = getComputedStyle(element);
+  const box = element.getBoundingClientRect();
+  return {
+    number: window.interactive.indexOf(element),
+    what: element.outerHTML.slice(0, 80),
+    outlined: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
+    inside: box.right > 0 && box.left < innerWidth && box.bottom > 0 && box.top < innerHeight,
+  };
+}
+"""
+
+
+@dataclass
+class Opened:
+    page: object
+    requests: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Files by name: the whole report, a large one, and one with nothing optional."""
+    folder = tmp_path_factory.mktemp("reports")
+    names = ("stock", "SoftPool")
+    pictures = report_examples.gallery(names), report_examples.gallery(("max", "SoftPool"), 2)
+    large = report_examples.full(FOUR_ARMS, EIGHTY_CLASSES, tasks=("bbox",))
+    files = {name: folder / f"{name}.html" for name in ("full", "large", "smallest")}
+    write_html(files["full"], report_examples.full(names), *pictures)
+    write_html(files["large"], large, report_examples.gallery(FOUR_ARMS, 2))
+    write_html(files["smallest"], report_examples.minimal())
+    return files
+
+
+@pytest.fixture
+def open_page(browser):
+    contexts = []
+
+    def opened(path: Path, **options) -> Opened:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        result = Opened(context.new_page())
+
+        def decide(route):
+            result.requests.append(route.request.url)
+            if route.request.url == path.as_uri():
+                route.continue_()
+            else:
+                route.abort()
+
+        context.route("**/*", decide)
+        page = result.page
+        page.on("pageerror", lambda error: result.errors.append(str(error)))
+        page.on("console", lambda message: result.errors.append(message.text))
+        page.goto(path.as_uri())
+        return result
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def open_all_details(page):
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+
+
+def luminance(colour):
+    parts = [value / 255 for value in colour]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    """WCAG 2.2, contrast ratio."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("name", ["full", "large", "smallest"])
+def test_asks_for_nothing_but_itself(reports, open_page, name):
+    opened = open_page(reports[name], viewport=DESKTOP)
+    open_all_details(opened.page)
+    opened.page.mouse.wheel(0, 100_000)
+    opened.page.wait_for_load_state("networkidle")
+    outside = [url for url in opened.requests if not url.startswith("data:")]
+    assert outside in ([], [reports[name].as_uri()])
+    assert opened.errors == []
+
+
+def test_shows_every_section(reports, open_page):
+    page = open_page(reports["full"], viewport=DESKTOP).page
+    assert page.locator("h1").inner_text() == "SoftPool against stock"
+    found = page.locator("main > section").evaluate_all("all => all.map(each => each.id)")
+    assert found == list(SECTIONS)
+    for section, content in SECTIONS.items():
+        assert page.locator(f"#{section} h2").inner_text()
+        assert page.locator(f"#{section} {content}").first.is_visible(), section
+        if section != "verdict":
+            assert page.locator(f"nav a[href='#{section}']").is_visible()
+    assert page.locator("svg[role=img]:not([aria-label])").count() == 0
+
+
+def test_ids_are_unique_and_references_lead_somewhere(reports, open_page):
+    for path in reports.values():
+        page = open_page(path, viewport=DESKTOP).page
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map(each => each.id)")
+        assert len(ids) == len(set(ids))
+        text = path.read_text()
+        for identifier in page.evaluate(
+            "[...document.querySelectorAll('use')].map(u => u.href.baseVal.slice(1))"
+        ):
+            assert identifier in ids
+        assert text.count("url(#") == sum(text.count(f"url(#{identifier})") for identifier in ids)
+
+
+def test_the_smallest_input_leaves_no_trace_of_what_it_lacks(reports, open_page):
+    page = open_page(reports["smallest"], viewport=DESKTOP).page
+    found = page.locator("main > section").evaluate_all("all => all.map(each => each.id)")
+    assert found == ["verdict", "ap", "differences"]
+    assert page.locator("nav a").count() == 2
+    assert page.locator("img").count() == 0
+    assert page.locator("dialog").count() == 0
+    assert "not a finding" in page.locator("#verdict").inner_text()
+
+
+@pytest.mark.parametrize("name", ["full", "large", "smallest"])
+def test_fits_a_phone(reports, open_page, name):
+    page = open_page(reports[name], viewport=PHONE, is_mobile=True, has_touch=True).page
+    open_all_details(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    small = [text for text in page.evaluate(VISIBLE_TEXTS) if text["size"] < 10.99]
+    assert small == []
+
+
+def test_the_main_table_needs_no_scrolling_on_a_phone(reports, open_page):
+    page = open_page(reports["full"], viewport=PHONE, is_mobile=True, has_touch=True).page
+    table = page.locator("#ap .scroll").first
+    assert table.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["full", "large"])
+def test_text_can_be_read_in_the_light_and_in_the_dark(reports, open_page, name, scheme):
+    page = open_page(reports[name], viewport=DESKTOP, color_scheme=scheme).page
+    open_all_details(page)
+    texts = page.evaluate(VISIBLE_TEXTS)
+    assert len(texts) > 200
+    faint = [t for t in texts if contrast(t["colour"], t["background"]) < 4.5]
+    assert faint == []
+    is_dark = luminance(texts[0]["background"]) < 0.2
+    assert is_dark == (scheme == "dark")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lines_of_charts_stand_out(reports, open_page, scheme):
+    page = open_page(reports["full"], viewport=DESKTOP, color_scheme=scheme).page
+    colour = """name => {
+      const probe = document.body.appendChild(document.createElement("i"));
+      probe.style.color = `var(--${name})`;
+      return getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+    }"""
+    page_colour = page.evaluate(colour, "page")
+    for arm in range(6):
+        assert contrast(page.evaluate(colour, f"arm-{arm}"), page_colour) >= 4.5
+
+
+def test_the_keyboard_reaches_everything(reports, open_page):
+    page = open_page(reports["full"], viewport=DESKTOP).page
+    open_all_details(page)
+    count = page.evaluate(
+        "(window.interactive = [...document.querySelectorAll("
+        "'a[href], button, summary, [tabindex=\"0\"]')]"
+        ".filter(each => each.checkVisibility())).length"
+    )
+    reached = []
+    for _ in range(count):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(FOCUS))
+    assert [focus["number"] for focus in reached] == list(range(count))
+    assert [focus["what"] for focus in reached if not focus["outlined"]] == []
+    page.wait_for_timeout(50)
+    assert page.evaluate(FOCUS)["inside"]
+
+
+def test_the_skip_link_leads_to_the_content(reports, open_page):
+    page = open_page(reports["full"], viewport=DESKTOP).page
+    page.keyboard.press("Tab")
+    assert page.evaluate(FOCUS)["inside"]
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+
+
+def test_pictures_decode_and_open_large_by_keyboard(reports, open_page):
+    page = open_page(reports["full"], viewport=DESKTOP).page
+    images = page.locator("figure.picture img")
+    assert images.count() == 4 * 3 + 2 * 3
+    page.evaluate(
+        "Promise.all([...document.querySelectorAll('figure img')].map(each => each.decode()))"
+    )
+    assert all(alt for alt in images.evaluate_all("all => all.map(each => each.alt)"))
+
+    second = page.locator(".enlarge").nth(1)
+    second.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog[open]")
+    assert dialog.locator("p").inner_text().endswith("stock")
+    page.keyboard.press("ArrowRight")
+    assert dialog.locator("p").inner_text().endswith("SoftPool")
+    page.keyboard.press("Escape")
+    assert dialog.count() == 0
+    assert second.evaluate("each => each === document.activeElement")
+
+
+def test_reads_without_scripts(reports, open_page):
+    page = open_page(reports["full"], viewport=DESKTOP, java_script_enabled=False).page
+    for section, content in SECTIONS.items():
+        assert page.locator(f"#{section} {content}").first.is_visible(), section
+
+
+def test_hostile_names_run_nothing(tmp_path, open_page):
+    evil = "<script>document.title='hit'</script>"
+    names = [evil, "\"><img src=x onerror=document.title='hit'>"]
+    comparison = report_examples.full(names, [evil, "a' onload='x", "]]>-->", "\x0b"])
+    path = tmp_path / "evil.html"
+    write_html(path, comparison, report_examples.gallery(names, 1))
+    opened = open_page(path, viewport=PHONE)
+    open_all_details(opened.page)
+    assert opened.page.title().endswith("detector comparison")
+    assert opened.page.locator("script").count() == 1
+    assert opened.page.locator("img[src=x]").count() == 0
+    assert evil in opened.page.locator("h1").inner_text()
+    assert opened.errors == []
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

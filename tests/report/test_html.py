@@ -1,0 +1,128 @@
+import copy
+import json
+import re
+
+import pytest
+import report_examples
+from PIL import Image
+
+from softpool_det.report import GalleryRow, comparison_markdown, write_html
+from softpool_det.report.charts.forest import forest_chart, shared_limits
+from softpool_det.report.pictures import MAX_SIDE, embed
+
+OPTIONAL = ("costs", "training", "config_difference", "provenance")
+OF_A_TASK = ("per_class", "curves", "errors", "calibration", "image_gains")
+
+
+@pytest.fixture(scope="module")
+def full():
+    return report_examples.full(tasks=("bbox",))
+
+
+def html(tmp_path, comparison, **pictures):
+    path = tmp_path / "report.html"
+    write_html(path, comparison, **pictures)
+    return path.read_text()
+
+
+def test_the_same_input_gives_the_same_file(tmp_path, full):
+    assert html(tmp_path, full) == html(tmp_path, copy.deepcopy(full))
+
+
+def test_takes_what_comparison_json_holds(tmp_path, full):
+    assert html(tmp_path, json.loads(json.dumps(full))) == html(tmp_path, full)
+
+
+@pytest.mark.parametrize("part", [*OPTIONAL, *OF_A_TASK])
+def test_any_optional_part_may_be_missing_or_empty(tmp_path, full, part):
+    for change in (lambda parts: parts.pop(part), lambda parts: parts.update({part: {}})):
+        comparison = copy.deepcopy(full)
+        change(comparison if part in OPTIONAL else comparison["tasks"]["bbox"])
+        text = html(tmp_path, comparison)
+        assert "<h1>" in text
+        assert "None" not in re.sub("<[^>]*>", "", text)
+
+
+def test_no_seeds_in_differences_by_class(tmp_path, full):
+    comparison = copy.deepcopy(full)
+    for entry in comparison["tasks"]["bbox"]["differences"][0]["per_class"].values():
+        del entry["by_seed"]
+    assert "by class" in html(tmp_path, comparison)
+
+
+def test_names_and_text_are_escaped(tmp_path):
+    evil = '<b class="x">&\'</b>'
+    comparison = report_examples.full((evil, "other"), [evil, "dog"], tasks=("bbox",))
+    comparison["provenance"]["files"][0]["path"] = evil
+    comparison["provenance"]["command"] = evil
+    comparison["tasks"]["bbox"]["differences"][0]["verdict"] = evil
+    gallery = [GalleryRow(evil, evil, [(evil, report_examples.scene(0))])]
+    text = html(tmp_path, comparison, gallery=gallery, activations=gallery)
+    assert evil not in text
+    assert '<b class="x">' not in text
+
+
+def test_colours_are_the_style_sheets(tmp_path, full):
+    svgs = re.findall("<svg.*?</svg>", html(tmp_path, full), re.DOTALL)
+    assert len(svgs) > 10
+    assert re.findall("#[0-9a-f]{6}", "".join(re.sub(">[^<]*<", "><", svg) for svg in svgs)) == []
+    assert "font-family" not in "".join(svgs)
+
+
+def test_a_colour_in_a_class_name_stays_text():
+    rows = [("#010203", report_examples.difference(1.0, 0.5))]
+    svg = forest_chart(rows, (-1, 2), 1, "AP points", "a title")
+    assert ">#010203</text>" in svg
+
+
+def test_shared_limits_hold_all_numbers_and_zero():
+    rows = [("a", report_examples.difference(2.0, 0.5, 3)), ("b", {**rows_without_numbers()})]
+    low, high = shared_limits(rows)
+    assert low < 0
+    assert high > 2.5
+    assert shared_limits([]) == (-1.0, 1.0)
+
+
+def rows_without_numbers():
+    return report_examples.nothing(report_examples.difference(1.0, 0.5))
+
+
+def test_large_pictures_are_reduced(tmp_path):
+    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "x.jpg")
+    row = GalleryRow("row", "", [("a", (tmp_path / "x.jpg").read_bytes())])
+    (picture,) = embed(row)
+    assert (picture.width, picture.height) == (MAX_SIDE, MAX_SIDE // 2)
+    assert picture.uri.startswith("data:image/webp;base64,")
+
+
+def test_an_unreadable_picture_is_named(tmp_path, full):
+    gallery = [GalleryRow("Image 7", "", [("ground truth", b"no picture")])]
+    with pytest.raises(ValueError, match=r"'ground truth' of 'Image 7' must be a PNG"):
+        html(tmp_path, full, gallery=gallery)
+    assert not list(tmp_path.iterdir())
+
+
+def without_metric(comparison):
+    del comparison["tasks"]["bbox"]["metrics"]["stock"]["APs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("images"), "images missing"),
+        (lambda c: c.update(names=["stock"]), "two or more different names"),
+        (lambda c: c.update(names=["stock", "stock"]), "two or more different names"),
+        (lambda c: c.update(seeds=[]), "at least one seed"),
+        (lambda c: c.update(tasks={}), r"must have some of \['bbox', 'segm'\]"),
+        (lambda c: c["tasks"].update(keypoints={}), r"must have some of \['bbox', 'segm'\]"),
+        (lambda c: c["tasks"]["bbox"].pop("metrics"), "must have 'metrics'"),
+        (lambda c: c["tasks"]["bbox"]["differences"].clear(), r"one for each of \['SoftPool'\]"),
+        (without_metric, "needs APs"),
+    ],
+)
+def test_what_every_comparison_has_is_checked(tmp_path, full, change, message):
+    comparison = copy.deepcopy(full)
+    change(comparison)
+    for write in (lambda: html(tmp_path, comparison), lambda: comparison_markdown(comparison)):
+        with pytest.raises(ValueError, match=message):
+            write()
