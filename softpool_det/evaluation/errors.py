@@ -152,9 +152,8 @@ def _results(
     ground_truth: GroundTruth, detections: Detections, entries: np.ndarray, task: str
 ) -> list[dict]:
     """Entries of the result file, with what the task needs."""
-    key, columns = "segmentation", detections.masks
-    if task == "bbox":
-        key, columns = "bbox", detections.boxes
+    key = "bbox" if task == "bbox" else "segmentation"
+    columns = detections.boxes if task == "bbox" else detections.masks
     if columns is None:
         raise ValueError(f"{detections.path}: the detections have no {key!r}")
     shapes = columns.tolist() if isinstance(columns, np.ndarray) else columns

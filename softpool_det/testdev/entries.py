@@ -44,8 +44,8 @@ class EntryChecks:
     def check(self, index: int, entry: object) -> None:
         """Check one entry; `index` is its place in the file, from 0."""
         if not isinstance(entry, dict):
-            expected = "an object with image_id, category_id, score and bbox or segmentation"
-            self.tally.add("entry", shorten(entry), expected, index)
+            right = "an object with image_id, category_id, score and bbox or segmentation"
+            self.tally.add("entry", shorten(entry), right, index)
             return
         image_id = entry.get("image_id", _MISSING)
         size = self.info.sizes.get(image_id) if type(image_id) is int else None
