@@ -149,7 +149,7 @@ def to_svg(figure: Figure, title: str) -> Markup:
     root = ElementTree.fromstring(buffer.getvalue())
     _name(root, title)
     _recolour(root)
-    _rename_ids(root, hashlib.sha256(title.encode()).hexdigest()[:8])
+    _rename_ids(root, "chart-" + hashlib.sha256(title.encode()).hexdigest()[:8])
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
@@ -181,18 +181,20 @@ def _recolour(root: ElementTree.Element) -> None:
 
 
 def _rename_ids(root: ElementTree.Element, prefix: str) -> None:
-    """Make ids unique on the page; those that nothing refers to go."""
+    """Make ids unique on the page, and always the same; those that nothing refers to go."""
     href, url = f"{{{_XLINK}}}href", re.compile(r"url\(#([^)]+)\)")
-    used: set[str] = set()
+    names: dict[str, str] = {}
+
+    def renamed(identifier: str) -> str:
+        return names.setdefault(identifier, f"{prefix}-{len(names)}")
+
     for element in root.iter():
         for key, value in element.attrib.items():
             if key == href:
-                used.add(value.removeprefix("#"))
-                element.set(key, f"#{prefix}-{value.removeprefix('#')}")
+                element.set(key, f"#{renamed(value.removeprefix('#'))}")
             elif match := url.search(value):
-                used.add(match[1])
-                element.set(key, url.sub(rf"url(#{prefix}-\1)", value))
+                element.set(key, url.sub(f"url(#{renamed(match[1])})", value))
     for element in root.iter():
         identifier = element.attrib.pop("id", None)
-        if identifier in used:
-            element.set("id", f"{prefix}-{identifier}")
+        if identifier in names:
+            element.set("id", names[identifier])
