@@ -134,7 +134,8 @@ class _Drawer:
         return GalleryRow(self._title(gain), self._caption(gain, objects), pictures)
 
     def _title(self, gain: Entry) -> str:
-        return f"{gain['candidate']}: image {gain['image_id']}, {signed(gain['gain'], 1)} AP"
+        kind = "mask AP" if self._task == "segm" else "box AP"
+        return f"{gain['candidate']}: image {gain['image_id']}, {signed(gain['gain'], 1)} {kind}"
 
     def _caption(self, gain: Entry, objects: Sequence[Entry]) -> str:
         return (

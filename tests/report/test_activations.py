@@ -46,7 +46,9 @@ def pixels(data):
 def test_a_row_for_each_detector_and_channel(detectors, picture):
     rows = activation_rows(detectors, picture, channels=2)
     assert [row.title.split(":")[0] for row in rows] == ["stock", "stock", "SoftPool", "SoftPool"]
-    own = [next(label for label, _ in row.pictures if "as it is" in label) for row in rows]
+    own = [
+        next(label for label, _ in row.pictures if "as this detector does" in label) for row in rows
+    ]
     assert [text.split()[0] for text in own] == ["max", "max", "SoftPool", "SoftPool"]
     for row in rows:
         assert [label.split(" pooling")[0] for label, _ in row.pictures] == [
@@ -97,7 +99,7 @@ def test_another_pooling_gets_a_panel_of_its_own(detectors, picture, monkeypatch
     monkeypatch.setattr(activations, "load_detector", with_average)
     (row,) = activation_rows(detectors[:1], picture, channels=1)
     assert [label.split(":")[0] for label, _ in row.pictures][-1] == "its own pooling"
-    assert "Window 2, stride 2, padding 0" in row.caption
+    assert "Window 2x2, stride 2x2, padding 0x0" in row.caption
 
 
 def test_arguments_are_checked(detectors, picture):

@@ -60,8 +60,8 @@ def test_gained_first_then_lost_then_nothing_else(folder):
     rows = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder)
     minus = "\N{MINUS SIGN}"
     assert [row.title for row in rows] == [
-        "new: image 7, +25.0 AP",
-        f"new: image 8, {minus}20.0 AP",
+        "new: image 7, +25.0 box AP",
+        f"new: image 8, {minus}20.0 box AP",
     ]
     assert "20.0 and 45.0; 2 objects" in rows[0].caption
 

@@ -16,7 +16,7 @@ OF_A_TASK = ("per_class", "curves", "errors", "calibration", "image_gains")
 
 @pytest.fixture(scope="module")
 def full():
-    return report_examples.full(tasks=("bbox",))
+    return report_examples.full(seeds=2, tasks=("bbox",))
 
 
 def html(tmp_path, comparison, **pictures):
@@ -61,9 +61,10 @@ def test_no_seeds_in_differences_by_class(tmp_path, full):
 
 def test_names_and_text_are_escaped(tmp_path):
     evil = '<b class="x">&\'</b>'
-    comparison = report_examples.full((evil, "other"), [evil, "dog"], tasks=("bbox",))
+    comparison = report_examples.full((evil, "other"), [evil, "dog\x01\udcff"], tasks=("bbox",))
     comparison["provenance"]["files"][0]["path"] = evil
     comparison["provenance"]["command"] = evil
+    comparison["provenance"]["files"][1]["path"] = "no text \udcff"
     comparison["tasks"]["bbox"]["differences"][0]["verdict"] = evil
     gallery = [GalleryRow(evil, evil, [(evil, report_examples.scene(0))])]
     text = html(tmp_path, comparison, gallery=gallery, activations=gallery)

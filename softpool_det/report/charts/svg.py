@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -39,7 +40,8 @@ _DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.3)), (0, (7, 1.6, 1.2, 1.6)), (0, (3,
 _MARKERS = ("o", "s", "D", "^", "v", "P")
 MARKER_SIGNS = ("●", "■", "◆", "▲", "▼", "✚")
 
-STYLE = {
+# Matplotlib's own type for it lists every key.
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": SMALL_TEXT,
