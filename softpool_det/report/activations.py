@@ -66,7 +66,7 @@ def activation_rows(
     return rows
 
 
-def _rows_of(name: str, model: nn.Module, entry: dict[str, Any], channels: int) -> list[GalleryRow]:
+def _rows_of(name: str, model: Any, entry: dict[str, Any], channels: int) -> list[GalleryRow]:
     stem = _stem_of(name, model)
     image = model.preprocess_image([entry]).tensor
     features = F.relu(stem.conv1(image))
@@ -77,7 +77,7 @@ def _rows_of(name: str, model: nn.Module, entry: dict[str, Any], channels: int) 
     }
     own = stem(image)
     labels = {
-        key: f"{key} pooling{', as it is' if _is_equal(own, pooled) else ''}"
+        key: f"{key} pooling{', as this detector does' if _is_equal(own, pooled) else ''}"
         for key, pooled in maps.items()
     }
     panels = [("before pooling", features)]
@@ -89,7 +89,7 @@ def _rows_of(name: str, model: nn.Module, entry: dict[str, Any], channels: int) 
     return [_row(name, channel, panels, window) for channel in strongest]
 
 
-def _stem_of(name: str, model: nn.Module) -> nn.Module:
+def _stem_of(name: str, model: nn.Module) -> Any:
     for module in model.modules():
         if isinstance(module, PooledStem | BasicStem):
             return module
@@ -131,7 +131,7 @@ def _row(
 
 
 def _side(size: int | Sequence[int]) -> str:
-    return "x".join(map(str, size)) if isinstance(size, Sequence) else str(size)
+    return "x".join(map(str, size)) if isinstance(size, Sequence) else f"{size}x{size}"
 
 
 def _png(values: np.ndarray, top: float) -> bytes:

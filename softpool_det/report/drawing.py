@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 # Pixels; images are scaled to it, small ones as well: boxes and labels stay fine then.
 LONGER_SIDE = 560
-LABEL_SIZE = 13
+LABEL_SIZE = 15
 # With more objects than this, labels hide them.
 MAX_LABELS = 20
 MASK_OPACITY = 0.4
@@ -60,7 +60,7 @@ def draw_objects(image: Image.Image, objects: Sequence[DrawnObject]) -> bytes:
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     for item in objects:
         if item.mask is not None:
-            canvas = _with_mask(canvas, item)
+            canvas = _with_mask(canvas, item.mask, _colour(item))
     draw = ImageDraw.Draw(canvas)
     for item in objects:
         _draw_box(draw, [scale * value for value in item.box], item)
@@ -76,10 +76,10 @@ def _colour(item: DrawnObject) -> tuple[int, int, int]:
     return COLOURS[item.category % len(COLOURS)]
 
 
-def _with_mask(canvas: Image.Image, item: DrawnObject) -> Image.Image:
-    opacity = Image.fromarray((255 * MASK_OPACITY * item.mask).astype(np.uint8))
+def _with_mask(canvas: Image.Image, mask: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
+    opacity = Image.fromarray(mask.astype(np.uint8) * np.uint8(255 * MASK_OPACITY))
     opacity = opacity.resize(canvas.size, Image.Resampling.BILINEAR)
-    return Image.composite(Image.new("RGB", canvas.size, _colour(item)), canvas, opacity)
+    return Image.composite(Image.new("RGB", canvas.size, colour), canvas, opacity)
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], item: DrawnObject) -> None:
@@ -88,8 +88,8 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], item: DrawnObject
     for start, end in pairwise(corners):
         for first, last in _strokes(start, end, item.solid):
             # A dark rim, so that the line shows on any background.
-            draw.line((first, last), fill=(20, 20, 20), width=4)
-            draw.line((first, last), fill=_colour(item), width=2)
+            draw.line((first, last), fill=(20, 20, 20), width=5)
+            draw.line((first, last), fill=_colour(item), width=3)
 
 
 def _strokes(start: tuple[float, float], end: tuple[float, float], solid: bool):

@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from softpool_det.report.drawing import DrawnObject, draw_objects
 from softpool_det.report.numbers import is_number, plain, shorten, signed
 from softpool_det.report.pictures import GalleryRow
+from softpool_det.report.words import plural
 
 # COCO's own limit, and the IoU at which a detection counts as right here.
 DETECTIONS_AN_IMAGE = 100
@@ -134,13 +135,14 @@ class _Drawer:
         return GalleryRow(self._title(gain), self._caption(gain, objects), pictures)
 
     def _title(self, gain: Entry) -> str:
-        return f"{gain['candidate']}: image {gain['image_id']}, {signed(gain['gain'], 1)} AP"
+        kind = "mask AP" if self._task == "segm" else "box AP"
+        return f"{gain['candidate']}: image {gain['image_id']}, {signed(gain['gain'], 1)} {kind}"
 
     def _caption(self, gain: Entry, objects: Sequence[Entry]) -> str:
         return (
             f"AP of this image alone: {plain(gain['baseline'])} and "
-            f"{plain(gain['candidate_ap'])}; {len(objects)} objects. Detections with a score of "
-            f"{self._threshold:g} or more; dashed ones match no object at IoU {RIGHT_IOU:g}."
+            f"{plain(gain['candidate_ap'])}; {plural(len(objects), 'object', 'objects')}. "
+            f"Detections with a score of {self._threshold:g} or more; dashed ones match no object at IoU {RIGHT_IOU:g}."
         )
 
     def _shown(self, entries: Sequence[Entry]) -> list[Entry]:

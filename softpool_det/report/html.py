@@ -49,7 +49,8 @@ def write_html(
     text = environment.get_template("page.html.j2").render(
         view, styles=styles, script=script, script_hash=_hash(script)
     )
-    write_atomically(Path(path), text)
+    # A file name may hold bytes that are no text (Python's lone surrogates).
+    write_atomically(Path(path), text.encode(errors="backslashreplace").decode())
 
 
 def _hash(script: str) -> str:

@@ -71,6 +71,8 @@ def probability(value: float | None) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """One line of at most `length` characters."""
-    text = " ".join(text.split())
+    """One line of at most `length` characters, none of them a control character."""
+    text = "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split())
+    )
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"

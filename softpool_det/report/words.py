@@ -37,7 +37,7 @@ def scope(comparison: Mapping[str, Any]) -> str:
     parts = [
         f"{count(comparison['images'])} images",
         f"{count(comparison['objects'])} objects",
-        _plural(len(comparison["categories"]), "class", "classes"),
+        plural(len(comparison["categories"]), "class", "classes"),
         "one seed each" if len(seeds) == 1 else f"{len(seeds)} seeds each",
     ]
     return ", ".join(parts)
@@ -80,5 +80,5 @@ def joined(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _plural(number: int, one: str, many: str) -> str:
+def plural(number: int, one: str, many: str) -> str:
     return f"{count(number)} {one if number == 1 else many}"

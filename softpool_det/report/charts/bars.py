@@ -134,14 +134,6 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], arm: int, level: float,
         axes.vlines(score, low, high, color=colour, linewidth=1.6)
         axes.plot(score, entry["precision"], marker=arm_marker(arm), markersize=5, color=colour)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the bin", ylabel="precision")
-    axes.set_aspect("auto")
-    axes.annotate(
-        "perfectly calibrated",
-        (0.66, 0.66),
-        xytext=(-6, 6),
-        textcoords="offset points",
-        ha="right",
-        size=SMALL_TEXT,
-        color=MUTED,
-    )
+    note = "dashed: perfectly calibrated"
+    axes.text(0.03, 0.97, note, size=SMALL_TEXT, color=MUTED, va="top")
     return to_svg(figure, title)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -39,7 +40,8 @@ _DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.3)), (0, (7, 1.6, 1.2, 1.6)), (0, (3,
 _MARKERS = ("o", "s", "D", "^", "v", "P")
 MARKER_SIGNS = ("●", "■", "◆", "▲", "▼", "✚")
 
-STYLE = {
+# Matplotlib's own type for it lists every key.
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": SMALL_TEXT,
@@ -149,7 +151,7 @@ def to_svg(figure: Figure, title: str) -> Markup:
     root = ElementTree.fromstring(buffer.getvalue())
     _name(root, title)
     _recolour(root)
-    _rename_ids(root, hashlib.sha256(title.encode()).hexdigest()[:8])
+    _rename_ids(root, "chart-" + hashlib.sha256(title.encode()).hexdigest()[:8])
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
@@ -181,18 +183,20 @@ def _recolour(root: ElementTree.Element) -> None:
 
 
 def _rename_ids(root: ElementTree.Element, prefix: str) -> None:
-    """Make ids unique on the page; those that nothing refers to go."""
+    """Make ids unique on the page, and always the same; those that nothing refers to go."""
     href, url = f"{{{_XLINK}}}href", re.compile(r"url\(#([^)]+)\)")
-    used: set[str] = set()
+    names: dict[str, str] = {}
+
+    def renamed(identifier: str) -> str:
+        return names.setdefault(identifier, f"{prefix}-{len(names)}")
+
     for element in root.iter():
         for key, value in element.attrib.items():
             if key == href:
-                used.add(value.removeprefix("#"))
-                element.set(key, f"#{prefix}-{value.removeprefix('#')}")
+                element.set(key, f"#{renamed(value.removeprefix('#'))}")
             elif match := url.search(value):
-                used.add(match[1])
-                element.set(key, url.sub(rf"url(#{prefix}-\1)", value))
+                element.set(key, url.sub(f"url(#{renamed(match[1])})", value))
     for element in root.iter():
         identifier = element.attrib.pop("id", None)
-        if identifier in used:
-            element.set("id", f"{prefix}-{identifier}")
+        if identifier in names:
+            element.set("id", names[identifier])

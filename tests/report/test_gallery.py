@@ -1,0 +1,161 @@
+"""Pictures of images that gained and lost, with a detector's right and wrong detections."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from softpool_det.report.drawing import LONGER_SIDE, DrawnObject, draw_objects
+from softpool_det.report.gallery import gallery_rows
+
+GROUND_TRUTH = {
+    "images": [{"id": i, "file_name": f"{i}.png", "width": 80, "height": 60} for i in (7, 8, 9)],
+    "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 10, 20, 20], "iscrowd": 0},
+        {"id": 2, "image_id": 7, "category_id": 5, "bbox": [50, 10, 20, 40], "iscrowd": 0},
+        {"id": 3, "image_id": 8, "category_id": 5, "bbox": [0, 0, 40, 40], "iscrowd": 1},
+    ],
+}
+GAINS = [
+    {"candidate": "new", "image_id": 7, "baseline": 20.0, "candidate_ap": 45.0, "gain": 25.0},
+    {"candidate": "new", "image_id": 9, "baseline": 5.0, "candidate_ap": 5.0, "gain": 0.0},
+    {"candidate": "new", "image_id": 8, "baseline": 30.0, "candidate_ap": 10.0, "gain": -20.0},
+]
+
+
+def found(image_id, category_id, box, score):
+    return {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
+
+
+RESULTS = {
+    # Another class; the right one; the same once more; too far off; too unsure.
+    "stock": [
+        found(7, 5, [10, 10, 20, 20], 0.99),
+        found(7, 3, [11, 10, 20, 20], 0.9),
+        found(7, 3, [10, 10, 20, 20], 0.8),
+        found(7, 5, [40, 10, 20, 40], 0.7),
+        found(7, 5, [50, 10, 20, 40], 0.1),
+    ],
+    # Any number of detections may lie in a crowd.
+    "new": [found(8, 5, [0, 0, 30, 20], 0.9), found(8, 5, [5, 5, 30, 20], 0.8)],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pixels = np.random.default_rng(0).integers(60, 200, (60, 80, 3), dtype=np.uint8)
+    for image in GROUND_TRUTH["images"]:
+        Image.fromarray(pixels).save(tmp_path / image["file_name"])
+    return tmp_path
+
+
+def labels(row):
+    return [label for label, _ in row.pictures]
+
+
+def test_gained_first_then_lost_then_nothing_else(folder):
+    rows = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder)
+    minus = "\N{MINUS SIGN}"
+    assert [row.title for row in rows] == [
+        "new: image 7, +25.0 box AP",
+        f"new: image 8, {minus}20.0 box AP",
+    ]
+    assert "20.0 and 45.0; 2 objects" in rows[0].caption
+
+
+def test_counts_right_and_wrong_as_coco_matches(folder):
+    gained, lost = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder)
+    assert labels(gained) == ["ground truth", "stock: 1 right, 3 wrong", "new: 0 right, 0 wrong"]
+    assert labels(lost) == ["ground truth", "stock: 0 right, 0 wrong", "new: 2 right, 0 wrong"]
+    shy = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, score_threshold=0.95)
+    assert labels(shy[0])[1] == "stock: 0 right, 1 wrong"
+
+
+def test_matches_masks_by_masks(folder):
+    square, corner = np.zeros((2, 60, 80), dtype=np.uint8, order="C")
+    square[10:30, 10:30] = 1
+    # The same box, a quarter of the area.
+    corner[10:30, 10:15] = corner[25:30, 10:30] = 1
+    truth = dict(GROUND_TRUTH)
+    polygon = [[10, 10, 30, 10, 30, 30, 10, 30]]
+    truth["annotations"] = [{**GROUND_TRUTH["annotations"][0], "segmentation": polygon}]
+    results = {
+        name: [
+            {
+                **found(7, 3, [10, 10, 20, 20], 0.9),
+                "segmentation": coco_mask.encode(np.asfortranarray(mask)),
+            }
+        ]
+        for name, mask in (("whole", square), ("corner", corner))
+    }
+    (row,) = gallery_rows(GAINS[:1], truth, results, folder, task="segm")
+    assert labels(row)[1:] == ["whole: 1 right, 0 wrong", "corner: 0 right, 1 wrong"]
+    del results["whole"][0]["bbox"]
+    (row,) = gallery_rows(GAINS[:1], truth, results, folder, task="segm")
+    assert labels(row)[1] == "whole: 1 right, 0 wrong"
+
+
+def test_says_which_image_is_missing(folder):
+    (folder / "7.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"'7\.png' of the ground truth is not in"):
+        gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "keypoints"}, "'bbox' or 'segm', got 'keypoints'"),
+        ({"score_threshold": 1.5}, "from 0 to 1, got 1.5"),
+        ({"image_gains": [{**GAINS[0], "image_id": 1}]}, r"ground_truth has not: \[1\]"),
+    ],
+)
+def test_arguments_are_checked(folder, change, message):
+    arguments = {
+        "image_gains": GAINS,
+        "ground_truth": GROUND_TRUTH,
+        "results": RESULTS,
+        "image_folder": folder,
+        **change,
+    }
+    with pytest.raises(ValueError, match=message):
+        gallery_rows(**arguments)
+
+
+def drawn(objects, size=(56, 56)):
+    data = draw_objects(Image.new("RGB", size, (128, 128, 128)), objects)
+    return np.asarray(Image.open(io.BytesIO(data))).astype(int)
+
+
+def changed(image):
+    return np.abs(image - 128).max(axis=2) > 40
+
+
+def test_draws_boxes_in_place_and_dashes_half_of_a_line():
+    box = (14, 14, 28, 28)
+    scale = LONGER_SIDE / 56
+    solid, dashed = (changed(drawn([DrawnObject(box, "", 0, kind)])) for kind in (True, False))
+    bottom = round(42 * scale)
+    line = slice(round(16 * scale), round(40 * scale))
+    assert solid[bottom, line].mean() == 1
+    assert 0.3 < dashed[bottom, line].mean() < 0.8
+    assert not solid[: round(10 * scale)].any()
+
+
+def test_draws_masks_and_labels_inside_the_image():
+    mask = np.zeros((56, 56), dtype=bool)
+    mask[20:40, 20:40] = True
+    # Opaque to four tenths, in the category's colour.
+    image = drawn([DrawnObject((20, 20, 20, 20), "", 5, True, mask)])
+    assert image[300, 300] == pytest.approx([0.6 * 128 + 0.4 * c for c in (213, 94, 0)], abs=3)
+    for box in ((0, 0, 5, 5), (50, 50, 6, 6), (-3, 20, 100, 5)):
+        assert drawn([DrawnObject(box, "a long label of a class", 1)]).shape == (560, 560, 3)
+
+
+def test_labels_are_left_out_where_they_would_hide_everything():
+    # Labels stand above the boxes.
+    boxes = [DrawnObject((2 * number, 30, 2, 2), "cat", 0) for number in range(21)]
+    assert changed(drawn(boxes))[284:296].sum() == 0
+    assert changed(drawn(boxes[:20]))[284:296].sum() > 0
