@@ -250,14 +250,10 @@ class _Entries:
     def boxes(self) -> np.ndarray:
         """(N, 4) float64: x, y, width, height."""
         values = self.column("bbox")
-        try:
-            boxes = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            boxes = np.empty(0)
-        if boxes.shape != (len(values), 4):
-            wrong = (i for i, value in enumerate(values) if not _is_box(value))
-            index = next(wrong, 0)
+        wrong = (i for i, value in enumerate(values) if not _is_box(value))
+        if (index := next(wrong, None)) is not None:
             self.fail(index, f"bbox is {values[index]!r:.60}, not [x, y, width, height]")
+        boxes = np.array(values, dtype=np.float64)
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1)
         if not good.all():
             index = int(np.argmin(good))
@@ -283,7 +279,7 @@ def _is_box(value) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 4
-        and all(type(number) in (int, float) for number in value)
+        and set(map(type, value)) <= {int, float}
     )
 
 
