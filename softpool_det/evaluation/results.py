@@ -179,9 +179,10 @@ class _Entries:
 
     def __init__(self, path: Path, key: str, data: dict):
         self.path, self.key = path, key
-        self.entries = data.get(key)
-        if not isinstance(self.entries, list):
+        entries = data.get(key)
+        if not isinstance(entries, list):
             raise ValueError(f"{path}: the list {key!r} is missing")
+        self.entries: list = entries
         if not self.entries:
             raise ValueError(f"{path}: there are no {key}")
         for index, entry in enumerate(self.entries):
@@ -276,11 +277,7 @@ class _Entries:
 
 
 def _is_box(value) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and set(map(type, value)) <= {int, float}
-    )
+    return isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
 
 
 def _json(path: Path):

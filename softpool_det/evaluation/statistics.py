@@ -119,7 +119,7 @@ def compare_runs(
     known_spread: float | None = None,
     progress: bool = False,
 ) -> dict:
-    """"metrics", "per_class" and "differences" of one task in comparison.json.
+    """ "metrics", "per_class" and "differences" of one task in comparison.json.
 
     Args:
         arms: by name, the baseline first, one `Matches` for each seed.
@@ -179,9 +179,7 @@ def compare_runs(
     return result
 
 
-def _check_arms(
-    results: Mapping[str, Sequence[str | Path]], seeds: Sequence[int] | None
-) -> None:
+def _check_arms(results: Mapping[str, Sequence[str | Path]], seeds: Sequence[int] | None) -> None:
     if len(results) < 2:
         raise ValueError(f"results names {len(results)} arm(s), a comparison needs two or more")
     counts = {name: len(paths) for name, paths in results.items()}

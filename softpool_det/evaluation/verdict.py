@@ -67,10 +67,7 @@ def _one_seed(value: float, spread: float, measured: bool) -> str:
         if abs(value) <= spread
         else "a difference inside that noise would be no finding"
     )
-    return (
-        f"With one seed, differences between training runs were not seen: {known},"
-        f" and {inside}."
-    )
+    return f"With one seed, differences between training runs were not seen: {known}, and {inside}."
 
 
 def _chance(share: float) -> str:

@@ -27,7 +27,9 @@ def test_seeds_alone_give_students_interval():
     error = values.std(ddof=1) / math.sqrt(3)
     expected = stats.t.interval(0.95, 2, loc=values.mean(), scale=error)
     # The t is made of 200 equally likely points, 2.25 and 2.75 % among them.
-    assert (found.low, found.high) == pytest.approx(expected, abs=0.06 * (expected[1] - values.mean()))
+    assert (found.low, found.high) == pytest.approx(
+        expected, abs=0.06 * (expected[1] - values.mean())
+    )
     assert found.seed_standard_error == pytest.approx(error)
     assert found.image_standard_error == pytest.approx(0, abs=1e-12)
 

@@ -58,7 +58,9 @@ def test_one_seed_inside_the_noise_is_no_finding():
 
 
 def test_nothing_to_find():
-    assert said(math.nan, math.nan, math.nan).startswith("No difference is shown: AP cannot be told")
+    assert said(math.nan, math.nan, math.nan).startswith(
+        "No difference is shown: AP cannot be told"
+    )
 
 
 number = st.floats(-100, 100)
