@@ -123,9 +123,7 @@ def permutation_test(
             swap = rng.integers(0, 2, size=(end - start, images), dtype=np.int32)
             if start == 0:
                 swap[0] = 0
-            weights = np.concatenate(
-                [np.hstack([1 - swap, swap]), np.hstack([swap, 1 - swap])]
-            )
+            weights = np.concatenate([np.hstack([1 - swap, swap]), np.hstack([swap, 1 - swap])])
             repeated = np.repeat(totals, len(weights), axis=0)
             for ranked in pairs:
                 first, second = np.split(weighted_metrics(ranked, weights, repeated)[0], 2)

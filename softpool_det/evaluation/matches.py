@@ -91,19 +91,17 @@ def match(ground_truth: GroundTruth, detections: Detections, task: str) -> Match
     order = _kept(detections)
     truths, found, det_areas = _shapes(ground_truth, detections, task, order)
     keys = _group_keys(detections.category[order], detections.image[order], ground_truth)
-    object_keys = _group_keys(
-        ground_truth.object_category, ground_truth.object_image, ground_truth
-    )
+    object_keys = _group_keys(ground_truth.object_category, ground_truth.object_image, ground_truth)
     low, high = AREA_RANGES.T[:, :, None]
     object_ignored = (
-        ground_truth.crowd.astype(bool)
-        | (ground_truth.areas < low)
-        | (ground_truth.areas > high)
+        ground_truth.crowd.astype(bool) | (ground_truth.areas < low) | (ground_truth.areas > high)
     )
     outside = (det_areas < low) | (det_areas > high)
     shape = (len(AREA_RANGES), len(IOU_THRESHOLDS), len(order))
-    state = np.where(outside, IGNORED, FALSE_POSITIVE).astype(np.uint8)[:, None].repeat(
-        shape[1], axis=1
+    state = (
+        np.where(outside, IGNORED, FALSE_POSITIVE)
+        .astype(np.uint8)[:, None]
+        .repeat(shape[1], axis=1)
     )
     matched = np.zeros(shape[1:], dtype=np.int64)
     groups, ious = _overlaps(truths, found, ground_truth.crowd, keys, object_keys)
@@ -169,9 +167,7 @@ def _shapes(ground_truth: GroundTruth, detections: Detections, task: str, order:
     raise ValueError(f"task={task!r}, must be one of {', '.join(TASKS)}")
 
 
-def _group_keys(
-    category: np.ndarray, image: np.ndarray, ground_truth: GroundTruth
-) -> np.ndarray:
+def _group_keys(category: np.ndarray, image: np.ndarray, ground_truth: GroundTruth) -> np.ndarray:
     """One rising number for each category and image."""
     return category.astype(np.int64) * len(ground_truth.image_ids) + image
 
@@ -196,6 +192,7 @@ def _overlaps(
         axis=1,
     )
     ious = [
-        mask_utils.iou(found[a:b], truths[c:d], crowd[c:d]).ravel() for a, b, c, d in groups.tolist()
+        mask_utils.iou(found[a:b], truths[c:d], crowd[c:d]).ravel()
+        for a, b, c, d in groups.tolist()
     ]
     return groups, np.concatenate(ious) if ious else np.zeros(0)

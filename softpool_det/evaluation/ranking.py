@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from softpool_det.evaluation.matching import IGNORED, TRUE_POSITIVE
 from softpool_det.evaluation.matches import Matches
+from softpool_det.evaluation.matching import IGNORED, TRUE_POSITIVE
 
 
 class Ranking(NamedTuple):

@@ -179,9 +179,10 @@ class _Entries:
 
     def __init__(self, path: Path, key: str, data: dict):
         self.path, self.key = path, key
-        self.entries = data.get(key)
-        if not isinstance(self.entries, list):
+        entries = data.get(key)
+        if not isinstance(entries, list):
             raise ValueError(f"{path}: the list {key!r} is missing")
+        self.entries: list = entries
         if not self.entries:
             raise ValueError(f"{path}: there are no {key}")
         for index, entry in enumerate(self.entries):
@@ -250,14 +251,10 @@ class _Entries:
     def boxes(self) -> np.ndarray:
         """(N, 4) float64: x, y, width, height."""
         values = self.column("bbox")
-        try:
-            boxes = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            boxes = np.empty(0)
-        if boxes.shape != (len(values), 4):
-            wrong = (i for i, value in enumerate(values) if not _is_box(value))
-            index = next(wrong, 0)
+        wrong = (i for i, value in enumerate(values) if not _is_box(value))
+        if (index := next(wrong, None)) is not None:
             self.fail(index, f"bbox is {values[index]!r:.60}, not [x, y, width, height]")
+        boxes = np.array(values, dtype=np.float64)
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1)
         if not good.all():
             index = int(np.argmin(good))
@@ -280,11 +277,7 @@ class _Entries:
 
 
 def _is_box(value) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(type(number) in (int, float) for number in value)
-    )
+    return isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
 
 
 def _json(path: Path):

@@ -75,9 +75,7 @@ def draw_images(population: Population, count: int, rng: np.random.Generator) ->
     )
 
 
-def draw_qualities(
-    population: Population, seeds: int, rng: np.random.Generator
-) -> np.ndarray:
+def draw_qualities(population: Population, seeds: int, rng: np.random.Generator) -> np.ndarray:
     """(2, seeds) float64: of each arm's training runs, paired by seed."""
     own = population.seed_spread * rng.standard_normal((2, seeds))
     common = population.common_seed_spread * rng.standard_normal(seeds)

@@ -126,3 +126,13 @@ def hotcoco_evaluation(truth: dict, found: list[dict], task: str = "bbox"):
 def _entries(found: list[dict], task: str) -> list[dict]:
     leave_out = "bbox" if task == "segm" else "segmentation"
     return [{k: v for k, v in copy.deepcopy(e).items() if k != leave_out} for e in found]
+
+
+def masks_alike(masks: list[dict], truth: dict) -> bool:
+    """Whether the masks are those that pycocotools makes of the annotations, in their order."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground_truth = COCO()
+        ground_truth.dataset = copy.deepcopy(truth)
+        ground_truth.createIndex()
+    expected = [ground_truth.annToRLE(annotation) for annotation in truth["annotations"]]
+    return masks == expected

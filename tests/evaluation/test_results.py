@@ -1,0 +1,176 @@
+"""Files as strangers write them: what is read, and how a wrong one is told."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import numpy as np
+import pytest
+from scenes import masks_alike, scene
+
+from softpool_det.evaluation.matches import match
+from softpool_det.evaluation.results import read_detections, read_ground_truth
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A function: writes ground truth and detections, returns their paths."""
+
+    def write(truth, found):
+        for name, data in (("gt", truth), ("results", found)):
+            text = data if isinstance(data, str) else json.dumps(data)
+            (tmp_path / f"{name}.json").write_text(text)
+        return tmp_path / "gt.json", tmp_path / "results.json"
+
+    return write
+
+
+def read(paths):
+    ground_truth = read_ground_truth(paths[0])
+    return ground_truth, read_detections(paths[1], ground_truth)
+
+
+def test_reads_what_is_there(files):
+    truth, found = scene(0, masks=True)
+    ground_truth, detections = read(files(truth, found))
+    ids = sorted(image["id"] for image in truth["images"])
+    assert ground_truth.image_ids.tolist() == ids
+    assert ground_truth.category_names == ("class 0", "class 1", "class 2")
+    assert detections.tasks == ("bbox", "segm")
+    for n, entry in enumerate(found):
+        assert ground_truth.image_ids[detections.image[n]] == entry["image_id"]
+        assert ground_truth.category_ids[detections.category[n]] == entry["category_id"]
+        assert detections.score[n] == entry["score"]
+        assert detections.boxes[n].tolist() == entry["bbox"]
+    by_id = {annotation["id"]: annotation for annotation in truth["annotations"]}
+    for g, number in enumerate(ground_truth.object_ids.tolist()):
+        assert ground_truth.areas[g] == by_id[number]["area"]
+        assert ground_truth.crowd[g] == by_id[number]["iscrowd"]
+
+
+def test_objects_and_detections_keep_their_places_in_the_files(matched):
+    truth, found = scene(5, images=20, scores=5)
+    matches = matched(truth, found)
+    for d, n in enumerate(matches.entry.tolist()):
+        assert found[n]["score"] == matches.score[d]
+        assert found[n]["image_id"] == matches.image_ids[matches.image[d]]
+        assert found[n]["category_id"] == matches.category_ids[matches.category[d]]
+    by_id = {annotation["id"]: annotation for annotation in truth["annotations"]}
+    crowds = [by_id[number]["iscrowd"] for number in matches.object_ids.tolist()]
+    np.testing.assert_array_equal(matches.object_ignored[0], crowds)
+    taken = matches.matched[matches.state[0] == 1]
+    assert taken.size
+    assert all(not by_id[number]["iscrowd"] for number in taken.tolist())
+
+
+def test_polygons_and_uncompressed_masks_are_as_in_pycocotools(files):
+    square = [[10.0, 10.0, 50.0, 10.0, 50.0, 50.0, 10.0, 50.0]]
+    runs = {"size": [40, 40], "counts": [100, 300, 1200]}
+    truth = {
+        "images": [{"id": 1, "height": 80, "width": 90}, {"id": 2, "height": 40, "width": 40}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [
+            {"id": 7, "image_id": 1, "category_id": 1, "segmentation": square},
+            {"id": 8, "image_id": 2, "category_id": 1, "segmentation": runs, "iscrowd": 1},
+        ],
+    }
+    for annotation in truth["annotations"]:
+        annotation |= {"bbox": [10, 10, 40, 40], "area": 1600}
+    found = [{"image_id": 2, "category_id": 1, "score": 1, "segmentation": runs}]
+    paths = files(truth, found)
+    assert masks_alike(read_ground_truth(paths[0]).masks, truth)
+    ground_truth, detections = read(paths)
+    assert match(ground_truth, detections, "segm").state[0, 0].tolist() == [0]
+
+
+def changed(entries: list[dict], index: int, **values) -> list[dict]:
+    entries = copy.deepcopy(entries)
+    entries[index].update(values)
+    return entries
+
+
+def without(entries: list[dict], index: int, key: str) -> list[dict]:
+    entries = copy.deepcopy(entries)
+    del entries[index][key]
+    return entries
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: "[{", "not a JSON file"),
+        (lambda e: {"images": []}, r"a list of detections.*an object \(a ground-truth file\?\)"),
+        (lambda e: 3, "a list of detections, this is int"),
+        (lambda e: [], "there are no detections"),
+        (lambda e: [*e[:2], 7], "entry 2 of detections: not an object but 7"),
+        (lambda e: changed(e, 1, image_id=4), "entry 1 .*image_id 4 is not in the ground truth"),
+        (lambda e: changed(e, 1, image_id="13"), "entry 1 .*image_id is '13', not a whole number"),
+        (lambda e: changed(e, 2, category_id=9), "entry 2 .*category_id 9 is not in the ground"),
+        (lambda e: without(e, 3, "score"), "entry 3 .*'score' is missing"),
+        (lambda e: changed(e, 3, score=None), "entry 3 .*score is None, not a number"),
+        (lambda e: changed(e, 3, score="0.5"), "entry 3 .*score is '0.5', not a number"),
+        (lambda e: changed(e, 3, score=math.nan), "entry 3 .*score is nan, not a finite number"),
+        (lambda e: without(e, 0, "bbox"), "entry 0 .*neither 'bbox' nor 'segmentation'"),
+        (lambda e: without(e, 4, "bbox"), "entry 4 .*'bbox' is missing"),
+        (lambda e: changed(e, 4, bbox=[1, 2, 3]), r"entry 4 .*not \[x, y, width, height\]"),
+        (lambda e: changed(e, 4, bbox=[1, 2, 3, "4"]), r"entry 4 .*not \[x, y, width, height\]"),
+        (lambda e: changed(e, 4, bbox=[1, 2, -3, 4]), "entry 4 .*width and height not negative"),
+        (lambda e: changed(e, 4, bbox=[1, math.inf, 3, 4]), "entry 4 .*must be finite"),
+    ],
+)
+def test_a_wrong_result_file_is_told_by_file_and_entry(files, change, message):
+    truth, found = scene(0)
+    paths = files(truth, change(found))
+    ground_truth = read_ground_truth(paths[0])
+    with pytest.raises(ValueError, match=f"results.json: .*{message}"):
+        read_detections(paths[1], ground_truth)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ({"size": [9, 160], "counts": "0"}, r"size is \[9, 160\], the image's \[160, 160\]"),
+        ({"size": [160, 160]}, "has 'size' and 'counts'"),
+        ([[1, 2, 3, 4, 5, 6]], "not a run-length encoding"),
+    ],
+)
+def test_a_wrong_mask_is_told_by_file_and_entry(files, segmentation, message):
+    truth, found = scene(0, masks=True)
+    paths = files(truth, changed(found, 1, segmentation=segmentation))
+    ground_truth = read_ground_truth(paths[0])
+    with pytest.raises(ValueError, match=f"results.json: entry 1 of detections: .*{message}"):
+        read_detections(paths[1], ground_truth)
+
+
+def with_annotation(truth: dict, **values) -> dict:
+    return {**truth, "annotations": changed(truth["annotations"], 1, **values)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: [], "is a JSON object, not a list"),
+        (lambda t: {**t, "annotations": []}, "there are no annotations"),
+        (lambda t: {"images": t["images"]}, "the list 'categories' is missing"),
+        (lambda t: with_annotation(t, id=0), "entry 1 of annotations: id 0 means 'no match'"),
+        (lambda t: with_annotation(t, id=1), "entry 1 of annotations: id 1 was there before"),
+        (lambda t: with_annotation(t, image_id=1), "entry 1 .*image_id 1 is not in images"),
+        (lambda t: with_annotation(t, category_id=2), "entry 1 .*2 is not in categories"),
+        (lambda t: with_annotation(t, area=None), "entry 1 .*area is None, not a number"),
+        (lambda t: {**t, "images": t["images"] * 2}, "entry 8 of images: id .* was there before"),
+    ],
+)
+def test_a_wrong_ground_truth_is_told_by_file_and_entry(files, change, message):
+    truth, found = scene(0)
+    with pytest.raises(ValueError, match=f"gt.json: .*{message}"):
+        read_ground_truth(files(change(truth), found)[0])
+
+
+def test_a_task_without_data_is_refused(files):
+    ground_truth, detections = read(files(*scene(0)))
+    with pytest.raises(ValueError, match="have no 'segmentation'"):
+        match(ground_truth, detections, "segm")
+    with pytest.raises(ValueError, match="task='keypoints', must be one of bbox, segm"):
+        match(ground_truth, detections, "keypoints")
