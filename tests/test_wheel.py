@@ -71,7 +71,8 @@ def python(wheel, tmp_path_factory) -> Iterator[Path]:
     try:
         uv("venv", "--clear", "--python", PYTHON, str(folder))
         install = ("pip", "install", "--python", str(python))
-        uv(*install, f"torch=={TORCH}", "numpy", "pytest", "hypothesis")
+        packages = ("numpy", "pytest", "hypothesis", "onnx", "onnxruntime", "onnxscript")
+        uv(*install, f"torch=={TORCH}", *packages)
         uv(*install, "--no-deps", str(wheel))
         yield python
     finally:

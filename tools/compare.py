@@ -1,5 +1,17 @@
 #!/usr/bin/env python3
-"""Train two detectors the same way, or take trained ones, and print them side by side."""
+"""Say whether one detector beats another, and how sure that is.
+
+Of result files, made by any framework (the first is the baseline; several files of one detector,
+one for each of its training seeds, are joined by commas):
+
+    python tools/compare.py --gt instances_val2017.json stock=a1.json,a2.json other=b1.json,b2.json
+
+Of configs, which are trained first, or of checkpoints, which are evaluated first:
+
+    python tools/compare.py --output output/r50 --seeds 1 2 3 \\
+        --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \\
+        --candidate configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml
+"""
 
 from __future__ import annotations
 
@@ -7,42 +19,106 @@ import argparse
 import sys
 from pathlib import Path
 
-from softpool_det.comparison import Arm, compare
+from softpool_det.comparison import Arm, compare, compare_files
+from softpool_det.comparison.output import REPORT_FILE, TABLE_FILE
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--baseline", required=True, metavar="CONFIG", help="YAML or LazyConfig")
-    parser.add_argument("--candidate", required=True, metavar="CONFIG", help="YAML or LazyConfig")
-    parser.add_argument("--names", nargs=2, default=("stock", "SoftPool"), metavar="NAME")
-    parser.add_argument("--baseline-weights", metavar="FILE", help="evaluate this, do not train")
-    parser.add_argument("--candidate-weights", metavar="FILE", help="evaluate this, do not train")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1], metavar="SEED")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument(
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    files = parser.add_argument_group("result files")
+    files.add_argument("--gt", type=Path, metavar="FILE", help="ground truth, COCO's JSON")
+    files.add_argument("--images", type=Path, metavar="FOLDER", help="for the report's pictures")
+    configs = parser.add_argument_group("configs (YAML or LazyConfig)")
+    configs.add_argument("--baseline", metavar="CONFIG")
+    configs.add_argument("--candidate", metavar="CONFIG")
+    configs.add_argument("--names", nargs=2, default=("stock", "SoftPool"), metavar="NAME")
+    configs.add_argument("--baseline-weights", metavar="FILE", help="evaluate this, do not train")
+    configs.add_argument("--candidate-weights", metavar="FILE", help="evaluate this, do not train")
+    configs.add_argument(
+        "--arm",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "CONFIG"),
+        help="instead of the above, two or more times: NAME CONFIG [KEY VALUE ...]",
+    )
+    configs.add_argument("--seeds", nargs="+", type=int, default=[1], metavar="SEED")
+    configs.add_argument(
         "--known-spread",
         type=Path,
         metavar="FILE",
-        help="comparison.json of these configs over several seeds, quoted under the table",
+        help="comparison.json of these configs over several seeds, to judge one seed by",
     )
-    parser.add_argument("opts", nargs="*", help="config overrides for both, behind --")
-    return parser.parse_args()
+    parser.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="for the intervals (1000)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/comparison"), metavar="FOLDER")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="with --gt: [NAME=]FILE[,FILE...]; else config overrides for all arms, behind --",
+    )
+    args = parser.parse_args()
+    if args.gt is None and not args.arm and not (args.baseline and args.candidate):
+        parser.error("give --gt and result files, --baseline and --candidate, or --arm twice")
+    return args
+
+
+def parse_arms(args: argparse.Namespace) -> list[Arm]:
+    if args.arm:
+        return [Arm(spec[0], spec[1], (*spec[2:], *args.inputs)) for spec in checked(args.arm)]
+    configs = (args.baseline, args.candidate)
+    weights = (args.baseline_weights, args.candidate_weights)
+    return [
+        Arm(name, config, tuple(args.inputs), weight)
+        for name, config, weight in zip(args.names, configs, weights, strict=True)
+    ]
+
+
+def checked(specs: list[list[str]]) -> list[list[str]]:
+    for spec in specs:
+        if len(spec) < 2:
+            raise ValueError(f"--arm takes NAME CONFIG [KEY VALUE ...], got {' '.join(spec)!r}")
+    return specs
+
+
+def parse_results(inputs: list[str]) -> dict[str, list[Path]]:
+    """[NAME=]FILE[,FILE...] by name; without one, the first file's name."""
+    results: dict[str, list[Path]] = {}
+    for text in inputs:
+        name, separator, files = text.partition("=")
+        if not separator or "/" in name or Path(text).is_file():
+            name, files = "", text
+        paths = [Path(text)] if Path(text).is_file() else [Path(f) for f in files.split(",")]
+        name = name or paths[0].stem
+        if name in results:
+            raise ValueError(f"two inputs are called {name!r}; write NAME=FILE")
+        results[name] = paths
+    return results
 
 
 def main() -> None:
     args = parse_args()
-    configs = (args.baseline, args.candidate)
-    weights = (args.baseline_weights, args.candidate_weights)
-    baseline, candidate = (
-        Arm(name, config, tuple(args.opts), weight)
-        for name, config, weight in zip(args.names, configs, weights, strict=True)
-    )
-    program = Path(__file__).with_name("train_net.py")
     try:
-        print(compare(baseline, candidate, args.seeds, args.output, program, args.known_spread))
+        if args.gt is not None:
+            results = parse_results(args.inputs)
+            data = compare_files(args.gt, results, args.output, args.images, args.resamples)
+        else:
+            program = Path(__file__).with_name("train_net.py")
+            arms = parse_arms(args)
+            data = compare(
+                arms, args.seeds, args.output, program, args.known_spread, args.resamples
+            )
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
-    print(f"Written to {args.output}: comparison.json, comparison.md, pictures.png")
+    print((args.output / TABLE_FILE).read_text())
+    print(f"Report: {args.output / REPORT_FILE}")
+    for results in data["tasks"].values():
+        for difference in results["differences"]:
+            print(difference["verdict"])
 
 
 if __name__ == "__main__":

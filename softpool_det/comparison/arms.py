@@ -70,6 +70,16 @@ def describe(cfg: CfgNode | DictConfig) -> str:
     return cfg.dump() if isinstance(cfg, CfgNode) else LazyConfig.to_py(cfg)
 
 
+def config_difference(baseline: Arm, candidate: Arm, seed: int) -> str:
+    """Unified diff of two arms' whole configs, without context; "" where they are equal."""
+    before, after = (
+        describe(load_config(arm.config_file, arm.options(seed))).splitlines()
+        for arm in (baseline, candidate)
+    )
+    lines = difflib.unified_diff(before, after, baseline.name, candidate.name, n=0, lineterm="")
+    return "\n".join(lines)
+
+
 def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dict:
     """Train and evaluate one arm with one seed, or take what is there already.
 

@@ -1,96 +1,185 @@
-"""Train or take both arms, measure them, and write the comparison."""
+"""Train or take the arms, measure them, and write the comparison."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.utils.file_io import PathManager
+from omegaconf import DictConfig, OmegaConf
 
-from softpool_det.comparison.arms import Arm, run_arm
-from softpool_det.comparison.cost import measure_costs
-from softpool_det.comparison.pictures import draw_comparison
-from softpool_det.comparison.table import (
-    ArmResult,
-    comparison_data,
-    comparison_markdown,
-    known_spread_note,
-)
+from softpool_det.comparison.arms import Arm, config_difference, run_arm
+from softpool_det.comparison.cost import Cost, measure_costs
+from softpool_det.comparison.output import write_comparison
+from softpool_det.comparison.pictures import activations, gallery, image_folder
+from softpool_det.comparison.provenance import provenance
+from softpool_det.comparison.training import training_curve
 from softpool_det.data import register_datasets
-from softpool_det.engine.files import write_atomically, write_json
+from softpool_det.evaluation import compare_results
+
+RESULTS_FILE = Path("inference", "coco_instances_results.json")
+Detector = tuple[CfgNode | DictConfig, Path | str]
 
 
 def compare(
-    baseline: Arm,
-    candidate: Arm,
+    arms: Sequence[Arm],
     seeds: Sequence[int],
     folder: Path,
     program: Path,
     known_spread: Path | None = None,
-) -> str:
-    """Compare two arms seed by seed.
+    resamples: int = 1000,
+) -> dict:
+    """Compare arms seed by seed.
 
     Runs in `folder/<arm>/seed_<n>` that are finished are taken as they are and interrupted ones go
-    on. Writes `comparison.json`, `comparison.md` and `pictures.png` into `folder`.
+    on. Writes `comparison.json`, `comparison.md` and `report.html` into `folder`.
 
     Args:
-        baseline, candidate: the arms; differences are candidate minus baseline.
+        arms: two or more; differences are to the first.
         seeds: each arm runs once with each.
         folder: of the comparison.
         program: tools/train_net.py.
         known_spread: comparison.json of an earlier comparison of these configs over several
-            seeds; what it says of their spread is put under the table.
+            seeds, by which a comparison with one seed judges its difference.
+        resamples: of the images, for the intervals; as many permutations are drawn.
 
     Returns:
-        The table as Markdown, with what the seeds say below it.
+        What comparison.json holds (docs/compare.md).
 
     Raises:
         FileExistsError, RuntimeError: see :func:`softpool_det.comparison.arms.run_arm`.
-        ValueError: an arm is evaluated on several data sets.
+        ValueError: fewer than two arms, two of one name, or arms that are not evaluated on one and
+            the same data set.
     """
     register_datasets()
-    arms = (baseline, candidate)
+    check_names([arm.name for arm in arms])
+    dataset = _common_test_set(arms, seeds[0], folder)
+    runs = _run_all(arms, seeds, folder, program)
+    ground_truth = Path(PathManager.get_local_path(MetadataCatalog.get(dataset).json_file))
+    results = {
+        arm.name: [run_folder_of(folder, arm, seed) / RESULTS_FILE for seed in seeds]
+        for arm in arms
+    }
+    data = compare_results(
+        ground_truth,
+        results,
+        resamples=resamples,
+        permutations=resamples,
+        seeds=seeds,
+        known_spread=None if known_spread is None else known_spread_of(known_spread),
+    )
+    detectors = {arm.name: _detector(arm, seeds[0], folder) for arm in arms}
+    costs = dict(zip(detectors, measure_costs(list(detectors.values())), strict=True))
+    files = [(ground_truth, "ground truth")]
     for arm in arms:
-        _check_one_test_set(arm, seeds[0], folder)
-    runs: dict[str, dict[int, dict]] = {arm.name: {} for arm in arms}
-    steps = [(seed, arm) for seed in seeds for arm in arms]
-    for number, (seed, arm) in enumerate(steps, 1):
-        label = f"run {number} of {len(steps)}: {arm.name}, seed {seed}"
-        run_folder = run_folder_of(folder, arm, seed)
-        runs[arm.name][seed] = run_arm(arm, seed, run_folder, label, program)
+        for seed, path in zip(seeds, results[arm.name], strict=True):
+            files.append((path, f"results of {arm.name}, seed {seed}"))
+            files += _weights(arm, seed, folder)
+    data |= {
+        "seeds": list(seeds),
+        "runs": runs,
+        "costs": {name: _cost(costs[name], list(runs[name].values())) for name in runs},
+        "training": _training(arms, seeds, folder),
+        "config_difference": {
+            arm.name: config_difference(arms[0], arm, seeds[0]) for arm in arms[1:]
+        },
+        "provenance": provenance(files),
+    }
+    first = {name: paths[0] for name, paths in results.items()}
+    write_comparison(
+        folder,
+        data,
+        gallery(data, ground_truth, first, image_folder(dataset)),
+        activations([(name, *detector) for name, detector in detectors.items()], dataset),
+    )
+    return data
 
-    detectors = [_detector(arm, seeds[0], folder) for arm in arms]
-    costs = measure_costs(detectors)
-    results = [
-        ArmResult(arm.name, runs[arm.name], cost) for arm, cost in zip(arms, costs, strict=True)
-    ]
-    data = comparison_data(results)
-    text = comparison_markdown(data)
-    if known_spread is not None and len(seeds) == 1:
-        text += known_spread_note(json.loads(known_spread.read_text()))
-    draw_comparison([arm.name for arm in arms], detectors, folder / "pictures.png")
-    write_json(folder / "comparison.json", data)
-    write_atomically(folder / "comparison.md", text)
-    return text
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ValueError unless two or more arms have different names that can be a folder's."""
+    if len(names) < 2:
+        raise ValueError(f"a comparison needs two arms or more, got {list(names)}")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two arms are called {name!r}; give each a name of its own")
+        if not name.strip() or "/" in name or name.startswith("."):
+            raise ValueError(f"an arm's name is its folder's, too; {name!r} cannot be one")
 
 
 def run_folder_of(folder: Path, arm: Arm, seed: int) -> Path:
     return folder / arm.name / f"seed_{seed}"
 
 
-def _check_one_test_set(arm: Arm, seed: int, folder: Path) -> None:
-    cfg = arm.load(seed, folder)
-    if isinstance(cfg, CfgNode) and len(cfg.DATASETS.TEST) != 1:
-        raise ValueError(
-            f"DATASETS.TEST of {arm.config_file} must name one data set to compare on, got "
-            f"{tuple(cfg.DATASETS.TEST)}"
-        )
+def _run_all(
+    arms: Sequence[Arm], seeds: Sequence[int], folder: Path, program: Path
+) -> dict[str, dict[int, dict]]:
+    runs: dict[str, dict[int, dict]] = {arm.name: {} for arm in arms}
+    steps = [(seed, arm) for seed in seeds for arm in arms]
+    for number, (seed, arm) in enumerate(steps, 1):
+        label = f"run {number} of {len(steps)}: {arm.name}, seed {seed}"
+        run_folder = run_folder_of(folder, arm, seed)
+        runs[arm.name][seed] = run_arm(arm, seed, run_folder, label, program)
+    return runs
 
 
-def _detector(arm: Arm, seed: int, folder: Path):
+def _common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
+    names = {}
+    for arm in arms:
+        cfg = arm.load(seed, folder)
+        if isinstance(cfg, CfgNode):
+            found = tuple(cfg.DATASETS.TEST)
+        else:
+            name = OmegaConf.select(cfg, "dataloader.test.dataset.names")
+            found = (name,) if isinstance(name, str) else tuple(name or ())
+        if len(found) != 1:
+            raise ValueError(
+                f"{arm.config_file} must name one data set to test on (DATASETS.TEST or "
+                f"dataloader.test.dataset.names), got {found}"
+            )
+        names[arm.name] = found[0]
+    if len(set(names.values())) > 1:
+        raise ValueError(f"all arms must be tested on the same data set, got {names}")
+    return next(iter(names.values()))
+
+
+def _detector(arm: Arm, seed: int, folder: Path) -> Detector:
     run_folder = run_folder_of(folder, arm, seed)
     cfg = arm.load(seed, run_folder)
     if arm.weights is not None:
         return cfg, arm.weights
     return cfg, run_folder / (run_folder / "last_checkpoint").read_text().strip()
+
+
+def _weights(arm: Arm, seed: int, folder: Path) -> list[tuple[Path, str]]:
+    path = Path(_detector(arm, seed, folder)[1])
+    return [(path, f"weights of {arm.name}, seed {seed}")] if path.is_file() else []
+
+
+def _cost(cost: Cost, runs: Sequence[Mapping]) -> dict:
+    seconds = [run["train_seconds"] for run in runs if run["train_seconds"] is not None]
+    return {
+        **asdict(cost),
+        "train_seconds": sum(seconds) / len(seconds) if seconds else None,
+        "peak_memory_bytes": max(run["peak_memory_bytes"] for run in runs),
+        "device": runs[0]["device"],
+    }
+
+
+def _training(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[str, list[dict]]:
+    curves = {
+        arm.name: [training_curve(run_folder_of(folder, arm, seed), seed) for seed in seeds]
+        for arm in arms
+    }
+    found = {name: [c for c in taken if c is not None] for name, taken in curves.items()}
+    return {name: taken for name, taken in found.items() if taken}
+
+
+def known_spread_of(path: Path) -> float:
+    """The widest range of AP over the seeds of one arm, in percent, in a comparison.json."""
+    runs = json.loads(path.read_text())["runs"]
+    by_arm = [[run["metrics"]["bbox"]["AP"] for run in arm.values()] for arm in runs.values()]
+    return max(max(values) - min(values) for values in by_arm)

@@ -1,67 +1,52 @@
-"""Validation images with the ground truth and what each arm finds, side by side."""
+"""Pictures of a comparison's detectors for the report."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig
 
-from softpool_det.visualization import (
-    build_predictor,
-    dataset_metadata,
-    draw,
-    draw_ground_truth,
-    read_image,
-    write_image,
-)
+from softpool_det.report import GalleryRow, activation_rows, gallery_rows
+from softpool_det.visualization import read_image
 
-SCORE_THRESHOLD = 0.4
-CAPTION_HEIGHT = 28
+# Detectors with which three channels each are still to be taken in at a glance.
+FEW_DETECTORS = 2
 
 
-def draw_comparison(
-    names: Sequence[str],
-    detectors: Sequence[tuple[CfgNode | DictConfig, Path | str]],
-    path: Path,
-    count: int = 6,
-) -> None:
-    """Write one PNG with a row per validation image: ground truth, then each detector.
+def gallery(
+    data: Mapping, ground_truth: Path, results: Mapping[str, Path], images: Path
+) -> list[GalleryRow]:
+    """The images that gained and lost most, by box AP.
 
     Args:
-        names: of the detectors, for the captions.
-        detectors: a config and its checkpoint each; the first one's test data set is shown.
-        path: of the PNG.
-        count: images, the first of the data set.
+        data: of the comparison, with `image_gains`.
+        ground_truth: COCO's annotations.
+        results: by arm, a result file.
+        images: the folder of the images.
     """
-    predictors = [build_predictor(cfg, weights) for cfg, weights in detectors]
-    metadata = dataset_metadata(detectors[0][0])
-    rows = []
-    for record in itertools.islice(DatasetCatalog.get(metadata.name), count):
-        image = read_image(Path(record["file_name"]))
-        panels = [draw_ground_truth(image, record, metadata)]
-        panels += [draw(image, predict(image), metadata, SCORE_THRESHOLD) for predict in predictors]
-        captions = ["ground truth", *names]
-        rows.append(np.hstack([_caption(*pair) for pair in zip(panels, captions, strict=True)]))
-    width = max(row.shape[1] for row in rows)
-    write_image(path, np.vstack([_pad_right(row, width) for row in rows]))
-
-
-def _caption(image: np.ndarray, text: str) -> np.ndarray:
-    image = cv2.copyMakeBorder(
-        image, CAPTION_HEIGHT, 4, 4, 4, cv2.BORDER_CONSTANT, value=(255,) * 3
-    )
-    origin = (8, CAPTION_HEIGHT - 8)
-    return cv2.putText(
-        image, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA
+    task = "bbox" if "bbox" in data["tasks"] else "segm"
+    return gallery_rows(
+        data["tasks"][task]["image_gains"],
+        json.loads(ground_truth.read_text()),
+        {name: json.loads(path.read_text()) for name, path in results.items()},
+        images,
+        task=task,
     )
 
 
-def _pad_right(image: np.ndarray, width: int) -> np.ndarray:
-    border = (0, 0, 0, width - image.shape[1])
-    return cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=(255,) * 3)
+def activations(
+    detectors: Sequence[tuple[str, CfgNode | DictConfig, Path | str]], dataset: str
+) -> list[GalleryRow]:
+    """Feature maps of each detector's stem, on the data set's first image with an object."""
+    records = DatasetCatalog.get(dataset)
+    record = next((record for record in records if record["annotations"]), records[0])
+    channels = 3 if len(detectors) <= FEW_DETECTORS else 1
+    return activation_rows(detectors, read_image(Path(record["file_name"])), channels)
+
+
+def image_folder(dataset: str) -> Path:
+    return Path(MetadataCatalog.get(dataset).image_root)

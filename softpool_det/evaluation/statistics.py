@@ -1,110 +1,18 @@
-"""Two or more detectors from their result files: figures, differences and how sure they are."""
+"""Figures of two or more detectors, their differences, and how sure they are."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from softpool_det.evaluation.bootstrap import bootstrap, permutation_test
 from softpool_det.evaluation.intervals import Estimate, estimate
-from softpool_det.evaluation.matches import Matches, match
+from softpool_det.evaluation.matches import Matches
 from softpool_det.evaluation.precision import evaluate
-from softpool_det.evaluation.protocol import METRICS, TASKS
-from softpool_det.evaluation.results import GroundTruth, read_detections, read_ground_truth
+from softpool_det.evaluation.protocol import METRICS
 from softpool_det.evaluation.verdict import verdict
-
-# By task, then arm: one `Matches` for each seed.
-Runs = dict[str, dict[str, list[Matches]]]
-
-
-def compare_results(
-    ground_truth: str | Path,
-    results: Mapping[str, Sequence[str | Path]],
-    *,
-    seeds: Sequence[int] | None = None,
-    resamples: int = 1000,
-    permutations: int = 1000,
-    confidence: float = 0.95,
-    random_seed: int = 0,
-    known_spread: float | None = None,
-    progress: bool = True,
-) -> dict:
-    """Compare result files of any framework.
-
-    Args:
-        ground_truth: a COCO ground-truth file.
-        results: by arm, the baseline first: one result file for each seed, paired by position.
-        seeds: the seeds' numbers; 1, 2, ... by default.
-        resamples: of the bootstrap.
-        permutations: of the permutation test.
-        confidence: of all intervals.
-        random_seed: of both.
-        known_spread: see `verdict.verdict`.
-        progress: whether to draw progress bars on stderr.
-
-    Returns:
-        The dictionary that comparison.json holds: all AP and AR in percent.
-
-    Raises:
-        OSError, ValueError: a file cannot be read or is wrong, or the arms do not go together.
-    """
-    _check_arms(results, seeds)
-    truth = read_ground_truth(ground_truth)
-    runs = match_files(truth, results)
-    count = len(next(iter(results.values())))
-    data = {
-        "names": list(results),
-        "seeds": list(seeds) if seeds else list(range(1, count + 1)),
-        "images": len(truth.image_ids),
-        "objects": int((truth.crowd == 0).sum()),
-        "categories": list(truth.category_names),
-        "resamples": resamples,
-        "permutations": permutations,
-        "confidence": confidence,
-        "random_seed": random_seed,
-    }
-    tasks = {
-        task: compare_runs(
-            arms,
-            truth.category_names,
-            task=task,
-            resamples=resamples,
-            permutations=permutations,
-            confidence=confidence,
-            random_seed=random_seed,
-            known_spread=known_spread,
-            progress=progress,
-        )
-        for task, arms in runs.items()
-    }
-    return {**data, "tasks": tasks}
-
-
-def match_files(truth: GroundTruth, results: Mapping[str, Sequence[str | Path]]) -> Runs:
-    """Read and match all result files, one at a time, for the tasks that all of them allow.
-
-    Raises:
-        ValueError: a file is wrong, or the files have no task in common.
-    """
-    runs: Runs = {task: {name: [] for name in results} for task in TASKS}
-    if truth.segmentations is None:
-        del runs["segm"]
-    for name, paths in results.items():
-        for path in paths:
-            detections = read_detections(path, truth)
-            for task in set(runs) - set(detections.tasks):
-                del runs[task]
-            if not runs:
-                there = " and ".join(detections.tasks)
-                raise ValueError(
-                    f"{path}: has {there} only, which the files before or the ground truth lack"
-                )
-            for task, arms in runs.items():
-                arms[name].append(match(truth, detections, task))
-    return runs
 
 
 def compare_runs(
@@ -125,7 +33,7 @@ def compare_runs(
         arms: by name, the baseline first, one `Matches` for each seed.
         categories: their K names.
         task, resamples, permutations, confidence, random_seed, known_spread, progress: see
-            `compare_results`.
+            `files.compare_results`.
 
     Raises:
         ValueError: the arms do not go together, or a number is out of range.
@@ -177,17 +85,6 @@ def compare_runs(
             }
         )
     return result
-
-
-def _check_arms(results: Mapping[str, Sequence[str | Path]], seeds: Sequence[int] | None) -> None:
-    if len(results) < 2:
-        raise ValueError(f"results names {len(results)} arm(s), a comparison needs two or more")
-    counts = {name: len(paths) for name, paths in results.items()}
-    if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise ValueError(f"results has {counts} files: each arm needs one for each seed")
-    count = next(iter(counts.values()))
-    if seeds and len(seeds) != count:
-        raise ValueError(f"seeds={list(seeds)}, but each arm has {count} result file(s)")
 
 
 def _entries(

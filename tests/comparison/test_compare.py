@@ -1,11 +1,11 @@
 """tools/compare.py as a user runs it, on a few real images."""
 
+import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +23,7 @@ def compare(environment, output, *arguments, model="mask_rcnn", changes=()):
     configs = [CONFIGS / f"digits_{model}{name}_R_18_FPN.yaml" for name in ("", "_softpool")]
     command = [sys.executable, str(ROOT / "tools" / "compare.py"), "--output", str(output)]
     command += ["--baseline", str(configs[0]), "--candidate", str(configs[1]), *arguments]
+    command += ["--resamples", "50"]
     command += ["--", *TINY, *changes]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -35,20 +36,19 @@ def finished(environment, tmp_path_factory):
     return output, done
 
 
-def test_prints_boxes_masks_and_costs_of_both_arms(finished):
+def test_prints_boxes_and_masks_of_both_arms_report_and_verdicts(finished):
     output, done = finished
     lines = done.stdout.splitlines()
-    columns = [cell.strip() for cell in lines[0].strip("|").split("|")][1:]
-    sizes = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
-    masks = [f"mask {name}" for name in sizes]
-    costs = ["params (M)", "GFLOPs", "train (min)", "infer (ms/image)", "peak memory (GiB)"]
-    assert columns == sizes + masks + costs
-    assert [line.split("|")[1].strip() for line in lines[2:5]] == [
-        "stock",
-        "SoftPool",
-        "difference",
-    ]
-    assert (output / "comparison.md").read_text().splitlines()[:5] == lines[:5]
+    tables = [i for i, line in enumerate(lines) if line.startswith("|-")]
+    assert len(tables) == 2
+    for start in tables:
+        columns = [cell.strip() for cell in lines[start - 1].strip("|").split("|")][1:]
+        assert columns == ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR"]
+        rows = [line.split("|")[1].strip() for line in lines[start + 1 : start + 4]]
+        assert rows == ["stock", "SoftPool", "SoftPool - stock"]
+    assert (output / "comparison.md").read_text() in done.stdout
+    assert lines[-3] == f"Report: {output / 'report.html'}"
+    assert all("SoftPool" in line and "interval" in line for line in lines[-2:])
     assert "run 4 of 4: SoftPool, seed 2" in done.stderr
 
 
@@ -56,15 +56,42 @@ def test_writes_what_it_measured(finished):
     output, _ = finished
     data = json.loads((output / "comparison.json").read_text())
     assert data["seeds"] == [1, 2]
-    stock, softpool = data["rows"]["stock"], data["rows"]["SoftPool"]
+    assert set(data["tasks"]) == {"bbox", "segm"}
+    # Our own evaluation of the runs' files is Detectron2's, which is pycocotools'.
+    for name, runs in data["runs"].items():
+        for task, results in data["tasks"].items():
+            for place, run in enumerate(runs.values()):
+                for metric in ("AP", "AP50", "APm"):
+                    ours = results["metrics"][name][metric]["by_seed"][place]
+                    assert ours == pytest.approx(run["metrics"][task][metric], abs=1e-9)
+    stock, softpool = data["costs"]["stock"], data["costs"]["SoftPool"]
     # Pooling has no parameters, and fvcore counts none of its operations.
-    assert stock["params (M)"] == softpool["params (M)"] > 11
-    assert stock["GFLOPs"] == pytest.approx(softpool["GFLOPs"], rel=0.2)
-    for run in data["runs"]["SoftPool"].values():
-        assert run["train_seconds"] > 0
-        assert run["peak_memory_bytes"] > 100 * 2**20
-    pictures = cv2.imread(str(output / "pictures.png"))
-    assert pictures.shape[1] >= 3 * 512
+    assert stock["parameters"] == softpool["parameters"] > 11e6
+    assert stock["gflops"] == pytest.approx(softpool["gflops"], rel=0.2)
+    assert softpool["train_seconds"] > 0
+    assert softpool["peak_memory_bytes"] > 100 * 2**20
+    curve = data["training"]["SoftPool"][0]
+    assert curve["iterations"] == sorted(set(curve["iterations"]))
+    assert len(curve["losses"]["total_loss"]) == len(curve["iterations"]) > 0
+
+
+def test_says_what_differs_and_where_the_figures_come_from(finished):
+    output, _ = finished
+    data = json.loads((output / "comparison.json").read_text())
+    changed = [
+        line for line in data["config_difference"]["SoftPool"].splitlines() if line[:1] == "+"
+    ]
+    assert any("build_softpool_resnet_fpn_backbone" in line for line in changed)
+    assert len(changed) == 2  # the file's name, and the backbone's
+    weights = output / "stock" / "seed_1" / "model_final.pth"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    sums = {entry["what"]: entry["sha256"] for entry in data["provenance"]["files"]}
+    assert sums["weights of stock, seed 1"] == digest
+    assert {"ground truth", "results of SoftPool, seed 2"} <= set(sums)
+    page = (output / "report.html").read_text()
+    assert digest in page
+    assert page.count("data:image/") >= 6
+    assert "build_softpool_resnet_fpn_backbone" in page
 
 
 def test_takes_finished_runs_and_resumes_an_interrupted_one(finished, environment):
@@ -102,7 +129,10 @@ def test_takes_checkpoints(finished, environment, tmp_path):
     arguments = ["--baseline-weights", weights[0], "--candidate-weights", weights[1]]
     done = compare(environment, tmp_path, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "train (min)" not in done.stdout
+    assert (
+        json.loads((tmp_path / "comparison.json").read_text())["costs"]["stock"]["train_seconds"]
+        is None
+    )
     taken = json.loads((tmp_path / "comparison.json").read_text())["runs"]["stock"]["1"]["metrics"]
     trained = json.loads((output / "stock" / "seed_1" / "result.json").read_text())["metrics"]
     assert taken == trained
@@ -121,8 +151,10 @@ def test_compares_lazy_configs(environment, lazy_config, tmp_path):
     output = tmp_path / "output"
     command = [sys.executable, str(ROOT / "tools" / "compare.py"), "--output", str(output)]
     command += ["--baseline", str(config), "--candidate", str(config), "--names", "one", "other"]
+    command += ["--resamples", "50"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads((output / "comparison.json").read_text())["rows"]
+    task = json.loads((output / "comparison.json").read_text())["tasks"]["bbox"]
     # The same config with the same seed: whatever is random in a run has been seeded.
-    assert rows["one"]["AP"] == rows["other"]["AP"]
+    assert task["metrics"]["one"]["AP"] == task["metrics"]["other"]["AP"]
+    assert "No difference is shown" in done.stdout

@@ -1,0 +1,48 @@
+"""A comparison of result files, whatever made them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from softpool_det.comparison.compare import check_names
+from softpool_det.comparison.output import write_comparison
+from softpool_det.comparison.pictures import gallery
+from softpool_det.comparison.provenance import provenance
+from softpool_det.evaluation import compare_results
+
+
+def compare_files(
+    ground_truth: Path,
+    results: Mapping[str, Sequence[Path]],
+    folder: Path,
+    images: Path | None = None,
+    resamples: int = 1000,
+) -> dict:
+    """Compare COCO result files with each other, and write the report.
+
+    Args:
+        ground_truth: COCO's annotations.
+        results: by the arm's name, a result file for each seed; the n-th files of all arms belong
+            together. Differences are to the first arm.
+        folder: of the comparison, which is written as :func:`compare` does.
+        images: the folder of the images, for pictures of those that gained and lost most.
+        resamples: of the images, for the intervals; as many permutations are drawn.
+
+    Returns:
+        What comparison.json holds (docs/compare.md).
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: fewer than two arms, two of one name, or a file is not what it should be.
+    """
+    check_names(list(results))
+    data = compare_results(ground_truth, results, resamples=resamples, permutations=resamples)
+    files = [(Path(ground_truth), "ground truth")]
+    for name, paths in results.items():
+        files += [(Path(p), f"results of {name}, seed {n}") for n, p in enumerate(paths, 1)]
+    data["provenance"] = provenance(files)
+    first = {name: Path(paths[0]) for name, paths in results.items()}
+    rows = gallery(data, Path(ground_truth), first, images) if images is not None else []
+    write_comparison(folder, data, rows)
+    return data

@@ -1,0 +1,152 @@
+"""Two or more detectors from their result files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from softpool_det.evaluation.calibration import calibration
+from softpool_det.evaluation.curves import precision_recall_curves
+from softpool_det.evaluation.errors import mean_errors
+from softpool_det.evaluation.gains import image_gains
+from softpool_det.evaluation.matches import Matches, match
+from softpool_det.evaluation.objects import object_tests
+from softpool_det.evaluation.protocol import TASKS
+from softpool_det.evaluation.results import (
+    Detections,
+    GroundTruth,
+    read_detections,
+    read_ground_truth,
+)
+from softpool_det.evaluation.statistics import compare_runs
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Result files, read and matched.
+
+    Attributes:
+        detections: by arm, one for each seed.
+        matches: by task, then arm, one for each seed.
+    """
+
+    detections: dict[str, list[Detections]]
+    matches: dict[str, dict[str, list[Matches]]]
+
+
+def compare_results(
+    ground_truth: str | Path,
+    results: Mapping[str, Sequence[str | Path]],
+    *,
+    seeds: Sequence[int] | None = None,
+    resamples: int = 1000,
+    permutations: int = 1000,
+    confidence: float = 0.95,
+    random_seed: int = 0,
+    known_spread: float | None = None,
+    progress: bool = True,
+) -> dict:
+    """Compare result files of any framework.
+
+    Args:
+        ground_truth: a COCO ground-truth file.
+        results: by arm, the baseline first: one result file for each seed, paired by position.
+        seeds: the seeds' numbers; 1, 2, ... by default.
+        resamples: of the bootstrap.
+        permutations: of the permutation test.
+        confidence: of all intervals.
+        random_seed: of both.
+        known_spread: see `verdict.verdict`.
+        progress: whether to draw progress bars on stderr.
+
+    Returns:
+        The dictionary that comparison.json holds: all AP and AR in percent.
+
+    Raises:
+        OSError, ValueError: a file cannot be read or is wrong, or the arms do not go together.
+    """
+    _check_arms(results, seeds)
+    truth = read_ground_truth(ground_truth)
+    runs = match_files(truth, results)
+    count = len(next(iter(results.values())))
+    numbers = list(seeds) if seeds else list(range(1, count + 1))
+    data = {
+        "names": list(results),
+        "seeds": numbers,
+        "images": len(truth.image_ids),
+        "objects": int((truth.crowd == 0).sum()),
+        "categories": list(truth.category_names),
+        "resamples": resamples,
+        "permutations": permutations,
+        "confidence": confidence,
+        "random_seed": random_seed,
+    }
+    tasks = {}
+    for task, arms in runs.matches.items():
+        tasks[task] = compare_runs(
+            arms,
+            truth.category_names,
+            task=task,
+            resamples=resamples,
+            permutations=permutations,
+            confidence=confidence,
+            random_seed=random_seed,
+            known_spread=known_spread,
+            progress=progress,
+        )
+        _describe(tasks[task], truth, runs, task, numbers)
+    return {**data, "tasks": tasks}
+
+
+def _describe(
+    result: dict, truth: GroundTruth, runs: Runs, task: str, seeds: Sequence[int]
+) -> None:
+    """Add to a task what explains the difference: objects, curves, errors, scores, images."""
+    arms = runs.matches[task]
+    baseline, *candidates = arms
+    for difference, name in zip(result["differences"], candidates, strict=True):
+        difference["objects"] = object_tests(arms[baseline], arms[name], seeds)
+    result["curves"] = {name: precision_recall_curves(taken) for name, taken in arms.items()}
+    result["errors"] = {
+        name: mean_errors(truth, runs.detections[name], taken, task) for name, taken in arms.items()
+    }
+    result["calibration"] = {name: calibration(taken) for name, taken in arms.items()}
+    result["image_gains"] = [
+        row for name in candidates for row in image_gains(arms[baseline], arms[name], name)
+    ]
+
+
+def match_files(truth: GroundTruth, results: Mapping[str, Sequence[str | Path]]) -> Runs:
+    """Read and match all result files, one at a time, for the tasks that all of them allow.
+
+    Raises:
+        ValueError: a file is wrong, or the files have no task in common.
+    """
+    tasks = [task for task in TASKS if task == "bbox" or truth.segmentations is not None]
+    runs = Runs({name: [] for name in results}, {t: {n: [] for n in results} for t in tasks})
+    for name, paths in results.items():
+        for path in paths:
+            detections = read_detections(path, truth)
+            runs.detections[name].append(detections)
+            for task in set(runs.matches) - set(detections.tasks):
+                del runs.matches[task]
+            if not runs.matches:
+                there = " and ".join(detections.tasks)
+                raise ValueError(
+                    f"{path}: has {there} only, which the files before or the ground truth lack"
+                )
+            for task, arms in runs.matches.items():
+                arms[name].append(match(truth, detections, task))
+    return runs
+
+
+def _check_arms(results: Mapping[str, Sequence[str | Path]], seeds: Sequence[int] | None) -> None:
+    if len(results) < 2:
+        raise ValueError(f"results names {len(results)} arm(s), a comparison needs two or more")
+    counts = {name: len(paths) for name, paths in results.items()}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise ValueError(f"results has {counts} files: each arm needs one for each seed")
+    count = next(iter(counts.values()))
+    if seeds and len(seeds) != count:
+        raise ValueError(f"seeds={list(seeds)}, but each arm has {count} result file(s)")

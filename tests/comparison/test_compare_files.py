@@ -1,0 +1,106 @@
+"""tools/compare.py on result files, as another framework's user runs it."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ("cat", "<b>dog</b>")
+
+
+def compare(folder, *arguments):
+    command = [sys.executable, str(ROOT / "tools" / "compare.py"), "--resamples", "60"]
+    command += ["--output", str(folder / "output"), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def run_here(monkeypatch, folder, *arguments):
+    """In this process: another would take seconds for its imports each time."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--gt", "truth.json", *arguments])
+    runpy.run_path(str(ROOT / "tools" / "compare.py"), run_name="__main__")
+
+
+def write_scene(folder, images=40):
+    """Ground truth, and results that find each object with a chance and an error of their own."""
+    random = np.random.default_rng(1)
+    truth = {"images": [], "annotations": [], "categories": []}
+    truth["categories"] = [{"id": 3 * i + 1, "name": name} for i, name in enumerate(CLASSES)]
+    results = {"good": [], "bad": []}
+    for image in range(1, images + 1):
+        truth["images"].append(
+            {"id": image, "width": 200, "height": 150, "file_name": f"{image}.png"}
+        )
+        for _ in range(3):
+            x, y, w, h = (int(v) for v in random.integers([0, 0, 20, 20], [100, 80, 90, 60]))
+            entry = {"image_id": image, "category_id": int(random.choice([1, 4]))}
+            number = len(truth["annotations"]) + 1
+            box = {"bbox": [x, y, w, h], "area": w * h, "iscrowd": 0, "id": number}
+            truth["annotations"].append({**entry, **box})
+            for name, chance, shift in (("good", 0.9, 1), ("bad", 0.6, 6)):
+                if random.random() < chance:
+                    dx, dy = random.normal(0, shift, 2)
+                    found = {"bbox": [x + dx, y + dy, w, h], "score": float(random.random())}
+                    results[name].append({**entry, **found})
+    (folder / "truth.json").write_text(json.dumps(truth))
+    for name, entries in results.items():
+        (folder / f"{name}.json").write_text(json.dumps(entries))
+
+
+@pytest.fixture
+def scene(tmp_path):
+    write_scene(tmp_path)
+    return tmp_path
+
+
+def test_files_are_compared_in_their_order(scene):
+    done = compare(scene, "--gt", "truth.json", "bad.json", "good.json")
+    assert done.returncode == 0, done.stderr
+    assert "good is better than bad" in done.stdout.splitlines()[-1]
+    data = json.loads((scene / "output" / "comparison.json").read_text())
+    assert data["names"] == ["bad", "good"]
+    what = [entry["what"] for entry in data["provenance"]["files"]]
+    assert what == ["ground truth", "results of bad, seed 1", "results of good, seed 1"]
+    page = (scene / "output" / "report.html").read_text()
+    assert "<b>dog</b>" not in page
+
+
+def test_seeds_are_joined_by_commas_and_named(scene, monkeypatch):
+    run_here(
+        monkeypatch,
+        scene,
+        *("--resamples", "60", "first one=bad.json,good.json", "second=good.json,good.json"),
+    )
+    data = json.loads((scene / "output" / "comparison" / "comparison.json").read_text())
+    assert data["seeds"] == [1, 2]
+    assert len(data["tasks"]["bbox"]["metrics"]["first one"]["AP"]["by_seed"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["good.json"], "needs two arms or more"),
+        (["good.json", "good.json"], "two inputs are called 'good'"),
+        (["good.json", "missing.json"], "missing.json"),
+        (["a=good.json,bad.json", "b=good.json"], "each arm needs one for each seed"),
+        (["good.json", "truth.json"], "truth.json"),
+    ],
+)
+def test_wrong_inputs_are_named(scene, inputs, message, monkeypatch):
+    with pytest.raises(SystemExit, match=re.escape(message)) as ended:
+        run_here(monkeypatch, scene, *inputs)
+    assert str(ended.value).startswith("error: ")
+    assert not (scene / "output").exists()
+
+
+def test_without_files_or_configs_it_says_what_it_takes(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["compare.py"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "tools" / "compare.py"), run_name="__main__")
+    assert "give --gt and result files" in capsys.readouterr().err
