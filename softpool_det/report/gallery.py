@@ -142,7 +142,8 @@ class _Drawer:
         return (
             f"AP of this image alone: {plain(gain['baseline'])} and "
             f"{plain(gain['candidate_ap'])}; {plural(len(objects), 'object', 'objects')}. "
-            f"Detections with a score of {self._threshold:g} or more; dashed ones match no object at IoU {RIGHT_IOU:g}."
+            f"Detections with a score of {self._threshold:g} or more; "
+            f"dashed ones match no object at IoU {RIGHT_IOU:g}."
         )
 
     def _shown(self, entries: Sequence[Entry]) -> list[Entry]:
