@@ -9,8 +9,8 @@ import pytest
 from scenes import pycocotools_evaluation, scene
 from test_precision import reference_metrics
 
-from softpool_det.evaluation.protocol import METRICS
 from softpool_det.evaluation import compare_results
+from softpool_det.evaluation.protocol import METRICS
 
 FIGURES = {"value", "by_seed", "low", "high", "standard_error"}
 DIFFERENCE = FIGURES | {"image_standard_error", "seed_standard_error", "p_better"}
