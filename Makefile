@@ -91,8 +91,9 @@ test: setup  ## all tests but the slow ones
 browser:  ## Chromium for the report's tests: Debian's, where there is none (needs root)
 	@requirements/install_chromium.sh
 
-test-slow: setup  ## the slow tests
+test-slow: setup  ## the slow tests, and the operator's random cases with more of them
 	@$(BIN)/python -m pytest -m slow
+	@SOFTPOOL_EXAMPLES=1000 $(BIN)/python -m pytest tests/ops/test_soft_pool.py -k random_cases
 
 test-wheel: setup  ## the wheel's tests beside another torch (TORCH=2.13.0 TEST_PYTHON=...)
 	@SOFTPOOL_WHEEL_TORCH="$(TORCH)" SOFTPOOL_WHEEL_PYTHON="$(TEST_PYTHON)" \

@@ -130,7 +130,8 @@ for step, name in (("benchmark", "pooling_cuda.json"), ("detector", "detector_cu
         shutil.copy(scratch / name, results / name)
 if (scratch / "demo/comparison.json").exists():
     demo = json.loads((scratch / "demo/comparison.json").read_text())
-    report["demo"] = {key: demo[key] for key in ("rows", "difference", "seeds")}
+    report["demo"] = {"seeds": demo["seeds"], "costs": demo["costs"]}
+    report["demo"] |= {task: found["metrics"] for task, found in demo["tasks"].items()}
 (results / "gpu_check.tmp").write_text(json.dumps(report, indent=2) + "\n")
 os.replace(results / "gpu_check.tmp", results / "gpu_check.json")
 print(json.dumps({key: report[key] for key in report if key not in ("benchmark", "detector")}, indent=2))

@@ -23,7 +23,7 @@ from oracle import soft_pool_gradient_oracle, soft_pool_oracle
 
 pytestmark = pytest.mark.skipif(not emulated.can_build(), reason="no C++ compiler here")
 
-EXAMPLES = int(os.environ.get("SOFTPOOL_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("SOFTPOOL_EXAMPLES", "100"))
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # Kernel, stride and padding of windows that have kernels of their own, and of one that has not.
 SQUARE = [(2, 2, 0), (3, 2, 1), (3, 2, 0), (3, 1, 1)]
@@ -284,7 +284,7 @@ def test_no_access_out_of_bounds_and_no_undefined_behaviour():
         # Leaks: Python and torch leave thousands of objects to the end of the process.
         "ASAN_OPTIONS": "detect_leaks=0",
         "SOFTPOOL_EMULATION_SANITIZE": "1",
-        "SOFTPOOL_EXAMPLES": "150",
+        "SOFTPOOL_EXAMPLES": "60",
         "OMP_NUM_THREADS": "1",
     }
     result = subprocess.run(

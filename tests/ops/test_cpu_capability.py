@@ -24,7 +24,7 @@ def run(*arguments: str, capability: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "SOFTPOOL_CPU_CAPABILITY": capability}
     return subprocess.run(
         [sys.executable, *arguments],
-        env={**environment, "SOFTPOOL_EXAMPLES": "150"},
+        env={**environment, "SOFTPOOL_EXAMPLES": "60"},
         capture_output=True,
         text=True,
     )
