@@ -11,9 +11,10 @@ to another that is equally good (the runs' own part). With S seeds the interval 
   a fourth may lie outside of them.
 
 Taking the runs' own part out of the seeds' variance instead, with 0 as the floor, gives shorter
-intervals that hold the true difference too rarely (88 to 93 % where the common part is small): a
-variance from three seeds is often far too low by chance, and then is cut to nothing. Only the
-standard errors are split like that. benchmarks/coverage.py measures the coverage.
+intervals, but with three seeds they held the true difference only 88 to 92 % of the time where
+training varied as much as the runs' own part and the common part was small: a variance from three
+seeds is often far too low by chance, and then is cut to nothing. Only the standard errors are
+split like that. benchmarks/coverage.py measures the coverage of the intervals as they are.
 """
 
 from __future__ import annotations
