@@ -2,6 +2,7 @@
 # The runs behind docs/findings.md, compared: benchmarks/findings.sh STUDY [seeds], where STUDY is
 # digits_hard_retinanet, digits_hard_mask_rcnn or trees_retinanet. On two CPU cores a run takes 3 to 10
 # minutes; finished runs are taken as they are. ARMS="max 3x3|SoftPool 2x2 paper" takes some arms only.
+# Beside the report it leaves excerpt.json, which benchmarks/results/findings/ keeps.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 study=${1:?"digits_hard_retinanet, digits_hard_mask_rcnn or trees_retinanet"}
@@ -33,5 +34,7 @@ for name in "${names[@]}"; do
     SoftPool) arms+=(--arm "$name" "$soft" ${window[$size]} "$pool.GRADIENT" "$gradient") ;;
   esac
 done
+output=output/findings/$study
 # shellcheck disable=SC2068
-"$PYTHON" tools/compare.py --output "output/findings/$study" --seeds ${seeds[@]} "${arms[@]}" -- "${overrides[@]}"
+"$PYTHON" tools/compare.py --output "$output" --seeds ${seeds[@]} "${arms[@]}" -- "${overrides[@]}"
+"$PYTHON" benchmarks/excerpt.py "$output/comparison.json" "$output/excerpt.json"

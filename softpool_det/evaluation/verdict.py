@@ -45,8 +45,10 @@ def verdict(
     figures = f"{interval}, P(better) {_chance(entry['p_better'])}; {basis}"
     if shown and not within:
         direction = "better" if value > 0 else "worse"
+        # One run of each is all that was seen.
+        which = (candidate, baseline) if seeds > 1 else (f"{candidate}'s run", f"{baseline}'s")
         text = (
-            f"{candidate} is {direction} than {baseline} by"
+            f"{which[0]} is {direction} than {which[1]} by"
             f" {abs(value):.2f} {_UNIT[task]} ({figures})."
         )
     else:

@@ -62,7 +62,7 @@ def scene(tmp_path):
 def test_files_are_compared_in_their_order(scene):
     done = compare(scene, "--gt", "truth.json", "bad.json", "good.json")
     assert done.returncode == 0, done.stderr
-    assert "good is better than bad" in done.stdout.splitlines()[-1]
+    assert "good's run is better than bad's" in done.stdout.splitlines()[-1]
     data = json.loads((scene / "output" / "comparison.json").read_text())
     assert data["names"] == ["bad", "good"]
     what = [entry["what"] for entry in data["provenance"]["files"]]

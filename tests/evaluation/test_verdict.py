@@ -42,7 +42,7 @@ def test_an_interval_with_zero_shows_nothing(low, high):
 
 def test_one_seed_says_what_it_has_not_seen():
     outside = said(2.0, 1.0, 3.0, seeds=1)
-    assert outside.startswith("SoftPool is better than stock by 2.00 AP")
+    assert outside.startswith("SoftPool's run is better than stock's by 2.00 AP")
     assert "5,000 images, 1 seed)" in outside
     assert "differences between training runs were not seen" in outside
     assert "0.2 to 0.3 AP between seeds" in outside
