@@ -45,11 +45,11 @@ def parse_args() -> argparse.Namespace:
         help="instead of the above, two or more times: NAME CONFIG [KEY VALUE ...]",
     )
     configs.add_argument("--seeds", nargs="+", type=int, default=[1], metavar="SEED")
-    configs.add_argument(
+    parser.add_argument(
         "--known-spread",
         type=Path,
         metavar="FILE",
-        help="comparison.json of these configs over several seeds, to judge one seed by",
+        help="comparison.json of such detectors over several seeds, to judge one seed by",
     )
     parser.add_argument(
         "--resamples", type=int, default=1000, metavar="N", help="for the intervals (1000)"
@@ -105,7 +105,9 @@ def main() -> None:
     try:
         if args.gt is not None:
             results = parse_results(args.inputs)
-            data = compare_files(args.gt, results, args.output, args.images, args.resamples)
+            data = compare_files(
+                args.gt, results, args.output, args.images, args.resamples, args.known_spread
+            )
         else:
             program = Path(__file__).with_name("train_net.py")
             arms = parse_arms(args)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from softpool_det.comparison.provenance import provenance
 from softpool_det.comparison.training import training_curve
 from softpool_det.data import register_datasets
 from softpool_det.evaluation import compare_results
+from softpool_det.evaluation.known_spread import read_known_spread
 
 RESULTS_FILE = Path("inference", "coco_instances_results.json")
 Detector = tuple[CfgNode | DictConfig, Path | str]
@@ -70,7 +70,7 @@ def compare(
         resamples=resamples,
         permutations=resamples,
         seeds=seeds,
-        known_spread=None if known_spread is None else known_spread_of(known_spread),
+        known_spread=None if known_spread is None else read_known_spread(known_spread),
     )
     detectors = {arm.name: _detector(arm, seeds[0], folder) for arm in arms}
     costs = dict(zip(detectors, measure_costs(list(detectors.values())), strict=True))
@@ -176,10 +176,3 @@ def _training(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[s
     }
     found = {name: [c for c in taken if c is not None] for name, taken in curves.items()}
     return {name: taken for name, taken in found.items() if taken}
-
-
-def known_spread_of(path: Path) -> float:
-    """The widest range of AP over the seeds of one arm, in percent, in a comparison.json."""
-    runs = json.loads(path.read_text())["runs"]
-    by_arm = [[run["metrics"]["bbox"]["AP"] for run in arm.values()] for arm in runs.values()]
-    return max(max(values) - min(values) for values in by_arm)

@@ -10,6 +10,7 @@ from softpool_det.comparison.output import write_comparison
 from softpool_det.comparison.pictures import gallery
 from softpool_det.comparison.provenance import provenance
 from softpool_det.evaluation import compare_results
+from softpool_det.evaluation.known_spread import read_known_spread
 
 
 def compare_files(
@@ -18,6 +19,7 @@ def compare_files(
     folder: Path,
     images: Path | None = None,
     resamples: int = 1000,
+    known_spread: Path | None = None,
 ) -> dict:
     """Compare COCO result files with each other, and write the report.
 
@@ -28,6 +30,7 @@ def compare_files(
         folder: of the comparison, which is written as :func:`compare` does.
         images: the folder of the images, for pictures of those that gained and lost most.
         resamples: of the images, for the intervals; as many permutations are drawn.
+        known_spread: as for :func:`compare`.
 
     Returns:
         What comparison.json holds (docs/compare.md).
@@ -37,7 +40,13 @@ def compare_files(
         ValueError: fewer than two arms, two of one name, or a file is not what it should be.
     """
     check_names(list(results))
-    data = compare_results(ground_truth, results, resamples=resamples, permutations=resamples)
+    data = compare_results(
+        ground_truth,
+        results,
+        resamples=resamples,
+        permutations=resamples,
+        known_spread=None if known_spread is None else read_known_spread(known_spread),
+    )
     files = [(Path(ground_truth), "ground truth")]
     for name, paths in results.items():
         files += [(Path(p), f"results of {name}, seed {n}") for n, p in enumerate(paths, 1)]

@@ -44,7 +44,7 @@ def compare_results(
     permutations: int = 1000,
     confidence: float = 0.95,
     random_seed: int = 0,
-    known_spread: float | None = None,
+    known_spread: Mapping[str, float] | None = None,
     progress: bool = True,
 ) -> dict:
     """Compare result files of any framework.
@@ -57,7 +57,7 @@ def compare_results(
         permutations: of the permutation test.
         confidence: of all intervals.
         random_seed: of both.
-        known_spread: see `verdict.verdict`.
+        known_spread: by task, see `verdict.verdict`.
         progress: whether to draw progress bars on stderr.
 
     Returns:
@@ -81,6 +81,7 @@ def compare_results(
         "permutations": permutations,
         "confidence": confidence,
         "random_seed": random_seed,
+        "known_spread": dict(known_spread) if known_spread else None,
     }
     tasks = {}
     for task, arms in runs.matches.items():
@@ -92,7 +93,7 @@ def compare_results(
             permutations=permutations,
             confidence=confidence,
             random_seed=random_seed,
-            known_spread=known_spread,
+            known_spread=(known_spread or {}).get(task),
             progress=progress,
         )
         _describe(tasks[task], truth, runs, task, numbers)

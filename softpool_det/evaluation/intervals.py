@@ -2,19 +2,19 @@
 
 Two things make a figure vary: which images it was measured on, and how training went. Images act
 in two ways: a set can be hard for all runs alike (the common part), or be kinder to one run than
-to another that is equally good (the runs' own part). With S seeds the interval is made of
+to another that is equally good (the runs' own part). With S seeds there are two variances of the
+mean: the common part, which the bootstrap tells well, and that between the seeds over S, which
+holds training and the runs' own part and rests on S values. The interval's half width is their
+square root together, times a quantile between the normal's and Student's with S - 1 degrees of
+freedom, weighted by the two variances (Cochran and Cox, Experimental Designs, 1950,
+for means with unlike variances). It is never shorter than the images alone make it: three seeds
+that agree by chance do not undo what image sampling is known to add.
 
-- the common part: the bootstrap's draws of the mean over seeds, shrunk to the variance that is
-  left when the runs' own part is taken out of it, and
-- Student's t with S - 1 degrees of freedom times the standard error over the seeds, which holds
-  both training and the runs' own part. Drawing three seeds with replacement could not show that
-  a fourth may lie outside of them.
-
-Taking the runs' own part out of the seeds' variance instead, with 0 as the floor, gives shorter
-intervals, but with three seeds they held the true difference only 88 to 92 % of the time where
-training varied as much as the runs' own part and the common part was small: a variance from three
-seeds is often far too low by chance, and then is cut to nothing. Only the standard errors are
-split like that. benchmarks/coverage.py measures the coverage of the intervals as they are.
+Drawing seeds with replacement could not show that a fourth may lie outside of three. Taking the
+runs' own part out of the seeds' variance, with 0 as the floor, held the true difference only 88
+to 92 % of the time with three seeds, where training varied as much as the runs' own part: a
+variance from three values is often far too low by chance. benchmarks/coverage.py measures the
+coverage of the intervals as they are.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-# Equally likely values that stand for Student's t, put on top of every draw of the images.
-_T_POINTS = 200
+# Equally likely values that stand for a normal distribution where the draws do not differ.
+_POINTS = 2000
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Estimate:
         seed_standard_error: with other training runs and endless images: the seeds' variance
             less what image sampling explains of it, at least 0, over S, the root of it. None with
             one seed.
-        p_positive: share of the draws above 0, half of those that are 0.
+        p_positive: share of the moved and stretched draws above 0, half of those that are 0.
     """
 
     value: float
@@ -57,6 +57,10 @@ class Estimate:
 
 def estimate(values: np.ndarray, draws: np.ndarray, confidence: float) -> Estimate:
     """Percentile interval (Efron and Tibshirani 1993, chapter 13) of the mean over seeds.
+
+    The draws are moved so that their mean is the value, and stretched to the width that images
+    and seeds make together. Moved, because AP of a set that holds images twice is higher than
+    that of one that does not: percentiles of the draws as they are can lie above the value itself.
 
     Args:
         values: (S,) float64, on the images as they are.
@@ -75,15 +79,18 @@ def estimate(values: np.ndarray, draws: np.ndarray, confidence: float) -> Estima
         nan = math.nan
         seeds = None if len(values) == 1 else nan
         return Estimate(value, values, nan, nan, nan, nan, seeds, nan)
-    spread = draws.mean(axis=0)
-    image_error = float(spread.std(ddof=1))
-    seed_error = None
-    if len(values) > 1:
-        own = float(np.var(draws - values[:, None], axis=0, ddof=1).mean())
-        between = float(np.var(values, ddof=1))
-        seed_error = math.sqrt(max(between - own, 0.0) / len(values))
-        spread = _with_seeds(spread, own / len(values), between / len(values), len(values))
+    means = draws.mean(axis=0)
+    image_error = float(means.std(ddof=1))
     tail = (1 - confidence) / 2
+    normal = float(-stats.norm.ppf(tail))
+    width, seed_error = normal * image_error, None
+    if len(values) > 1:
+        own = float(np.var(draws - values[:, None], axis=0, ddof=1).mean()) / len(values)
+        between = float(np.var(values, ddof=1)) / len(values)
+        seed_error = math.sqrt(max(between - own, 0.0))
+        common = max(image_error**2 - own, 0.0)
+        width = max(width, _half_width(common, between, len(values), tail))
+    spread = value + width / normal * _shape(means, image_error)
     # Of so many exchangeable draws: numpy's default is a little too short for few of them.
     low, high = np.quantile(spread, [tail, 1 - tail], method="weibull")
     return Estimate(
@@ -98,18 +105,18 @@ def estimate(values: np.ndarray, draws: np.ndarray, confidence: float) -> Estima
     )
 
 
-def _with_seeds(draws: np.ndarray, own: float, between: float, seeds: int) -> np.ndarray:
-    """Draws of the mean over seeds, with the seeds' part put in.
+def _half_width(common: float, between: float, seeds: int, tail: float) -> float:
+    """Cochran and Cox's, from the variance that draws tell and the one that `seeds` values tell."""
+    variance = common + between
+    if variance == 0:
+        return 0.0
+    quantiles = -stats.norm.ppf(tail), -stats.t.ppf(tail, seeds - 1)
+    quantile = (common * quantiles[0] + between * quantiles[1]) / variance
+    return math.sqrt(variance) * float(quantile)
 
-    Args:
-        draws: (resamples,) of the mean over seeds.
-        own: the part of their variance that is the runs' own.
-        between: squared standard error over the seeds.
-        seeds: how many.
-    """
-    total = float(draws.var(ddof=1))
-    common = math.sqrt(max(1 - own / total, 0.0)) if total else 0.0
-    chances = (np.arange(_T_POINTS) + 0.5) / _T_POINTS
-    shifts = math.sqrt(between) * stats.t.ppf(chances, seeds - 1)
-    center = draws.mean()
-    return (center + common * (draws[:, None] - center) + shifts).ravel()
+
+def _shape(means: np.ndarray, error: float) -> np.ndarray:
+    """The draws in standard errors around their mean; a normal's where they do not differ."""
+    if error > 1e-12 * max(1.0, abs(float(means[0]))):
+        return (means - means.mean()) / error
+    return stats.norm.ppf((np.arange(_POINTS) + 0.5) / _POINTS)

@@ -98,11 +98,12 @@ def _entries(
 
 
 def _entry(found: Estimate, paired: bool) -> dict:
+    lowest = -100.0 if paired else 0.0
     entry = {
         "value": found.value,
         "by_seed": found.by_seed.tolist(),
-        "low": found.low,
-        "high": found.high,
+        "low": max(found.low, lowest),
+        "high": min(found.high, 100.0),
         "standard_error": found.standard_error,
     }
     if paired:

@@ -60,13 +60,16 @@ def p_value(value: float | None) -> str:
 
 
 def probability(value: float | None) -> str:
-    """A share of resamples in percent. None of them, or all, is no certainty."""
+    """A share of resamples in percent. None of them, or all, is no certainty.
+
+    The bounds are those of the verdict's sentence.
+    """
     if not is_number(value):
         return MISSING
-    if value > 0.9995:
-        return "> 99.9 %"
-    if value < 0.0005:
-        return "< 0.1 %"
+    if value > 0.99:
+        return "> 99 %"
+    if value < 0.01:
+        return "< 1 %"
     return f"{100 * value:.1f} %"
 
 

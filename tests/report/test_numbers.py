@@ -52,7 +52,7 @@ def test_intervals_are_told_from_minus_signs():
 
 
 def test_no_probability_is_certain():
-    assert (probability(1.0), probability(0.0)) == ("> 99.9 %", "< 0.1 %")
+    assert (probability(1.0), probability(0.0)) == ("> 99 %", "< 1 %")
     assert (probability(0.973), p_value(0.0002), p_value(0.0421)) == ("97.3 %", "< 0.001", "0.042")
 
 

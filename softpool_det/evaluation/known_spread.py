@@ -1,0 +1,45 @@
+"""What training runs of one config are known to differ by, from an earlier comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def read_known_spread(path: str | Path) -> dict[str, float]:
+    """The widest range of AP over the seeds of one arm, in percent, by task ("bbox", "segm").
+
+    Args:
+        path: a comparison.json (or what benchmarks/excerpt.py keeps of one) with two seeds or more.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not such a file.
+    """
+    path = Path(path)
+    wanted = "the comparison.json of a comparison with two seeds or more is wanted"
+    try:
+        data = json.loads(path.read_text())
+        by_task: dict[str, list[float]] = {}
+        for task, values in _by_seed(data):
+            by_task.setdefault(task, []).append(max(values) - min(values))
+        seeds = len(data["seeds"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no known spread in it ({error!r}); {wanted}") from error
+    if seeds < 2 or not by_task:
+        raise ValueError(f"{path}: has {seeds} seed(s); {wanted}")
+    return {task: max(ranges) for task, ranges in by_task.items()}
+
+
+def _by_seed(data: dict) -> Iterator[tuple[str, list[float]]]:
+    """Tasks and the AP of each seed of an arm. Comparisons before there were tasks have runs."""
+    if "tasks" in data:
+        for task, results in data["tasks"].items():
+            for figures in results["metrics"].values():
+                yield task, figures["AP"]["by_seed"]
+        return
+    for arm in data["runs"].values():
+        runs = list(arm.values())
+        for task in runs[0]["metrics"]:
+            yield task, [run["metrics"][task]["AP"] for run in runs]

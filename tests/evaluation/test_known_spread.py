@@ -1,0 +1,54 @@
+import json
+import re
+
+import pytest
+
+from softpool_det.evaluation.known_spread import read_known_spread
+
+
+def written(folder, data):
+    path = folder / "comparison.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_is_the_widest_range_over_seeds_by_task(tmp_path):
+    def figures(*values):
+        return {"AP": {"by_seed": list(values)}}
+
+    tasks = {
+        "bbox": {"metrics": {"a": figures(40.0, 41.5, 41.0), "b": figures(42.0, 42.5, 42.25)}},
+        "segm": {"metrics": {"a": figures(30.0, 30.5, 30.25), "b": figures(33.0, 31.0, 32.0)}},
+    }
+    path = written(tmp_path, {"seeds": [1, 2, 3], "tasks": tasks})
+    assert read_known_spread(path) == {"bbox": 1.5, "segm": 2.0}
+
+
+def test_reads_the_runs_of_comparisons_before_there_were_tasks(tmp_path):
+    runs = {
+        arm: {str(seed): {"metrics": {"bbox": {"AP": ap}}} for seed, ap in enumerate(values)}
+        for arm, values in {"a": [69.5, 70.75], "b": [67.0, 67.5]}.items()
+    }
+    assert read_known_spread(written(tmp_path, {"seeds": [1, 2], "runs": runs})) == {"bbox": 1.25}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"seeds": [1], "tasks": {"bbox": {"metrics": {"a": {"AP": {"by_seed": [1.0]}}}}}},
+        {"seeds": [1, 2], "tasks": {}},
+        {"images": []},
+        [1, 2],
+    ],
+)
+def test_another_file_is_refused_by_name(tmp_path, data):
+    path = written(tmp_path, data)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        read_known_spread(path)
+
+
+def test_no_json_is_refused_by_name(tmp_path):
+    path = tmp_path / "comparison.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        read_known_spread(path)
