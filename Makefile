@@ -86,6 +86,9 @@ lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt anew from pyproject.toml
 	    --output-file requirements/lock.txt
 
 test: setup  ## all tests but the slow ones
+	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do \
+	    command -v $$name >/dev/null && exit; done; \
+	    echo "note: no Chromium, so the report's browser tests are skipped (make browser installs one)"
 	@$(BIN)/python -m pytest
 
 browser:  ## Chromium for the report's tests: Debian's, where there is none (needs root)
