@@ -112,6 +112,10 @@ class _Drawer:
         objects: Sequence[Entry],
         found: Mapping[str, Sequence[Entry]],
     ) -> GalleryRow:
+        if not image.get("file_name"):
+            raise ValueError(
+                f"image {image['id']} of the ground truth has no 'file_name': pictures need one"
+            )
         path = folder / image["file_name"]
         if not path.is_file():
             raise FileNotFoundError(
