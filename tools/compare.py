@@ -16,11 +16,13 @@ Of configs, which are trained first, or of checkpoints, which are evaluated firs
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
 from softpool_det.comparison import Arm, compare, compare_files
 from softpool_det.comparison.output import REPORT_FILE, TABLE_FILE
+from softpool_det.report.words import left_out
 
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
@@ -139,7 +141,12 @@ def main() -> None:
             )
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
-    print((args.output / TABLE_FILE).read_text())
+    # A console may lack letters, and a name hold bytes that are none.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for note in left_out(data):
+        print(note, file=sys.stderr)
+    print((args.output / TABLE_FILE).read_text(encoding="utf-8"))
     print(f"Report: {args.output / REPORT_FILE}")
     for results in data["tasks"].values():
         for difference in results["differences"]:

@@ -16,13 +16,13 @@ _SIDES = ("height", "width")
 class Entries:
     """The entries of one list in a file, read column by column."""
 
-    def __init__(self, path: Path, key: str, data: dict):
+    def __init__(self, path: Path, key: str, data: dict, may_be_empty: bool = False):
         self.path, self.key = path, key
         entries = data.get(key)
         if not isinstance(entries, list):
             raise ValueError(f"{path}: the list {key!r} is missing")
         self.entries: list = entries
-        if not self.entries:
+        if not self.entries and not may_be_empty:
             raise ValueError(f"{path}: there are no {key}")
         for index, entry in enumerate(self.entries):
             if not isinstance(entry, dict):

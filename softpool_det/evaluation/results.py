@@ -145,7 +145,7 @@ def read_detections(path: str | Path, ground_truth: GroundTruth) -> Detections:
     """Read a result file: a list of {"image_id", "category_id", "score"} with "bbox", with
     "segmentation" (run-length encoding), or with both.
 
-    What the first entry has, all must have.
+    What the first entry has, all must have. An empty list is of a detector that finds nothing.
 
     Raises:
         OSError: the file cannot be read.
@@ -160,10 +160,10 @@ def read_detections(path: str | Path, ground_truth: GroundTruth) -> Detections:
             f" {'an object' if isinstance(data, dict) else type(data).__name__}"
             + (" (a ground-truth file?)" if isinstance(data, dict) and "images" in data else "")
         )
-    entries = Entries(path, "detections", {"detections": data})
+    entries = Entries(path, "detections", {"detections": data}, may_be_empty=True)
     where = f"the ground truth {ground_truth.path}"
     image = entries.lookup("image_id", ground_truth.image_ids, where)
-    has = [key for key in ("bbox", "segmentation") if data[0].get(key)]
+    has = [key for key in ("bbox", "segmentation") if not data or data[0].get(key)]
     if not has:
         entries.fail(0, "neither 'bbox' nor 'segmentation' is there")
     return Detections(
