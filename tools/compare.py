@@ -16,11 +16,18 @@ Of configs, which are trained first, or of checkpoints, which are evaluated firs
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
 from softpool_det.comparison import Arm, compare, compare_files
 from softpool_det.comparison.output import REPORT_FILE, TABLE_FILE
+from softpool_det.report.words import left_out
+
+NAMES = ("stock", "SoftPool")
+# Options that mean nothing beside --gt.
+OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
+OF_CONFIGS += ["names", "arm", "seeds"]
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     configs = parser.add_argument_group("configs (YAML or LazyConfig)")
     configs.add_argument("--baseline", metavar="CONFIG")
     configs.add_argument("--candidate", metavar="CONFIG")
-    configs.add_argument("--names", nargs=2, default=("stock", "SoftPool"), metavar="NAME")
+    configs.add_argument("--names", nargs=2, metavar="NAME", help="(stock SoftPool)")
     configs.add_argument("--baseline-weights", metavar="FILE", help="evaluate this, do not train")
     configs.add_argument("--candidate-weights", metavar="FILE", help="evaluate this, do not train")
     configs.add_argument(
@@ -44,7 +51,7 @@ def parse_args() -> argparse.Namespace:
         metavar=("NAME", "CONFIG"),
         help="instead of the above, two or more times: NAME CONFIG [KEY VALUE ...]",
     )
-    configs.add_argument("--seeds", nargs="+", type=int, default=[1], metavar="SEED")
+    configs.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(1)")
     parser.add_argument(
         "--known-spread",
         type=Path,
@@ -61,7 +68,16 @@ def parse_args() -> argparse.Namespace:
         metavar="INPUT",
         help="with --gt: [NAME=]FILE[,FILE...]; else config overrides for all arms, behind --",
     )
-    args = parser.parse_args()
+    # Options may stand between inputs; what is behind -- is taken as it is.
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    args = parser.parse_intermixed_args(words[:end])
+    args.inputs += words[end + 1 :]
+    if args.gt is None and args.images is not None:
+        parser.error("--images goes with --gt; of configs the data sets' own images are taken")
+    given = [f"--{key.replace('_', '-')}" for key in OF_CONFIGS if getattr(args, key)]
+    if args.gt is not None and given:
+        parser.error(f"{', '.join(given)} goes with configs, not with --gt and result files")
     if args.gt is None and not args.arm and not (args.baseline and args.candidate):
         parser.error("give --gt and result files, --baseline and --candidate, or --arm twice")
     return args
@@ -74,7 +90,7 @@ def parse_arms(args: argparse.Namespace) -> list[Arm]:
     weights = (args.baseline_weights, args.candidate_weights)
     return [
         Arm(name, config, tuple(args.inputs), weight)
-        for name, config, weight in zip(args.names, configs, weights, strict=True)
+        for name, config, weight in zip(args.names or NAMES, configs, weights, strict=True)
     ]
 
 
@@ -86,18 +102,29 @@ def checked(specs: list[list[str]]) -> list[list[str]]:
 
 
 def parse_results(inputs: list[str]) -> dict[str, list[Path]]:
-    """[NAME=]FILE[,FILE...] by name; without one, the first file's name."""
+    """[NAME=]FILE[,FILE...] by name; without one, the first file's name.
+
+    Files may have "=" in their paths, and names "/": what is there as it stands has no name.
+    """
     results: dict[str, list[Path]] = {}
     for text in inputs:
         name, separator, files = text.partition("=")
-        if not separator or "/" in name or Path(text).is_file():
+        if not separator or _files(text) is not None:
             name, files = "", text
-        paths = [Path(text)] if Path(text).is_file() else [Path(f) for f in files.split(",")]
+        paths = _files(files) or [Path(file) for file in files.split(",")]
         name = name or paths[0].stem
         if name in results:
             raise ValueError(f"two inputs are called {name!r}; write NAME=FILE")
         results[name] = paths
     return results
+
+
+def _files(text: str) -> list[Path] | None:
+    """FILE or FILE,FILE...; None where one of them is not there."""
+    if Path(text).is_file():
+        return [Path(text)]
+    paths = [Path(file) for file in text.split(",")]
+    return paths if all(path.is_file() for path in paths) else None
 
 
 def main() -> None:
@@ -112,11 +139,16 @@ def main() -> None:
             program = Path(__file__).with_name("train_net.py")
             arms = parse_arms(args)
             data = compare(
-                arms, args.seeds, args.output, program, args.known_spread, args.resamples
+                arms, args.seeds or [1], args.output, program, args.known_spread, args.resamples
             )
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
-    print((args.output / TABLE_FILE).read_text())
+    # A console may lack letters, and a name hold bytes that are none.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for note in left_out(data):
+        print(note, file=sys.stderr)
+    print((args.output / TABLE_FILE).read_text(encoding="utf-8"))
     print(f"Report: {args.output / REPORT_FILE}")
     for results in data["tasks"].values():
         for difference in results["differences"]:

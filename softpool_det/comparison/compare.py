@@ -13,13 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from softpool_det.comparison.arms import Arm, config_difference, run_arm
 from softpool_det.comparison.cost import Cost, measure_costs
-from softpool_det.comparison.output import write_comparison
+from softpool_det.comparison.output import REPORT_FILE, write_figures
 from softpool_det.comparison.pictures import activations, gallery, image_folder
 from softpool_det.comparison.provenance import provenance
 from softpool_det.comparison.training import training_curve
 from softpool_det.data import register_datasets
 from softpool_det.evaluation import compare_results
 from softpool_det.evaluation.known_spread import read_known_spread
+from softpool_det.report import write_html
 
 RESULTS_FILE = Path("inference", "coco_instances_results.json")
 Detector = tuple[CfgNode | DictConfig, Path | str]
@@ -51,12 +52,14 @@ def compare(
         What comparison.json holds (docs/compare.md).
 
     Raises:
+        FileNotFoundError: a config or a checkpoint is not there.
         FileExistsError, RuntimeError: see :func:`softpool_det.comparison.arms.run_arm`.
-        ValueError: fewer than two arms, two of one name, or arms that are not evaluated on one and
-            the same data set.
+        ValueError: fewer than two arms, two of one name, one run that would be counted twice, or
+            arms that are not evaluated on one and the same data set.
     """
     register_datasets()
-    check_names([arm.name for arm in arms])
+    check_names([arm.name for arm in arms], folders=True)
+    _check_runs(arms, seeds)
     dataset = _common_test_set(arms, seeds[0], folder)
     runs = _run_all(arms, seeds, folder, program)
     ground_truth = Path(PathManager.get_local_path(MetadataCatalog.get(dataset).json_file))
@@ -90,8 +93,9 @@ def compare(
         "provenance": provenance(files),
     }
     first = {name: paths[0] for name, paths in results.items()}
-    write_comparison(
-        folder,
+    write_figures(folder, data)
+    write_html(
+        folder / REPORT_FILE,
         data,
         gallery(data, ground_truth, first, image_folder(dataset)),
         activations([(name, *detector) for name, detector in detectors.items()], dataset),
@@ -99,15 +103,33 @@ def compare(
     return data
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError unless two or more arms have different names that can be a folder's."""
+def check_names(names: Sequence[str], folders: bool = False) -> None:
+    """Raise ValueError unless two or more arms have different names (and such as folders have)."""
     if len(names) < 2:
         raise ValueError(f"a comparison needs two arms or more, got {list(names)}")
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two arms are called {name!r}; give each a name of its own")
-        if not name.strip() or "/" in name or name.startswith("."):
+        if not name.strip():
+            raise ValueError(f"an arm's name must show, got {name!r}")
+        if folders and ("/" in name or name.startswith(".")):
             raise ValueError(f"an arm's name is its folder's, too; {name!r} cannot be one")
+
+
+def _check_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
+    """Each seed is a training of its own, of files that are there."""
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={list(seeds)}: each seed is one run and can be there once")
+    for arm in arms:
+        for path in filter(None, (arm.config_file, arm.weights)):
+            if not PathManager.isfile(path):
+                raise FileNotFoundError(f"{path}, of the arm {arm.name!r}, is not a file")
+        if arm.weights is not None and len(seeds) > 1:
+            raise ValueError(
+                f"seeds={list(seeds)}, but {arm.name!r} is one checkpoint, {arm.weights}, "
+                "which is the same run each time. Give one seed; or compare the result files of "
+                "checkpoints of several seeds with --gt"
+            )
 
 
 def run_folder_of(folder: Path, arm: Arm, seed: int) -> Path:

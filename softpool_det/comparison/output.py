@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from softpool_det.engine.files import write_atomically, write_json
-from softpool_det.report import GalleryRow, comparison_markdown, write_html
+from softpool_det.report import comparison_markdown
 
 DATA_FILE = "comparison.json"
 TABLE_FILE = "comparison.md"
 REPORT_FILE = "report.html"
 
 
-def write_comparison(
-    folder: Path,
-    data: Mapping,
-    gallery: Sequence[GalleryRow] = (),
-    activations: Sequence[GalleryRow] = (),
-) -> None:
-    """Write the data, the Markdown table and the report into `folder`."""
+def write_figures(folder: Path, data: Mapping) -> None:
+    """Write the data and the Markdown table into `folder`; a report of other figures goes."""
     write_json(folder / DATA_FILE, dict(data))
+    (folder / REPORT_FILE).unlink(missing_ok=True)
     write_atomically(folder / TABLE_FILE, comparison_markdown(data))
-    write_html(folder / REPORT_FILE, data, gallery, activations)

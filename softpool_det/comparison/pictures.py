@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig
 
+from softpool_det.evaluation.objects import BEST_F1, IOUS
 from softpool_det.report import GalleryRow, activation_rows, gallery_rows
 from softpool_det.visualization import read_image
 
@@ -20,12 +21,14 @@ FEW_DETECTORS = 2
 def gallery(
     data: Mapping, ground_truth: Path, results: Mapping[str, Path], images: Path
 ) -> list[GalleryRow]:
-    """The images that gained and lost most, by box AP.
+    """The images that gained and lost most, by box AP, as the first seed's detectors see them.
+
+    Shown are detections from each arm's score threshold of best F1 on, at IoU 0.5.
 
     Args:
         data: of the comparison, with `image_gains`.
         ground_truth: COCO's annotations.
-        results: by arm, a result file.
+        results: by arm, the result file of the first seed.
         images: the folder of the images.
     """
     task = "bbox" if "bbox" in data["tasks"] else "segm"
@@ -34,8 +37,20 @@ def gallery(
         json.loads(ground_truth.read_text()),
         {name: json.loads(path.read_text()) for name, path in results.items()},
         images,
+        thresholds=_thresholds(data["tasks"][task]["differences"], data["seeds"][0]),
         task=task,
     )
+
+
+def _thresholds(differences: Sequence[Mapping], seed: int) -> dict[str, float]:
+    """By arm, the score of best F1 at IoU 0.5; 0 for one that finds nothing."""
+    found = {}
+    for difference in differences:
+        for row in difference["objects"]:
+            if (row["iou"], row["scores"], row["seed"]) == (IOUS[0], BEST_F1, seed):
+                pair = (difference["baseline"], difference["candidate"])
+                found |= zip(pair, row["thresholds"], strict=True)
+    return {name: threshold or 0.0 for name, threshold in found.items()}
 
 
 def activations(

@@ -97,7 +97,18 @@ def compare_results(
             progress=progress,
         )
         _describe(tasks[task], truth, runs, task, numbers)
-    return {**data, "tasks": tasks}
+    return {**data, "left_out": _left_out(truth, runs), "tasks": tasks}
+
+
+def _left_out(truth: GroundTruth, runs: Runs) -> dict[str, str]:
+    """By task, the first file without it, where some file has it and it is not compared."""
+    files = [found for arm in runs.detections.values() for found in arm]
+    there = {task for found in files for task in found.tasks} - set(runs.matches)
+    return {
+        task: next((str(f.path) for f in files if task not in f.tasks), str(truth.path))
+        for task in TASKS
+        if task in there
+    }
 
 
 def _describe(

@@ -20,6 +20,7 @@ from softpool_det.report.words import plural
 DETECTIONS_AN_IMAGE = 100
 RIGHT_IOU = 0.5
 LABEL_LENGTH = 24
+FILE_NAME_LENGTH = 40
 
 Entry = Mapping[str, Any]
 
@@ -30,9 +31,9 @@ def gallery_rows(
     results: Mapping[str, Sequence[Entry]],
     image_folder: str | Path,
     *,
+    thresholds: Mapping[str, float],
     task: str = "bbox",
     count: int = 3,
-    score_threshold: float = 0.4,
 ) -> list[GalleryRow]:
     """For each candidate the images that gained most, then those that lost most.
 
@@ -44,9 +45,9 @@ def gallery_rows(
         ground_truth: the content of a COCO annotation file.
         results: by arm, entries of a COCO result file of one seed.
         image_folder: where the files are that `ground_truth` names.
+        thresholds: by arm; detections with a lower score are left out.
         task: "bbox" or "segm" (draws masks, and matches by them).
         count: images that gained, and images that lost, for each candidate.
-        score_threshold: detections with a lower score, from 0 to 1, are left out.
 
     Raises:
         FileNotFoundError: an image is not in `image_folder`.
@@ -54,15 +55,15 @@ def gallery_rows(
     """
     if task not in ("bbox", "segm"):
         raise ValueError(f"task must be 'bbox' or 'segm', got {task!r}")
-    if not 0 <= score_threshold <= 1:
-        raise ValueError(f"score_threshold must be from 0 to 1, got {score_threshold}")
+    if set(thresholds) != set(results):
+        raise ValueError(f"thresholds must be of {list(results)}, got {list(thresholds)}")
     chosen = _choose(image_gains, count)
     wanted = {gain["image_id"] for gain in chosen}
     images = {image["id"]: image for image in ground_truth["images"] if image["id"] in wanted}
     if missing := wanted - set(images):
         raise ValueError(f"image_gains has images that ground_truth has not: {sorted(missing)}")
     categories = {entry["id"]: entry["name"] for entry in ground_truth["categories"]}
-    drawer = _Drawer(categories, task, score_threshold)
+    drawer = _Drawer(categories, task, thresholds)
     objects = _by_image(ground_truth["annotations"], wanted)
     found = {name: _by_image(entries, wanted) for name, entries in results.items()}
     return [
@@ -98,11 +99,13 @@ def _by_image(entries: Sequence[Entry], wanted: set) -> dict[Any, list[Entry]]:
 class _Drawer:
     """Draws images of one data set."""
 
-    def __init__(self, categories: Mapping[int, str], task: str, threshold: float) -> None:
+    def __init__(
+        self, categories: Mapping[int, str], task: str, thresholds: Mapping[str, float]
+    ) -> None:
         self._categories = categories
         self._numbers = {identifier: number for number, identifier in enumerate(categories)}
         self._task = task
-        self._threshold = threshold
+        self._thresholds = thresholds
 
     def row(
         self,
@@ -112,6 +115,10 @@ class _Drawer:
         objects: Sequence[Entry],
         found: Mapping[str, Sequence[Entry]],
     ) -> GalleryRow:
+        if not image.get("file_name"):
+            raise ValueError(
+                f"image {image['id']} of the ground truth has no 'file_name': pictures need one"
+            )
         path = folder / image["file_name"]
         if not path.is_file():
             raise FileNotFoundError(
@@ -124,35 +131,37 @@ class _Drawer:
         truth = [self._drawn(entry, size, True) for entry in objects]
         pictures = [("ground truth", draw_objects(picture, truth))]
         for name, entries in found.items():
-            shown = self._shown(entries)
+            shown = self._shown(entries, self._thresholds[name])
             right = self._right(shown, objects, size)
             drawn = [
                 self._drawn(entry, size, is_right)
                 for entry, is_right in zip(shown, right, strict=True)
             ]
-            label = f"{name}: {sum(right)} right, {len(right) - sum(right)} wrong"
+            label = (
+                f"{name}: {sum(right)} right, {len(right) - sum(right)} wrong "
+                f"of score {self._thresholds[name]:.2g} or more"
+            )
             pictures.append((label, draw_objects(picture, drawn)))
-        return GalleryRow(self._title(gain), self._caption(gain, objects), pictures)
+        return GalleryRow(self._title(gain, path.name), self._caption(gain, objects), pictures)
 
-    def _title(self, gain: Entry) -> str:
+    def _title(self, gain: Entry, file_name: str) -> str:
         kind = "mask AP" if self._task == "segm" else "box AP"
-        return f"{gain['candidate']}: image {gain['image_id']}, {signed(gain['gain'], 1)} {kind}"
+        image = f"image {gain['image_id']} ({shorten(file_name, FILE_NAME_LENGTH)})"
+        return f"{gain['candidate']}: {image}, {signed(gain['gain'], 1)} {kind}"
 
     def _caption(self, gain: Entry, objects: Sequence[Entry]) -> str:
         return (
             f"AP of this image alone: {plain(gain['baseline'])} and "
-            f"{plain(gain['candidate_ap'])}; {plural(len(objects), 'object', 'objects')}. "
-            f"Detections with a score of {self._threshold:g} or more; "
-            f"dashed ones match no object at IoU {RIGHT_IOU:g}."
+            f"{plain(gain['candidate_ap'])}; {plural(len(objects), 'object', 'objects')}."
         )
 
-    def _shown(self, entries: Sequence[Entry]) -> list[Entry]:
-        kept = [entry for entry in entries if entry["score"] >= self._threshold]
+    def _shown(self, entries: Sequence[Entry], threshold: float) -> list[Entry]:
+        kept = [entry for entry in entries if entry["score"] >= threshold]
         return sorted(kept, key=lambda entry: -entry["score"])[:DETECTIONS_AN_IMAGE]
 
     def _drawn(self, entry: Entry, size: tuple[int, int], solid: bool) -> DrawnObject:
         name = shorten(self._categories.get(entry["category_id"], "?"), LABEL_LENGTH)
-        label = f"{name} {entry['score']:.2f}" if "score" in entry else name
+        label = f"{name} {entry['score']:.2g}" if "score" in entry else name
         mask = None
         if self._task == "segm":
             mask = coco_mask.decode(_rle(entry["segmentation"], size)).astype(bool)

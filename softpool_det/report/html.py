@@ -75,6 +75,7 @@ def _environment() -> Environment:
         p_value=numbers.p_value,
         probability=numbers.probability,
         joined=words.joined,
+        true_minus=numbers.true_minus,
     )
     environment.tests.update(
         number=numbers.is_number,

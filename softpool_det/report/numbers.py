@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -71,6 +72,11 @@ def probability(value: float | None) -> str:
     if value < 0.01:
         return "< 1 %"
     return f"{100 * value:.1f} %"
+
+
+def true_minus(text: str) -> str:
+    """A sentence with true minus signs; hyphens in words and names stay."""
+    return re.sub(r"(?<=\s)-(?=\d)", MINUS, text)
 
 
 def shorten(text: str, length: int) -> str:

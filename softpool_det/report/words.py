@@ -72,6 +72,14 @@ def _noise(comparison: Mapping[str, Any]) -> str:
     return f"Runs of such detectors are known to differ by {joined(spreads)} from seed to seed"
 
 
+def left_out(comparison: Mapping[str, Any]) -> list[str]:
+    """A sentence for each task that some result files have and that is not compared."""
+    return [
+        f"{TASKS[task]} are not compared: {path} has none."
+        for task, path in (comparison.get("left_out") or {}).items()
+    ]
+
+
 def provenance_line(comparison: Mapping[str, Any]) -> str:
     """One line: data, resamples, versions, date, commit; what is not known is left out."""
     parts = [scope(comparison)]
@@ -79,7 +87,11 @@ def provenance_line(comparison: Mapping[str, Any]) -> str:
         parts.append(f"{count(comparison['resamples'])} bootstrap resamples of images")
     provenance = comparison.get("provenance") or {}
     versions = provenance.get("versions") or {}
-    parts += [f"{name} {versions[name]}" for name in ("torch", "detectron2") if name in versions]
+    parts += [
+        f"{name} {versions[name]}"
+        for name in ("torch", "detectron2", "sal-detectron2")
+        if name in versions
+    ]
     if provenance.get("git_commit"):
         parts.append(f"commit {provenance['git_commit'][:12]}")
     if provenance.get("date"):

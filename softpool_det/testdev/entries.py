@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from array import array
 
+from softpool_det.rle import counts_problem
 from softpool_det.testdev.image_info import ImageInfo
-from softpool_det.testdev.rle import counts_problem
 from softpool_det.testdev.violations import Tally, shorten
 
 MAX_DETECTIONS = 100

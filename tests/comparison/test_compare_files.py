@@ -75,11 +75,11 @@ def test_seeds_are_joined_by_commas_and_named(scene, monkeypatch):
     run_here(
         monkeypatch,
         scene,
-        *("--resamples", "60", "first one=bad.json,good.json", "second=good.json,good.json"),
+        *("R50/first one=bad.json,good.json", "--resamples", "60", "second=good.json,bad.json"),
     )
     data = json.loads((scene / "output" / "comparison" / "comparison.json").read_text())
     assert data["seeds"] == [1, 2]
-    assert len(data["tasks"]["bbox"]["metrics"]["first one"]["AP"]["by_seed"]) == 2
+    assert len(data["tasks"]["bbox"]["metrics"]["R50/first one"]["AP"]["by_seed"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,11 @@ def test_seeds_are_joined_by_commas_and_named(scene, monkeypatch):
         (["good.json", "missing.json"], "missing.json"),
         (["a=good.json,bad.json", "b=good.json"], "each arm needs one for each seed"),
         (["good.json", "truth.json"], "truth.json"),
+        (
+            ["a=good.json,./good.json", "b=bad.json,good.json"],
+            "a: good.json and good.json hold the same results",
+        ),
+        (["good.json", "bad.json", "--images", "nowhere"], "images: nowhere is not a folder"),
     ],
 )
 def test_wrong_inputs_are_named(scene, inputs, message, monkeypatch):
@@ -99,8 +104,70 @@ def test_wrong_inputs_are_named(scene, inputs, message, monkeypatch):
     assert not (scene / "output").exists()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--seeds", "1", "2"), ("--names", "a", "b"), ("--candidate-weights", "x.pth")],
+)
+def test_options_of_configs_are_refused_beside_result_files(scene, options, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run_here(monkeypatch, scene, "good.json", "bad.json", *options)
+    assert f"{options[0]} goes with configs, not with --gt" in capsys.readouterr().err
+
+
+def test_figures_outlive_pictures_that_cannot_be_made(scene, monkeypatch):
+    output = scene / "output" / "comparison"
+    output.mkdir(parents=True)
+    (output / "report.html").write_text("of other figures")
+    (scene / "empty").mkdir()
+    with pytest.raises(SystemExit, match=r"error: image '\d+\.png' of the ground truth is not in"):
+        run_here(monkeypatch, scene, "good.json", "bad.json", "--images", "empty")
+    assert json.loads((output / "comparison.json").read_text())["names"] == ["good", "bad"]
+    assert "| good" in (output / "comparison.md").read_text()
+    assert not (output / "report.html").exists()
+    truth = json.loads((scene / "truth.json").read_text())
+    for image in truth["images"]:
+        del image["file_name"]
+    (scene / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(SystemExit, match=r"error: image \d+ of .* has no .file_name."):
+        run_here(monkeypatch, scene, "good.json", "bad.json", "--images", "empty")
+
+
+def test_files_may_have_an_equals_sign_in_their_folder(scene, monkeypatch):
+    (scene / "rate=0.1").mkdir()
+    for name in ("good", "bad"):
+        (scene / f"{name}.json").rename(scene / "rate=0.1" / f"{name}.json")
+    both = "rate=0.1/bad.json,rate=0.1/good.json"
+    again = "other=rate=0.1/good.json,rate=0.1/bad.json"
+    run_here(monkeypatch, scene, "--resamples", "20", both, again)
+    data = json.loads((scene / "output" / "comparison" / "comparison.json").read_text())
+    assert data["names"] == ["bad", "other"]
+
+
 def test_without_files_or_configs_it_says_what_it_takes(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["compare.py"])
     with pytest.raises(SystemExit):
         runpy.run_path(str(ROOT / "tools" / "compare.py"), run_name="__main__")
     assert "give --gt and result files" in capsys.readouterr().err
+
+
+CONFIG = str(ROOT / "configs" / "demo" / "digits_retinanet_R_18_FPN.yaml")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--candidate", "missing.yaml"], "missing.yaml, of the arm 'SoftPool', is not a file"),
+        (["--candidate-weights", "no.pth"], "no.pth, of the arm 'SoftPool', is not a file"),
+        (["--baseline-weights", CONFIG, "--seeds", "1", "2"], "'stock' is one checkpoint"),
+        (["--seeds", "1", "2", "1"], "seeds=[1, 2, 1]: each seed is one run"),
+        (["--names", "R50/1x", "b"], "an arm's name is its folder's, too; 'R50/1x'"),
+    ],
+)
+def test_wrong_configs_are_named_before_anything_runs(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", ["compare.py", "--baseline", CONFIG, "--candidate", CONFIG, *options]
+    )
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        runpy.run_path(str(ROOT / "tools" / "compare.py"), run_name="__main__")
+    assert list(tmp_path.iterdir()) == []

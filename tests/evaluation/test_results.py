@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from pycocotools import mask as mask_utils
 from scenes import masks_alike, scene
 
 from softpool_det.evaluation.matches import match
@@ -103,7 +104,6 @@ def without(entries: list[dict], index: int, key: str) -> list[dict]:
         (lambda e: "[{", "not a JSON file"),
         (lambda e: {"images": []}, r"a list of detections.*an object \(a ground-truth file\?\)"),
         (lambda e: 3, "a list of detections, this is int"),
-        (lambda e: [], "there are no detections"),
         (lambda e: [*e[:2], 7], "entry 2 of detections: not an object but 7"),
         (lambda e: changed(e, 1, image_id=4), "entry 1 .*image_id 4 is not in the ground truth"),
         (lambda e: changed(e, 1, image_id="13"), "entry 1 .*image_id is '13', not a whole number"),
@@ -114,6 +114,14 @@ def without(entries: list[dict], index: int, key: str) -> list[dict]:
         (lambda e: changed(e, 3, score=math.nan), "entry 3 .*score is nan, not a finite number"),
         (lambda e: without(e, 0, "bbox"), "entry 0 .*neither 'bbox' nor 'segmentation'"),
         (lambda e: without(e, 4, "bbox"), "entry 4 .*'bbox' is missing"),
+        (
+            lambda e: changed(e, 1, image_id=2**70),
+            "entry 1 .*image_id is 118.*, not a whole",
+        ),
+        (lambda e: changed(e, 1, image_id=1e300), "entry 1 .*image_id is 1e.300, not a whole num"),
+        (lambda e: changed(e, 3, score=10**400), "entry 3 .*score is 1000.*, not a finite number"),
+        (lambda e: changed(e, 4, bbox=[1, 2, 10**400, 3]), "entry 4 .*must be finite"),
+        (lambda e: "[" * 100_000, "not a JSON file"),
         (lambda e: changed(e, 4, bbox=[1, 2, 3]), r"entry 4 .*not \[x, y, width, height\]"),
         (lambda e: changed(e, 4, bbox=[1, 2, 3, "4"]), r"entry 4 .*not \[x, y, width, height\]"),
         (lambda e: changed(e, 4, bbox=[1, 2, -3, 4]), "entry 4 .*width and height not negative"),
@@ -128,11 +136,24 @@ def test_a_wrong_result_file_is_told_by_file_and_entry(files, change, message):
         read_detections(paths[1], ground_truth)
 
 
+# Run lengths of a mask of 160x160 pixels without any object.
+WHOLE = mask_utils.encode(np.zeros((160, 160), dtype=np.uint8, order="F"))["counts"].decode()
+
+
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
         ({"size": [9, 160], "counts": "0"}, r"size is \[9, 160\], the image's \[160, 160\]"),
         ({"size": [160, 160]}, "has 'size' and 'counts'"),
+        ({"size": [160.0, 160.0], "counts": "0"}, r"size is \[160.0, 160.0\], not .*whole pixels"),
+        ({"size": [160], "counts": "0"}, r"size is \[160\], not \[height, width\]"),
+        ({"size": [160, 160], "counts": ""}, "'' of 160x160 pixels .*do not add up"),
+        ({"size": [160, 160], "counts": WHOLE[:1]}, "ends in the middle of a number"),
+        ({"size": [160, 160], "counts": "\0" + WHOLE}, "holds a character outside"),
+        ({"size": [160, 160], "counts": "é" + WHOLE}, "holds a character outside"),
+        ({"size": [160, 160], "counts": [5, 5]}, r"\[5, 5\] must be whole numbers .*160x160"),
+        ({"size": [160, 160], "counts": [-1, 25601]}, "whole numbers from 0"),
+        ({"size": [160, 160], "counts": [0.5, 25599.5]}, "whole numbers from 0"),
         ([[1, 2, 3, 4, 5, 6]], "not a run-length encoding"),
     ],
 )
@@ -142,6 +163,43 @@ def test_a_wrong_mask_is_told_by_file_and_entry(files, segmentation, message):
     ground_truth = read_ground_truth(paths[0])
     with pytest.raises(ValueError, match=f"results.json: entry 1 of detections: .*{message}"):
         read_detections(paths[1], ground_truth)
+
+
+def test_masks_of_images_without_a_size_are_checked_as_well(files):
+    truth, found = scene(0, masks=True)
+    for image in truth["images"]:
+        del image["height"], image["width"]
+    size = {"size": [2**16, 2**16]}
+    for counts, message in ((WHOLE, "at most .* pixels"), ([2**32], "at most .* pixels")):
+        paths = files(truth, changed(found, 1, segmentation={**size, "counts": counts}))
+        with pytest.raises(ValueError, match=f"entry 1 of detections: .*{message}"):
+            read_detections(paths[1], read_ground_truth(paths[0]))
+    cut = {"size": [160, 160], "counts": WHOLE[:-1]}
+    paths = files(truth, changed(found, 1, segmentation=cut))
+    with pytest.raises(ValueError, match=r"entry 1 of detections: .*160x160"):
+        read_detections(paths[1], read_ground_truth(paths[0]))
+
+
+def test_a_broken_mask_of_the_ground_truth_is_told_by_its_annotation(files):
+    truth, found = scene(0, masks=True)
+    cut = {"size": [160, 160], "counts": WHOLE[:-1]}
+    paths = files(with_annotation(truth, segmentation=cut), found)
+    number = truth["annotations"][1]["id"]
+    with pytest.raises(ValueError, match=f"gt.json: annotation {number}: the mask's counts"):
+        _ = read_ground_truth(paths[0]).masks
+
+
+def test_classes_of_one_name_are_told_apart(files):
+    truth, found = scene(0)
+    ids = sorted(category["id"] for category in truth["categories"])
+    for category, number, name in zip(truth["categories"], ids, ("a", "b", "a"), strict=True):
+        category.update(id=number, name=name)
+    names = read_ground_truth(files(truth, found)[0]).category_names
+    assert names == (f"a ({ids[0]})", "b", f"a ({ids[2]})")
+    # A name that is what another one becomes.
+    truth["categories"][1]["name"] = f"a ({ids[0]})"
+    names = read_ground_truth(files(truth, found)[0]).category_names
+    assert len(set(names)) == 3
 
 
 def with_annotation(truth: dict, **values) -> dict:
@@ -159,6 +217,10 @@ def with_annotation(truth: dict, **values) -> dict:
         (lambda t: with_annotation(t, image_id=1), "entry 1 .*image_id 1 is not in images"),
         (lambda t: with_annotation(t, category_id=2), "entry 1 .*2 is not in categories"),
         (lambda t: with_annotation(t, area=None), "entry 1 .*area is None, not a number"),
+        (
+            lambda t: {**t, "images": changed(t["images"], 2, height="160")},
+            "entry 2 of images: height is '160', not a whole number",
+        ),
         (lambda t: {**t, "images": t["images"] * 2}, "entry 8 of images: id .* was there before"),
     ],
 )

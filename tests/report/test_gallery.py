@@ -56,22 +56,33 @@ def labels(row):
     return [label for label, _ in row.pictures]
 
 
+LOW = {"stock": 0.4, "new": 0.4}
+
+
 def test_gained_first_then_lost_then_nothing_else(folder):
-    rows = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder)
+    rows = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
     minus = "\N{MINUS SIGN}"
     assert [row.title for row in rows] == [
-        "new: image 7, +25.0 box AP",
-        f"new: image 8, {minus}20.0 box AP",
+        "new: image 7 (7.png), +25.0 box AP",
+        f"new: image 8 (8.png), {minus}20.0 box AP",
     ]
     assert "20.0 and 45.0; 2 objects" in rows[0].caption
 
 
 def test_counts_right_and_wrong_as_coco_matches(folder):
-    gained, lost = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder)
-    assert labels(gained) == ["ground truth", "stock: 1 right, 3 wrong", "new: 0 right, 0 wrong"]
-    assert labels(lost) == ["ground truth", "stock: 0 right, 0 wrong", "new: 2 right, 0 wrong"]
-    shy = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, score_threshold=0.95)
-    assert labels(shy[0])[1] == "stock: 0 right, 1 wrong"
+    gained, lost = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
+    assert labels(gained) == [
+        "ground truth",
+        "stock: 1 right, 3 wrong of score 0.4 or more",
+        "new: 0 right, 0 wrong of score 0.4 or more",
+    ]
+    assert labels(lost) == [
+        "ground truth",
+        "stock: 0 right, 0 wrong of score 0.4 or more",
+        "new: 2 right, 0 wrong of score 0.4 or more",
+    ]
+    shy = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds={**LOW, "stock": 0.95})
+    assert labels(shy[0])[1] == "stock: 0 right, 1 wrong of score 0.95 or more"
 
 
 def test_matches_masks_by_masks(folder):
@@ -91,24 +102,31 @@ def test_matches_masks_by_masks(folder):
         ]
         for name, mask in (("whole", square), ("corner", corner))
     }
-    (row,) = gallery_rows(GAINS[:1], truth, results, folder, task="segm")
-    assert labels(row)[1:] == ["whole: 1 right, 0 wrong", "corner: 0 right, 1 wrong"]
+    (row,) = gallery_rows(
+        GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
+    )
+    assert [label.partition(" of ")[0] for label in labels(row)[1:]] == [
+        "whole: 1 right, 0 wrong",
+        "corner: 0 right, 1 wrong",
+    ]
     del results["whole"][0]["bbox"]
-    (row,) = gallery_rows(GAINS[:1], truth, results, folder, task="segm")
-    assert labels(row)[1] == "whole: 1 right, 0 wrong"
+    (row,) = gallery_rows(
+        GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
+    )
+    assert labels(row)[1].startswith("whole: 1 right, 0 wrong")
 
 
 def test_says_which_image_is_missing(folder):
     (folder / "7.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"'7\.png' of the ground truth is not in"):
-        gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder)
+        gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"task": "keypoints"}, "'bbox' or 'segm', got 'keypoints'"),
-        ({"score_threshold": 1.5}, "from 0 to 1, got 1.5"),
+        ({"thresholds": {"stock": 0.4}}, r"of \['stock', 'new'\], got \['stock'\]"),
         ({"image_gains": [{**GAINS[0], "image_id": 1}]}, r"ground_truth has not: \[1\]"),
     ],
 )
@@ -118,6 +136,7 @@ def test_arguments_are_checked(folder, change, message):
         "ground_truth": GROUND_TRUTH,
         "results": RESULTS,
         "image_folder": folder,
+        "thresholds": LOW,
         **change,
     }
     with pytest.raises(ValueError, match=message):

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as mask_utils
 
+from softpool_det.rle import counts_problem
 from softpool_det.testdev import read_image_info, report_text, validate_results, write_submission
 from softpool_det.testdev.entries import MAX_COUNTS
-from softpool_det.testdev.rle import counts_problem
 from softpool_det.testdev.validate import MAX_BYTES
 
 NAME = "detections_test-dev2017_method-1.2_results"

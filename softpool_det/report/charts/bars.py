@@ -16,6 +16,7 @@ from softpool_det.report.charts.svg import (
     MUTED,
     SMALL_TEXT,
     STYLE,
+    WIDTH,
     add_axes,
     add_legend,
     arm_colour,
@@ -28,6 +29,9 @@ from softpool_det.report.numbers import is_number, plain, signed
 
 BAR = 15
 GAP = 14
+# CSS pixels: of the types of error, of a bar's number, and of all that the bars have.
+TYPE_WIDTH, NUMBER_WIDTH, EDGE = 84, 56, 6
+BARS_WIDTH = WIDTH - TYPE_WIDTH - EDGE
 
 Values = Mapping[str, Mapping[str, float | None]]
 
@@ -64,11 +68,12 @@ def _grouped_bars(
     group = BAR * len(names) + GAP
     top, bottom = legend_height(names), 46
     figure = new_figure(top + group * len(types) + bottom)
-    axes = add_axes(figure, 76, 6, top, bottom)
+    axes = add_axes(figure, TYPE_WIDTH, EDGE, top, bottom)
     axes.set_ylim(group * len(types), 0)
     middles = [group * (number + 0.5) for number in range(len(types))]
     axes.set_yticks(middles, list(types.values()))
-    axes.tick_params(axis="y", labelcolor=INK)
+    # Clear of a marker at the axes' edge.
+    axes.tick_params(axis="y", labelcolor=INK, pad=8)
     axes.grid(axis="y", visible=False)
     axes.set_xlim(_bar_limits(values, names, difference))
     axes.set_xlabel(f"{'difference in ' if difference else ''}AP50 points lost")
@@ -85,8 +90,12 @@ def _grouped_bars(
 def _bar_limits(values: Values, names: Sequence[str], difference: bool) -> tuple[float, float]:
     numbers = [0.0, *filter(is_number, (v for name in names for v in values[name].values()))]
     low, high = min(numbers), max(numbers)
-    room = 0.3 * (high - low) or 1.0
-    return (low - room, high + room) if difference else (0.0, high + room)
+    if low == high:
+        return (-1.0, 1.0) if difference else (0.0, 1.0)
+    # Numbers stand beyond the ends of the bars.
+    sides = 1 + (low < 0)
+    room = (high - low) * NUMBER_WIDTH / (BARS_WIDTH - sides * NUMBER_WIDTH)
+    return low - room * (low < 0), high + room
 
 
 def _draw_bar(axes: Axes, y: float, value: float | None, arm: int, difference: bool) -> None:

@@ -1,0 +1,68 @@
+"""Segmentations of COCO files, checked and compressed."""
+
+from __future__ import annotations
+
+from pycocotools import mask as mask_utils
+
+from softpool_det.rle import counts_problem
+
+# pycocotools counts pixels in 32 bits.
+MAX_PIXELS = 2**32 - 1
+
+
+def compressed(segmentation, height: int, width: int) -> dict:
+    """A polygon list or run-length encoding, compressed; as pycocotools' `COCO.annToRLE`.
+
+    Run lengths are checked before: pycocotools reads past the end of broken ones.
+
+    Args:
+        segmentation: as read from JSON.
+        height, width: of the image in pixels; 0 where they are not known.
+
+    Raises:
+        ValueError: it is neither, or not of that size.
+    """
+    if segmentation is None:
+        raise ValueError("no segmentation")
+    if isinstance(segmentation, dict):
+        size, counts = segmentation.get("size"), segmentation.get("counts")
+        if not isinstance(counts, str | list) or not isinstance(size, list):
+            raise ValueError("a run-length encoding has 'size' and 'counts'")
+        _check_size(size, height, width)
+        height, width = size
+        if isinstance(counts, str):
+            _check_compressed(counts, height, width)
+            return {"size": size, "counts": counts}
+        _check_list(counts, height, width)
+    elif not height:
+        raise ValueError("polygons need the height and width of their image")
+    try:
+        encoded = mask_utils.frPyObjects(segmentation, height, width)
+        return mask_utils.merge(encoded) if isinstance(encoded, list) else encoded
+    except Exception as error:  # Cython raises bare Exception.
+        raise ValueError(f"the segmentation cannot be read: {error}") from error
+
+
+def _check_size(size: list, height: int, width: int) -> None:
+    if [type(side) for side in size] != [int, int] or min(size) < 1:
+        raise ValueError(f"the mask's size is {size!r:.60}, not [height, width] in whole pixels")
+    if height and size != [height, width]:
+        raise ValueError(f"the mask's size is {size}, the image's [{height}, {width}]")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"the mask's size is {size}; at most {MAX_PIXELS} pixels can be read")
+
+
+def _check_compressed(counts: str, height: int, width: int) -> None:
+    # In UTF-8 letters outside ASCII are bytes above 127, which no run length has.
+    problem = counts_problem(counts.encode("utf-8", "surrogatepass"), height * width)
+    if problem is not None:
+        raise ValueError(f"the mask's counts {counts!r:.60} of {height}x{width} pixels {problem}")
+
+
+def _check_list(counts: list, height: int, width: int) -> None:
+    whole = set(map(type, counts)) <= {int} and min(counts, default=0) >= 0
+    if not whole or sum(counts) != height * width:
+        raise ValueError(
+            f"the mask's counts {counts!r:.60} must be whole numbers from 0 that add up to "
+            f"height x width, {height}x{width}"
+        )
