@@ -10,6 +10,11 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import LazyConfig, get_cfg
 from omegaconf import DictConfig
 
+_PROJECT_KEYS = (
+    ". Keys of a project are added by a function of its own, called before the file is merged "
+    "(softpool_det.add_softpool_config(cfg) adds MODEL.STEM_POOL.*)"
+)
+
 
 def add_softpool_config(cfg: CN) -> None:
     """Add `MODEL.STEM_POOL` to `cfg`; changes no other key, and nothing when called again."""
@@ -64,6 +69,17 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN | DictCon
     add_softpool_config(cfg)
     add_training_config(cfg)
     cfg.MODEL.DEVICE = device
+    merge_config(cfg, config_file, overrides, hint=_PROJECT_KEYS)
+    cfg.freeze()
+    return cfg
+
+
+def merge_config(cfg: CN, config_file: str, overrides: Sequence[str], hint: str = "") -> None:
+    """Merge a YAML file, read without Python tags, and "KEY VALUE" overrides into `cfg`.
+
+    Raises:
+        KeyError: a key that `cfg` lacks; names the nearest ones that it has, then adds `hint`.
+    """
     try:
         cfg.merge_from_file(config_file, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
@@ -71,19 +87,13 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN | DictCon
         # yacs reports a wrong key of a file as KeyError, of an override as AssertionError.
         if "Non-existent" not in str(error):
             raise
-        raise KeyError(_explain_unknown_key(cfg, str(error.args[0]))) from error
-    cfg.freeze()
-    return cfg
+        raise KeyError(_name_nearest_keys(cfg, str(error.args[0])) + hint) from error
 
 
-def _explain_unknown_key(cfg: CN, message: str) -> str:
+def _name_nearest_keys(cfg: CN, message: str) -> str:
     wanted = message.rsplit(" ", 1)[-1]
     near = difflib.get_close_matches(wanted, _leaf_keys(cfg), n=3, cutoff=0.5)
-    hint = f"; the nearest keys are {', '.join(near)}" if near else ""
-    return (
-        f"{message}{hint}. Keys of a project are added by a function of its own, called before "
-        "the file is merged (softpool_det.add_softpool_config(cfg) adds MODEL.STEM_POOL.*)"
-    )
+    return message + (f"; the nearest keys are {', '.join(near)}" if near else "")
 
 
 def _leaf_keys(node: CN, prefix: str = "") -> list[str]:
