@@ -15,6 +15,8 @@ def get_cfg() -> CN:
     cfg = CN()
     cfg.MODEL = CN()
     cfg.MODEL.DEVICE = "cpu"
+    # A .safetensors to evaluate or to begin with; "" for random weights.
+    cfg.MODEL.WEIGHTS = ""
     # Pixels from 0 to 255, RGB: those of the detectors that start from the weights.
     cfg.MODEL.PIXEL_MEAN = [123.675, 116.280, 103.530]
     cfg.MODEL.PIXEL_STD = [58.395, 57.120, 57.375]
@@ -136,4 +138,5 @@ def identity(cfg: CN) -> str:
     for key in ("OUTPUT_DIR", "DATALOADER", "LOG_PERIOD"):
         del deciding[key]
     del deciding.SOLVER["CHECKPOINT_PERIOD"]
+    del deciding.MODEL["DEVICE"]
     return deciding.dump()

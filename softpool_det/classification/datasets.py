@@ -1,11 +1,11 @@
-"""Data sets of labelled images: torchvision's ImageFolder, and small ones of real pixels by name."""
+"""Labelled images: torchvision's ImageFolder, and small data sets of real pixels by name."""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -25,8 +25,8 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_HELP = """\
 Fashion-MNIST is not there: {name} is missing in {folder} and in {debian}. On Debian:
   apt-get install dataset-fashion-mnist
-or, without root, apt-get download dataset-fashion-mnist, dpkg-deb -x its .deb into a folder, and put
-the four .gz files into {folder}. digits_train and digits_val need nothing of the kind."""
+or, without root, apt-get download dataset-fashion-mnist, unpack it with dpkg-deb -x, and put its
+four .gz files into {folder}. digits_train and digits_val need nothing of the kind."""
 
 FOLDER_HELP = """\
 {key} names {folder}, which {problem}. It takes a folder that holds one folder of images for each
@@ -97,7 +97,11 @@ SMALL_DATASETS = {
 }
 
 
-def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> Dataset:
+# What both have: classes (names), targets (a label for each image), a length.
+LabelledImages: TypeAlias = "ImageFolder | LabelledArrays"
+
+
+def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> LabelledImages:
     """Open a data set by its name or folder.
 
     Args:
@@ -107,7 +111,7 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
         key: the config key that `name` came from, for errors.
 
     Returns:
-        A data set of (what `transform` made, label), with `classes` (names) and `targets` (labels).
+        A data set of (what `transform` made, label).
 
     Raises:
         FileNotFoundError: the files are absent; the text says what they are and how to get them.

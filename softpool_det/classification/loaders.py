@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
+from softpool_det.classification.datasets import LabelledImages
+
 
 def seed_of(*numbers: int) -> int:
     """A seed for torch that depends on all `numbers`, each 0 or more."""
@@ -27,7 +29,7 @@ class SeededDataset(Dataset):
         epoch: 0 or more.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, epoch: int) -> None:
+    def __init__(self, dataset: LabelledImages, seed: int, epoch: int) -> None:
         self.dataset, self.seed, self.epoch = dataset, seed, epoch
 
     def __getitem__(self, index: int) -> Any:
@@ -48,13 +50,16 @@ class TrainLoader:
         num_workers: processes that read images, for this one; 0 to read them here.
         pin_memory: for a faster way to a GPU.
 
+    Attributes:
+        iterations: of an epoch.
+
     Raises:
         ValueError: the batch cannot be shared out evenly, or is larger than the data set.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: LabelledImages,
         batch_size: int,
         seed: int,
         rank: int,
@@ -67,38 +72,43 @@ class TrainLoader:
                 f"SOLVER.IMS_PER_BATCH must be a multiple of the {world_size} processes, "
                 f"got {batch_size}"
             )
-        if len(dataset) < batch_size:  # type: ignore[arg-type]
+        if len(dataset) < batch_size:
             raise ValueError(
                 f"SOLVER.IMS_PER_BATCH is {batch_size}, but the training set has only "
-                f"{len(dataset)} images"  # type: ignore[arg-type]
+                f"{len(dataset)} images"
             )
-        self.dataset, self.seed = dataset, seed
+        self.dataset, self.batch_size, self.seed, self.rank = dataset, batch_size, seed, rank
         self.sampler: DistributedSampler = DistributedSampler(
             dataset, world_size, rank, shuffle=True, seed=seed, drop_last=True
         )
         self.batch_sampler = BatchSampler(self.sampler, batch_size // world_size, drop_last=True)
-        self.options = {"num_workers": num_workers, "pin_memory": pin_memory}
-        self.iterations = len(dataset) // batch_size  # type: ignore[arg-type]
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.iterations = len(dataset) // batch_size
 
     def epoch(self, epoch: int, start: int) -> DataLoader:
         """Batches of an epoch from iteration `start` of it on; earlier images are not read."""
         self.sampler.set_epoch(epoch)
         batches = list(self.batch_sampler)[start : self.iterations]
         seeded = SeededDataset(self.dataset, self.seed, epoch)
-        return DataLoader(seeded, batch_sampler=batches, **self.options)
+        return DataLoader(
+            seeded,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+        )
 
 
 def test_loader(
-    dataset: Dataset, batch_size: int, rank: int, world_size: int, num_workers: int
+    dataset: LabelledImages, batch_size: int, rank: int, world_size: int, num_workers: int
 ) -> DataLoader:
     """This process's share of a data set, each image once: batches of (image, label, index)."""
-    share = range(rank, len(dataset), world_size)  # type: ignore[arg-type]
+    share = range(rank, len(dataset), world_size)
     batches = [list(share[i : i + batch_size]) for i in range(0, len(share), batch_size)]
     return DataLoader(_Indexed(dataset), batch_sampler=batches, num_workers=num_workers)
 
 
 class _Indexed(Dataset):
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: LabelledImages) -> None:
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> tuple[Any, int, int]:

@@ -31,4 +31,5 @@ def build_classifier(depth: int, pool: nn.Module, num_classes: int, norm: str = 
     stride = {} if depth < 50 else {"stride_in_1x1": False}
     stages = ResNet.make_default_stages(depth, norm=norm, **stride)
     stem = PooledStem(BasicStem(norm=norm), pool)
-    return ResNet(stem, stages, num_classes=num_classes, out_features=["linear"])
+    # Without out_features: naming "linear" there would leave out the stages.
+    return ResNet(stem, stages, num_classes=num_classes)

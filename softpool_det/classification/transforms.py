@@ -1,4 +1,4 @@
-"""What happens to an image before the classifier gets it: torchvision's transforms v2, put together."""
+"""What happens to an image before the classifier gets it: torchvision's transforms v2."""
 
 from __future__ import annotations
 
