@@ -52,8 +52,9 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     if args.command == "swap":
-        trained, swapped = (load_config(name, args.opts) for name in (args.trained, args.swapped))
-        comparison = compare_swapped(trained, swapped, args.weights, args.output)
+        overrides = ["MODEL.WEIGHTS", args.weights, *args.opts]
+        trained, swapped = (load_config(name, overrides) for name in (args.trained, args.swapped))
+        comparison = compare_swapped(trained, swapped, args.output)
     else:
         comparison = compare_predictions(
             {name: list(map(Path, files)) for name, *files in args.arm}

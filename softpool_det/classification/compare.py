@@ -76,8 +76,8 @@ def markdown(comparison: Mapping) -> str:
                 ", ".join(f"{test['statistic']:.2f} ({test['p_value']:.2g})" for test in tests),
             ]
         )
-    headers = ["arm", "top-1", f"minus {baseline}", "top-1 by seed", "top-5"]
-    headers += ["right alone, baseline/arm", "McNemar's chi-squared (p)"]
+    headers = ["arm", "top-1", "difference", "top-1 by seed", "top-5"]
+    headers += ["right alone, first arm/this", "McNemar's chi-squared (p)"]
     table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     return f"{table}\n\n{NOTE}"
 

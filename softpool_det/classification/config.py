@@ -17,6 +17,8 @@ def get_cfg() -> CN:
     cfg.MODEL.DEVICE = "cpu"
     # A .safetensors to evaluate or to begin with; "" for random weights.
     cfg.MODEL.WEIGHTS = ""
+    # Take weights that were trained with another pooling in the stem.
+    cfg.MODEL.ALLOW_OTHER_STEM_POOL = False
     # Pixels from 0 to 255, RGB: those of the detectors that start from the weights.
     cfg.MODEL.PIXEL_MEAN = [123.675, 116.280, 103.530]
     cfg.MODEL.PIXEL_STD = [58.395, 57.120, 57.375]

@@ -27,7 +27,7 @@ from softpool_det.classification.distributed import process_group
 from softpool_det.classification.evaluation import predict
 from softpool_det.classification.predictions import Predictions
 from softpool_det.classification.training import Training
-from softpool_det.classification.weights import check_metadata, load_weights, metadata
+from softpool_det.classification.weights import load_weights, metadata
 from softpool_det.engine.files import claim, replacing, write_json
 from softpool_det.engine.hooks import peak_memory_bytes
 from softpool_det.weights import save_weights
@@ -72,7 +72,7 @@ def evaluate_only(cfg: CfgNode) -> dict:
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty: name the .safetensors to evaluate")
     folder = Path(cfg.OUTPUT_DIR)
-    predictions = evaluate_weights(cfg, cfg.MODEL.WEIGHTS)
+    predictions = evaluate_weights(cfg)
     result = {"metrics": predictions.accuracies(), **_machine(cfg)}
     if comm.is_main_process():
         predictions.save(folder / EVALUATION_PREDICTIONS_FILE)
@@ -81,19 +81,11 @@ def evaluate_only(cfg: CfgNode) -> dict:
     return result
 
 
-def evaluate_weights(cfg: CfgNode, weights: str, *, check: bool = True) -> Predictions:
-    """Predictions for `DATASETS.TEST`.
-
-    Args:
-        cfg: the model and the data.
-        weights: a .safetensors of the whole classifier.
-        check: refuse weights that were trained otherwise.
-    """
+def evaluate_weights(cfg: CfgNode) -> Predictions:
+    """Predictions of `MODEL.WEIGHTS` for `DATASETS.TEST`; raises what `load_weights` does."""
     dataset = build_test_dataset(cfg)
     model = build_model(cfg, len(dataset.classes))
-    load_weights(model, weights)
-    if check:
-        check_metadata(weights, cfg)
+    load_weights(model, cfg)
     return _predict(cfg, model, dataset)
 
 
@@ -157,7 +149,7 @@ def start(cfg: CfgNode, test_set: LabelledImages) -> Training:
     loader = build_train_loader(cfg, train_set)
     model = build_model(cfg, len(classes))
     if cfg.MODEL.WEIGHTS:
-        load_weights(model, cfg.MODEL.WEIGHTS)
+        load_weights(model, cfg)
     return build_training(cfg, model, loader, len(classes))
 
 
