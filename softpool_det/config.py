@@ -99,6 +99,7 @@ def _name_nearest_keys(cfg: CN, message: str) -> str:
 def _leaf_keys(node: CN, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, value in node.items():
-        inner = _leaf_keys(value, f"{prefix}{name}.") if isinstance(value, CN) else None
+        # Detectron2's nodes and those that it is built on, which are another class, are dicts.
+        inner = _leaf_keys(value, f"{prefix}{name}.") if isinstance(value, dict) else None
         keys += inner if inner is not None else [prefix + name]
     return keys

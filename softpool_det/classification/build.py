@@ -14,11 +14,15 @@ from torch.utils.data import DataLoader
 from softpool_det.builders import build_stem_pool
 from softpool_det.classification.averaging import MovingAverage
 from softpool_det.classification.datasets import LabelledImages, open_dataset
-from softpool_det.classification.loaders import TrainLoader, test_loader
+from softpool_det.classification.loaders import TrainLoader, evaluation_loader
 from softpool_det.classification.model import build_classifier
 from softpool_det.classification.precision import Precision
 from softpool_det.classification.training import Training
-from softpool_det.classification.transforms import batch_mixer, test_transform, train_transform
+from softpool_det.classification.transforms import (
+    batch_mixer,
+    evaluation_transform,
+    train_transform,
+)
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -49,7 +53,7 @@ def build_train_dataset(cfg: CfgNode) -> LabelledImages:
 
 
 def build_test_dataset(cfg: CfgNode) -> LabelledImages:
-    transform = test_transform(
+    transform = evaluation_transform(
         resize=cfg.INPUT.MIN_SIZE_TEST,
         crop_size=cfg.INPUT.CROP_SIZE_TEST,
         mean=cfg.MODEL.PIXEL_MEAN,
@@ -73,7 +77,7 @@ def build_train_loader(cfg: CfgNode, dataset: LabelledImages) -> TrainLoader:
 def build_test_loader(cfg: CfgNode, dataset: LabelledImages) -> DataLoader:
     rank, world_size = comm.get_rank(), comm.get_world_size()
     batch_size = max(cfg.SOLVER.IMS_PER_BATCH // world_size, 1)
-    return test_loader(dataset, batch_size, rank, world_size, cfg.DATALOADER.NUM_WORKERS)
+    return evaluation_loader(dataset, batch_size, rank, world_size, cfg.DATALOADER.NUM_WORKERS)
 
 
 def build_training(

@@ -126,7 +126,9 @@ class Training:
             clock = time.perf_counter()
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        torch.manual_seed(seed_of(self.seed, self.progress.iteration, self.loader.rank))
+        torch.default_generator.manual_seed(
+            seed_of(self.seed, self.progress.iteration, self.loader.rank)
+        )
         images = images.to(self.device, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
         if self.mixer is not None:

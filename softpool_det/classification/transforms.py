@@ -72,7 +72,7 @@ def train_transform(
     return v2.Compose(steps)
 
 
-def test_transform(
+def evaluation_transform(
     resize: int, crop_size: int, mean: Sequence[float], std: Sequence[float]
 ) -> v2.Compose:
     """The centre of a PIL image as a normalised float32 tensor (3, crop_size, crop_size).
