@@ -20,7 +20,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from softpool_det.classification import compare_predictions, compare_swapped, load_config, markdown
+from softpool_det.classification.compare import compare_predictions, markdown
+from softpool_det.classification.config import load_config
+from softpool_det.classification.swap import compare_swapped
 from softpool_det.engine.files import write_json
 
 

@@ -13,8 +13,8 @@ from detectron2.modeling.backbone.resnet import BasicStem
 from PIL import Image
 from safetensors.torch import load_file
 
-from softpool_det.classification import load_config
 from softpool_det.classification.build import build_model
+from softpool_det.classification.config import load_config
 from softpool_det.classification.predictions import Predictions
 from softpool_det.classification.weights import metadata
 from softpool_det.weights import save_weights
