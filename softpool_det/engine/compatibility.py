@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.modeling import ResNet
 from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock
@@ -98,7 +99,7 @@ def _images(model: nn.Module, metadata: WeightsMetadata) -> list[str]:
         found, wanted = getattr(model, name, None), list(getattr(metadata, name))
         if isinstance(found, torch.Tensor):
             values = [round(value, 3) for value in found.flatten().tolist()]
-            if len(values) != 3 or max(abs(a - b) for a, b in zip(values, wanted)) > 0.01:  # noqa: B905
+            if not np.allclose(values, wanted, rtol=0, atol=0.01):
                 faults.append(_fault(name.upper(), f"model.{name}", values, wanted))
     found = getattr(model, "input_format", None)
     if found is not None and found != metadata.channel_order:
