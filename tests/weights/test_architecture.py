@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softpool_det.config import load_config
@@ -20,6 +20,7 @@ NAMES = {
 }
 
 
+@settings(deadline=None, max_examples=10)
 @given(
     st.sampled_from([50, 101, 152]),
     st.one_of(
