@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 from detectron2.config import get_cfg
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from softpool_det.config import load_config
 from softpool_det.engine import Trainer
@@ -206,6 +207,18 @@ def test_stem_pool_of_the_same_window():
     other = StemPool("SoftPool2d", 3, 2, 1)
     with pytest.raises(ValueError, match=r"pools with SoftPool2d 3x3/2/1, .*SoftPool2d 2x2/2/0"):
         check(model(other), "resnet18", stem_pool=SOFT_POOL)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_torchvisions_names_are_refused(suffix, tmp_path):
+    """They match nothing: Detectron2 alone would warn, and train from scratch."""
+    path = tmp_path / f"resnet18{suffix}"
+    state_dict = torchvision.models.resnet18().state_dict()
+    (save_file if suffix == ".safetensors" else torch.save)(state_dict, path)
+    with pytest.raises(ValueError, match=rf"tools/convert_weights\.py \S+{suffix} NEW"):
+        SafeCheckpointer(resnet("resnet18")).load(str(path))
+    # To torchvision's own model they are the right ones.
+    SafeCheckpointer(torchvision.models.resnet18()).load(str(path))
 
 
 def test_model_without_a_resnet(tmp_path):

@@ -212,6 +212,7 @@ def test_weights_of_another_stem_are_refused_by_a_lazy_config(environment, lazy_
     assert not (tmp_path / "output" / "model_final.pth").exists()
 
 
+@pytest.mark.filterwarnings("ignore:The distutils")
 def test_pickle_needs_trust(monkeypatch, tmp_path):
     """In an evaluation of no data sets, which only loads."""
     weights = tmp_path / "model.pkl"
