@@ -42,6 +42,9 @@ def add_training_config(cfg: CN) -> None:
     cfg.SOLVER.FULL_MODEL_CLIP_NORM = 0.0
     # Keep images and weights in torch.channels_last: the faster layout on a CPU.
     cfg.MODEL.CHANNELS_LAST = False
+    # Start from ImageNet weights that were trained with another pooling in the stem than the
+    # model's. (In a LazyConfig: train.allow_other_stem_pool.)
+    cfg.MODEL.ALLOW_OTHER_STEM_POOL = False
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN | DictConfig:

@@ -6,8 +6,8 @@
         weights/resnet50_softpool.safetensors
     python tools/convert_weights.py --to torchvision weights/resnet50_softpool.safetensors r50.pth
 
-Sources: ResNets, ResNeXts and Wide-ResNets of torchvision (.pth) and timm (.safetensors or .pth), the
-SoftPool authors' checkpoints, Detectron2's .pkl and .pth, and what this program wrote."""
+Sources: ResNets, ResNeXts and Wide-ResNets of torchvision (.pth) and timm (.safetensors or .pth),
+the SoftPool authors' checkpoints, Detectron2's .pkl and .pth, and what this program wrote."""
 
 from __future__ import annotations
 

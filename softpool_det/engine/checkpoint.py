@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ from detectron2.checkpoint import DetectionCheckpointer
 from safetensors.torch import load_file
 from torch import nn
 
-from softpool_det.engine.compatibility import check_weights
+from softpool_det.engine.compatibility import check_names, check_weights
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
+from softpool_det.weights.names import format_of
 from softpool_det.weights.pickles import check_origin, load_arrays
-
-logger = logging.getLogger(__name__)
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -51,7 +49,8 @@ class SafeCheckpointer(DetectionCheckpointer):
 
         Raises:
             PermissionError: a `.pkl` from elsewhere than Detectron2's model zoo.
-            ValueError: the metadata of a `.safetensors` do not fit the model; says which and why.
+            ValueError: the metadata of a `.safetensors` do not fit the model, or the names in a
+                file are torchvision's; says what to do.
         """
         if path:
             check_origin(path, self.trust_pickle)
@@ -59,22 +58,25 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".safetensors"):
-            return self._load_safetensors(filename)
-        if filename.endswith(".pkl"):
-            # Detectron2 reads it after this; nothing but arrays has been found in it.
-            load_arrays(Path(filename))
-        return super()._load_file(filename)
+            loaded = self._load_safetensors(filename)
+        else:
+            if filename.endswith(".pkl"):
+                # Detectron2 reads it after this; nothing but arrays has been found in it.
+                load_arrays(Path(filename))
+            loaded = super()._load_file(filename)
+        check_names(self.model, loaded["model"], filename)
+        return loaded
 
     def _load_safetensors(self, filename: str) -> dict[str, Any]:
         state_dict = load_file(filename)
         metadata = read_metadata(filename)
         if metadata is None:
-            logger.warning(
+            self.logger.warning(
                 "%s does not say with which images and stem it was trained: nothing is compared "
                 "with the config. Files of tools/convert_weights.py do.",
                 filename,
             )
-        else:
+        elif format_of(state_dict) == "detectron2":
             check_weights(self.model, state_dict, metadata, self.allow_other_stem_pool)
         if not any(key.endswith(COUNTER) for key in self.model.state_dict()):
             state_dict = {k: v for k, v in state_dict.items() if not k.endswith(COUNTER)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.modeling import ResNet
 from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock
@@ -14,6 +15,7 @@ from softpool_det.modeling import PooledStem
 from softpool_det.weights import WeightsMetadata
 from softpool_det.weights.architecture import Architecture, count_blocks
 from softpool_det.weights.metadata import MAX_POOL, StemPool
+from softpool_det.weights.names import format_of
 
 OTHER_POOL_KEY = "MODEL.ALLOW_OTHER_STEM_POOL"
 
@@ -38,7 +40,7 @@ def check_weights(
         ValueError: something differs; names the config keys (of YAML configs, and of LazyConfigs
             in parentheses), their values and those that would be right.
     """
-    resnet = next((module for module in model.modules() if isinstance(module, ResNet)), None)
+    resnet = _find_resnet(model)
     if resnet is None:
         raise ValueError(f"the weights are a {metadata.architecture}'s, the model has no ResNet")
     faults = [
@@ -53,6 +55,24 @@ def check_weights(
             f"the config does not fit the weights ({metadata.architecture}, from "
             f"{metadata.source_file or 'an unnamed source'}):\n  " + "\n  ".join(faults)
         )
+
+
+def check_names(model: nn.Module, state_dict: Mapping[str, Any], filename: str) -> None:
+    """Refuse torchvision's names where they cannot match, rather than train from scratch.
+
+    Raises:
+        ValueError: says how to convert the file.
+    """
+    if format_of(state_dict) == "torchvision" and _find_resnet(model) is not None:
+        raise ValueError(
+            f"{filename} has torchvision's names (layer1.0.conv1.weight), the model Detectron2's "
+            f"(res2.0.conv1.weight); convert it: python tools/convert_weights.py {filename} "
+            "NEW.safetensors"
+        )
+
+
+def _find_resnet(model: nn.Module) -> ResNet | None:
+    return next((module for module in model.modules() if isinstance(module, ResNet)), None)
 
 
 def _shapes(
@@ -98,7 +118,7 @@ def _images(model: nn.Module, metadata: WeightsMetadata) -> list[str]:
         found, wanted = getattr(model, name, None), list(getattr(metadata, name))
         if isinstance(found, torch.Tensor):
             values = [round(value, 3) for value in found.flatten().tolist()]
-            if len(values) != 3 or max(abs(a - b) for a, b in zip(values, wanted)) > 0.01:  # noqa: B905
+            if not np.allclose(values, wanted, rtol=0, atol=0.01):
                 faults.append(_fault(name.upper(), f"model.{name}", values, wanted))
     found = getattr(model, "input_format", None)
     if found is not None and found != metadata.channel_order:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
@@ -147,31 +148,27 @@ def build_resnet(
         stem = PooledStem(stem, build_pooling(**vars(stem_pool)))
     stages, in_channels = [], 64
     for index, count in enumerate(BLOCKS[architecture.depth]):
-        scale = 2**index
-        options: dict = {"block_class": BasicBlock, "out_channels": 64 * scale}
-        if architecture.has_bottlenecks:
-            options = {
-                "block_class": BottleneckBlock,
-                "out_channels": 256 * scale,
-                "bottleneck_channels": (
-                    architecture.num_groups * architecture.width_per_group * scale
-                ),
-                "num_groups": architecture.num_groups,
-                "stride_in_1x1": stride_in_1x1,
-            }
+        options = _stage(architecture, 2**index, stride_in_1x1)
+        options |= {"in_channels": in_channels, "norm": norm}
         strides = [1 if index == 0 else 2] + [1] * (count - 1)
-        stages.append(
-            ResNet.make_stage(
-                num_blocks=count,
-                stride_per_block=strides,
-                in_channels=in_channels,
-                norm=norm,
-                **options,
-            )
-        )
+        stages.append(ResNet.make_stage(num_blocks=count, stride_per_block=strides, **options))
         in_channels = options["out_channels"]
     # Without out_features, that is "linear": naming it builds no stages.
     return ResNet(stem, stages, num_classes=num_classes)
+
+
+def _stage(architecture: Architecture, scale: int, stride_in_1x1: bool) -> dict[str, Any]:
+    """Arguments of `ResNet.make_stage`; `scale` is 1 for res2 and doubles with each stage."""
+    if not architecture.has_bottlenecks:
+        return {"block_class": BasicBlock, "out_channels": 64 * scale}
+    width = architecture.num_groups * architecture.width_per_group
+    return {
+        "block_class": BottleneckBlock,
+        "out_channels": 256 * scale,
+        "bottleneck_channels": width * scale,
+        "num_groups": architecture.num_groups,
+        "stride_in_1x1": stride_in_1x1,
+    }
 
 
 def check_state_dict(state_dict: Mapping[str, torch.Tensor], architecture: Architecture) -> int:

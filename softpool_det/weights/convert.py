@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,14 +27,14 @@ from softpool_det.weights.names import (
     rename,
     torchvision_to_detectron2,
 )
-from softpool_det.weights.origin import convention_of, stem_pool_of
+from softpool_det.weights.origin import Convention, convention_of, stem_pool_of
 from softpool_det.weights.sources import Source, read_source
 from softpool_det.weights.variants import check_keys, check_name
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A ResNet's weights under the keys of Detectron2's ResNet, and what is to be told with them."""
+    """A ResNet's weights under the keys of Detectron2's, and what is to be told with them."""
 
     tensors: Tensors
     metadata: WeightsMetadata
@@ -72,21 +72,8 @@ def read_weights(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     chosen = convention_of(source, found, convention)
-    metadata = WeightsMetadata(
-        architecture=found.name,
-        stem_pool=stem_pool_of(source, stem_pool),
-        pixel_mean=chosen.pixel_mean,
-        pixel_std=chosen.pixel_std,
-        channel_order=chosen.channel_order,
-        stride_in_1x1=chosen.stride_in_1x1 and found.has_bottlenecks,
-        num_classes=num_classes,
-        source_file=source.file.name,
-        source_sha256=source.sha256(),
-        source_format=source.format,
-        converter_version=_version(),
-        command=shlex.join(["python", *sys.argv]),
-    )
-    return Weights(tensors, metadata)
+    pool = stem_pool_of(source, stem_pool)
+    return Weights(tensors, _metadata(source, found, num_classes, chosen, pool))
 
 
 def write_weights(path: str | Path, weights: Weights, to: str = "detectron2") -> None:
@@ -137,13 +124,15 @@ def describe(weights: Weights, to: str = "detectron2") -> str:
     resnets: dict[str, object] = dict(found.config())
     if found.has_bottlenecks:
         resnets["STRIDE_IN_1X1"] = metadata.stride_in_1x1
-    config = {
-        "MODEL.RESNETS": ", ".join(f"{key}: {value}" for key, value in resnets.items()),
-        "MODEL.PIXEL_MEAN": list(metadata.pixel_mean),
-        "MODEL.PIXEL_STD": list(metadata.pixel_std),
-        "INPUT.FORMAT": metadata.channel_order,
-    }
-    return "\n".join([*lines, "config keys:", *(f"  {k}: {v}" for k, v in config.items())])
+    lines += [
+        "a config for it says:",
+        "  MODEL:",
+        "    RESNETS: {" + ", ".join(f"{key}: {value}" for key, value in resnets.items()) + "}",
+        f"    PIXEL_MEAN: {list(metadata.pixel_mean)}",
+        f"    PIXEL_STD: {list(metadata.pixel_std)}",
+        f"  INPUT: {{FORMAT: {metadata.channel_order}}}",
+    ]
+    return "\n".join(lines)
 
 
 def _to_detectron2(source: Source) -> Tensors:
@@ -156,9 +145,32 @@ def _to_detectron2(source: Source) -> Tensors:
         shown = ", ".join(list(source.tensors)[:4])
         raise ValueError(
             "no ResNet of torchvision, timm, Detectron2 or Caffe2: their first block's weight is "
-            f"layer1.0.conv1.weight, res2.0.conv1.weight or res2_0_branch2a_w; here are {shown}, ..."
+            f"layer1.0.conv1.weight, res2.0.conv1.weight or res2_0_branch2a_w; here: {shown}, ..."
         )
     return rename(source.tensors, torchvision_to_detectron2)
+
+
+def _metadata(
+    source: Source,
+    architecture: Architecture,
+    num_classes: int,
+    convention: Convention,
+    stem_pool: StemPool,
+) -> WeightsMetadata:
+    return WeightsMetadata(
+        architecture=architecture.name,
+        stem_pool=stem_pool,
+        pixel_mean=convention.pixel_mean,
+        pixel_std=convention.pixel_std,
+        channel_order=convention.channel_order,
+        stride_in_1x1=convention.stride_in_1x1 and architecture.has_bottlenecks,
+        num_classes=num_classes,
+        source_file=source.file.name,
+        source_sha256=source.sha256(),
+        source_format=source.format,
+        converter_version=_version(),
+        command=shlex.join(["python", *sys.argv]),
+    )
 
 
 def _name_of(source: Source) -> str:

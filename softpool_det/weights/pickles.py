@@ -45,9 +45,9 @@ def check_origin(path: str, trust_pickle: bool = False) -> None:
         return
     if urlparse(path).path.lower().endswith(".pkl"):
         raise PermissionError(
-            f"{path} is a pickle from outside Detectron2's model zoo. Name a file of the zoo by its "
-            f"address ({Detectron2Handler.PREFIX}...), or pass --trust-pickle if you know where "
-            "this one comes from"
+            f"{path} is a pickle from outside Detectron2's model zoo. Name a file of the zoo by "
+            f"its address ({Detectron2Handler.PREFIX}...). If you know where this one comes from, "
+            "pass --trust-pickle to tools/train_net.py or tools/convert_weights.py"
         )
 
 

@@ -92,7 +92,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{file} holds more than tensors and plain values, or is no checkpoint: {reason}. "
             "Where you trust it, load it and save its state dict alone with torch.save"

@@ -11,7 +11,7 @@ _BY_KEY = {
     "a pre-activation ResNet (ResNetV2, BiT)": r"stages\.\d+\.blocks\.",
     "an ECA variant (efficient channel attention)": r"\.se\.conv\.",
     "an SE variant (squeeze-and-excitation)": r"\.se\.|\.se_module\.",
-    "a selective-kernel variant (SK)": r"\.conv2\.paths\.",
+    "a selective-kernel variant (SK)": r"\.paths\.\d",
     "a ResNeSt (split attention)": r"\.conv2\.(fc1|bn0)\.",
     "a Res2Net": r"\.convs\.\d",
     "an anti-aliased variant": r"(\.|^)(aa|filt)(\.|$)",
