@@ -10,6 +10,11 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import LazyConfig, get_cfg
 from omegaconf import DictConfig
 
+_PROJECT_KEYS = (
+    ". Keys of a project are added by a function of its own, called before the file is merged "
+    "(softpool_det.add_softpool_config(cfg) adds MODEL.STEM_POOL.*)"
+)
+
 
 def add_softpool_config(cfg: CN) -> None:
     """Add `MODEL.STEM_POOL` to `cfg`; changes no other key, and nothing when called again."""
@@ -37,6 +42,9 @@ def add_training_config(cfg: CN) -> None:
     cfg.SOLVER.FULL_MODEL_CLIP_NORM = 0.0
     # Keep images and weights in torch.channels_last: the faster layout on a CPU.
     cfg.MODEL.CHANNELS_LAST = False
+    # Start from ImageNet weights that were trained with another pooling in the stem than the
+    # model's. (In a LazyConfig: train.allow_other_stem_pool.)
+    cfg.MODEL.ALLOW_OTHER_STEM_POOL = False
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN | DictConfig:
@@ -64,6 +72,17 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN | DictCon
     add_softpool_config(cfg)
     add_training_config(cfg)
     cfg.MODEL.DEVICE = device
+    merge_config(cfg, config_file, overrides, hint=_PROJECT_KEYS)
+    cfg.freeze()
+    return cfg
+
+
+def merge_config(cfg: CN, config_file: str, overrides: Sequence[str], hint: str = "") -> None:
+    """Merge a YAML file, read without Python tags, and "KEY VALUE" overrides into `cfg`.
+
+    Raises:
+        KeyError: a key that `cfg` lacks; names the nearest ones that it has, then adds `hint`.
+    """
     try:
         cfg.merge_from_file(config_file, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
@@ -71,24 +90,19 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN | DictCon
         # yacs reports a wrong key of a file as KeyError, of an override as AssertionError.
         if "Non-existent" not in str(error):
             raise
-        raise KeyError(_explain_unknown_key(cfg, str(error.args[0]))) from error
-    cfg.freeze()
-    return cfg
+        raise KeyError(_name_nearest_keys(cfg, str(error.args[0])) + hint) from error
 
 
-def _explain_unknown_key(cfg: CN, message: str) -> str:
+def _name_nearest_keys(cfg: CN, message: str) -> str:
     wanted = message.rsplit(" ", 1)[-1]
     near = difflib.get_close_matches(wanted, _leaf_keys(cfg), n=3, cutoff=0.5)
-    hint = f"; the nearest keys are {', '.join(near)}" if near else ""
-    return (
-        f"{message}{hint}. Keys of a project are added by a function of its own, called before "
-        "the file is merged (softpool_det.add_softpool_config(cfg) adds MODEL.STEM_POOL.*)"
-    )
+    return message + (f"; the nearest keys are {', '.join(near)}" if near else "")
 
 
 def _leaf_keys(node: CN, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, value in node.items():
-        inner = _leaf_keys(value, f"{prefix}{name}.") if isinstance(value, CN) else None
+        # Detectron2's nodes and those that it is built on, which are another class, are dicts.
+        inner = _leaf_keys(value, f"{prefix}{name}.") if isinstance(value, dict) else None
         keys += inner if inner is not None else [prefix + name]
     return keys

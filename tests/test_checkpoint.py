@@ -1,15 +1,27 @@
 """Checkpoints: what loads, and what a stranger's file cannot do."""
 
+import logging
 import pickle
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 import torch
+from detectron2 import model_zoo
+from detectron2.checkpoint.catalog import ModelCatalog
+from detectron2.utils.file_io import Detectron2Handler
 from safetensors.torch import save_file
 from torch import nn
 
 from softpool_det.engine.checkpoint import SafeCheckpointer
+
+# In Detectron2's catalogue and zoo.
+ADDRESSES = [
+    "detectron2://ImageNetPretrained/MSRA/R-50.pkl",
+    "catalog://ImageNetPretrained/MSRA/R-50",
+    model_zoo.get_checkpoint_url("COCO-Detection/retinanet_R_50_FPN_1x.yaml"),
+]
 
 
 class Malicious:
@@ -49,6 +61,48 @@ def test_safetensors_of_a_backbone_load_into_a_detector(model, tmp_path):
     assert_holds(model, values)
 
 
+def test_safetensors_without_metadata_warn(model, tmp_path, caplog, monkeypatch):
+    # Detectron2's set-up of logging, where another test ran it, keeps it from here.
+    monkeypatch.setattr(logging.getLogger("fvcore"), "propagate", True)
+    path = tmp_path / "backbone.safetensors"
+    save_file(model.state_dict(), path)
+    SafeCheckpointer(model).load(str(path))
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("nothing is compared with the config" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_pickle_of_the_zoo_needs_no_trust(address, model, tmp_path, monkeypatch):
+    """From the cache that Detectron2's downloads go to."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    url = address.replace("detectron2://", Detectron2Handler.S3_DETECTRON2_PREFIX)
+    if url.startswith("catalog://"):
+        url = ModelCatalog.get(url.removeprefix("catalog://"))
+    path = tmp_path / urlparse(url).path.lstrip("/")
+    path.parent.mkdir(parents=True)
+    values = arrays(model)
+    path.write_bytes(pickle.dumps({"model": values, "__author__": "zoo"}))
+    SafeCheckpointer(model).load(address)
+    assert_holds(model, values)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "model.pkl",
+        "MODEL.PKL",
+        "model.pkl?matching_heuristics=True",
+        "https://example.com/model.pkl",
+        ADDRESSES[2].replace("https://", "http://"),
+        ADDRESSES[2].replace("/detectron2/", ".example.com/detectron2/"),
+    ],
+)
+def test_other_pickles_need_trust(path, model):
+    """They are refused by name, before anything is fetched."""
+    with pytest.raises(PermissionError, match=r"is a pickle from outside .*pass --trust-pickle"):
+        SafeCheckpointer(model).load(path)
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_model_zoo_pickle_loads(protocol, model, tmp_path):
     values = arrays(model)
@@ -56,7 +110,7 @@ def test_model_zoo_pickle_loads(protocol, model, tmp_path):
     content = {"model": values, "__author__": "torchvision", "iteration": np.int64(3)}
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(content, protocol=protocol))
-    rest = SafeCheckpointer(model).load(str(path))
+    rest = SafeCheckpointer(model, trust_pickle=True).load(str(path))
     assert_holds(model, values)
     assert rest == {"__author__": "torchvision", "iteration": 3}
 
@@ -67,7 +121,7 @@ def test_pickle_of_older_numpy_loads(model, tmp_path):
     content = pickle.dumps({"model": values, "__author__": "zoo"}, protocol=2)
     path = tmp_path / "model.pkl"
     path.write_bytes(content.replace(b"numpy._core", b"numpy.core"))
-    SafeCheckpointer(model).load(str(path))
+    SafeCheckpointer(model, trust_pickle=True).load(str(path))
     assert_holds(model, values)
 
 
@@ -81,7 +135,7 @@ def test_code_does_not_run(suffix, model, tmp_path):
     else:
         torch.save(content, path)
     with pytest.raises(pickle.UnpicklingError):
-        SafeCheckpointer(model).load(str(path))
+        SafeCheckpointer(model, trust_pickle=True).load(str(path))
     assert not marker.exists()
 
 
@@ -89,4 +143,4 @@ def test_error_of_a_refused_pickle_names_the_call(model, tmp_path):
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps({"model": {}, "hook": print, "__author__": "stranger"}))
     with pytest.raises(pickle.UnpicklingError, match=r"calls builtins\.print; .* as \.pth"):
-        SafeCheckpointer(model).load(str(path))
+        SafeCheckpointer(model, trust_pickle=True).load(str(path))

@@ -1,6 +1,7 @@
 """tools/train_net.py as a user runs it, on a few real images."""
 
 import json
+import pickle
 import re
 import runpy
 import shutil
@@ -9,7 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from softpool_det.weights import WeightsMetadata, save_weights
+from softpool_det.weights.architecture import Architecture, build_resnet
+from softpool_det.weights.metadata import MAX_POOL
 
 ROOT = Path(__file__).parents[1]
 YAML = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
@@ -170,3 +176,51 @@ def test_missing_coco(environment, tmp_path):
     annotations = tmp_path / "coco" / "annotations"
     assert f"instances_train2017.json is missing, it belongs in {annotations};" in first
     assert "annotations_trainval2017.zip" in first
+
+
+def weights_of_max_pooling(path):
+    """A file of tools/convert_weights.py's kind: a random ResNet-18 that was told to have max."""
+    metadata = WeightsMetadata(
+        architecture="resnet18",
+        stem_pool=MAX_POOL,
+        pixel_mean=(123.675, 116.28, 103.53),
+        pixel_std=(58.395, 57.12, 57.375),
+        channel_order="RGB",
+        stride_in_1x1=False,
+        num_classes=10,
+    )
+    save_weights(path, build_resnet(Architecture(18), 10).state_dict(), metadata)
+    return path
+
+
+def test_weights_of_another_stem(environment, tmp_path):
+    """Training starts from them where the config says so."""
+    weights = weights_of_max_pooling(tmp_path / "weights.safetensors")
+    overrides = [*TINY, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "output"]
+    train_net(environment, YAML, *overrides, "MODEL.ALLOW_OTHER_STEM_POOL", True)
+    assert result(tmp_path / "output")["train_seconds"] > 0
+
+
+def test_weights_of_another_stem_are_refused_by_a_lazy_config(environment, lazy_config, tmp_path):
+    config = tmp_path / "tiny.py"
+    config.write_text(lazy_config)
+    weights = weights_of_max_pooling(tmp_path / "weights.safetensors")
+    overrides = [f"train.init_checkpoint={weights}", f"train.output_dir={tmp_path / 'output'}"]
+    output = train_net(environment, config, *overrides, returncode=1)
+    assert "the stem pools with SoftPool2d 2x2/2/0, the weights were trained with Max" in output
+    assert "INPUT.FORMAT (model.input_format" in output
+    assert not (tmp_path / "output" / "model_final.pth").exists()
+
+
+@pytest.mark.filterwarnings("ignore:The distutils")
+def test_pickle_needs_trust(monkeypatch, tmp_path):
+    """In an evaluation of no data sets, which only loads."""
+    weights = tmp_path / "model.pkl"
+    values = {"backbone.bottom_up.stem.conv1.weight": np.ones((64, 3, 7, 7), np.float32)}
+    weights.write_bytes(pickle.dumps({"model": values, "__author__": "test"}))
+    arguments = ["--eval-only", *TINY, "DATASETS.TEST", (), "MODEL.WEIGHTS", weights]
+    arguments += ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", tmp_path / "output"]
+    with pytest.raises(PermissionError, match=r"model\.pkl is a pickle from outside Detectron2's"):
+        run_here(monkeypatch, YAML, *arguments)
+    run_here(monkeypatch, YAML, "--trust-pickle", *arguments)
+    assert result(tmp_path / "output", "evaluation.json")["metrics"] == {}

@@ -18,6 +18,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--progress", default="", metavar="LABEL", help="show a progress line with this label"
     )
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="read a .pkl of weights that is not of Detectron2's model zoo",
+    )
     args = parser.parse_args()
     if not args.config_file:
         parser.error(

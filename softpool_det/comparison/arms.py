@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from softpool_det.config import load_config
 from softpool_det.engine import EVALUATION_FILE, RESULT_FILE
-from softpool_det.engine.files import write_atomically
+from softpool_det.engine.files import claim
 
 IDENTITY_FILE = "identity.txt"
 LOG_FILE = "stdout.txt"
@@ -106,26 +106,10 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A second program that wants the same run waits for it.
     with file_lock(str(folder)):
-        _claim(folder, identity)
+        claim(folder / IDENTITY_FILE, identity)
         if not result.is_file():
             _run(program, arm, seed, folder, label)
     return json.loads(result.read_text())
-
-
-def _claim(folder: Path, identity: str) -> None:
-    path = folder / IDENTITY_FILE
-    if not path.is_file():
-        write_atomically(path, identity)
-        return
-    before = path.read_text()
-    if before != identity:
-        changes = difflib.unified_diff(before.splitlines(), identity.splitlines(), n=0, lineterm="")
-        lines = [line for line in changes if line[:3] not in ("---", "+++") and line[:2] != "@@"]
-        raise FileExistsError(
-            f"{folder} holds a run of another config (- then, + now):\n  "
-            + "\n  ".join(lines[:20])
-            + "\nChoose another --output, or delete the folder to train anew."
-        )
 
 
 def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str) -> None:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from softpool_det.engine.checkpoint import SafeCheckpointer
+from softpool_det.engine.lazy import allows_other_stem_pool
 from softpool_det.engine.trainer import Trainer
 
 
@@ -17,11 +18,13 @@ def load_detector(cfg: CfgNode | DictConfig, weights: str | Path) -> nn.Module:
 
     Args:
         cfg: what :func:`softpool_det.config.load_config` returns.
-        weights: a path or URL of the detector's checkpoint.
+        weights: a path or URL of the detector's checkpoint; a `.pkl` only by its address in
+            Detectron2's model zoo.
     """
     if isinstance(cfg, CfgNode):
-        model = Trainer.build_model(cfg)
+        model, other_pool = Trainer.build_model(cfg), cfg.MODEL.ALLOW_OTHER_STEM_POOL
     else:
         model = instantiate(cfg.model).to(cfg.train.device)
-    SafeCheckpointer(model).load(str(weights))
+        other_pool = allows_other_stem_pool(cfg)
+    SafeCheckpointer(model, allow_other_stem_pool=other_pool).load(str(weights))
     return model.eval()

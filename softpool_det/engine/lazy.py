@@ -7,7 +7,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, hooks
 from detectron2.engine.defaults import default_writers
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from softpool_det.engine.checkpoint import SafeCheckpointer
@@ -22,7 +22,14 @@ def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
     return results
 
 
-def train_lazy(cfg: DictConfig, resume: bool, progress: str = "") -> tuple[dict, float]:
+def allows_other_stem_pool(cfg: DictConfig) -> bool:
+    """The LazyConfig's `MODEL.ALLOW_OTHER_STEM_POOL`, which Detectron2's own configs lack."""
+    return bool(OmegaConf.select(cfg, "train.allow_other_stem_pool", default=False))
+
+
+def train_lazy(
+    cfg: DictConfig, resume: bool, progress: str = "", trust_pickle: bool = False
+) -> tuple[dict, float]:
     """Train `cfg.model`.
 
     Args:
@@ -30,6 +37,7 @@ def train_lazy(cfg: DictConfig, resume: bool, progress: str = "") -> tuple[dict,
             Detectron2's own.
         resume: go on from the last checkpoint in `cfg.train.output_dir`, if there is one.
         progress: label of a progress line on stderr; "" for none.
+        trust_pickle: start from a `.pkl` that is not of Detectron2's model zoo, too.
 
     Returns:
         The results of the last evaluation, and the seconds spent in training steps.
@@ -41,7 +49,13 @@ def train_lazy(cfg: DictConfig, resume: bool, progress: str = "") -> tuple[dict,
     model = create_ddp_model(model, **cfg.train.ddp)
     trainer_class = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
     trainer = trainer_class(model, train_loader, optimizer)
-    checkpointer = SafeCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    checkpointer = SafeCheckpointer(
+        model,
+        cfg.train.output_dir,
+        trust_pickle=trust_pickle,
+        allow_other_stem_pool=allows_other_stem_pool(cfg),
+        trainer=trainer,
+    )
     clock = TrainingClock()
     results: dict = {}
 

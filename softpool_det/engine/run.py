@@ -15,7 +15,7 @@ from softpool_det.data import register_datasets
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.files import write_json
 from softpool_det.engine.hooks import peak_memory_bytes
-from softpool_det.engine.lazy import evaluate_lazy, train_lazy
+from softpool_det.engine.lazy import allows_other_stem_pool, evaluate_lazy, train_lazy
 from softpool_det.engine.setup import check_inputs
 from softpool_det.engine.trainer import Trainer
 
@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> dict:
     memory in bytes, and the device.
 
     Args:
-        args: `config_file`, `opts`, `eval_only`, `resume` and `progress`, besides what
-            `detectron2.engine.default_setup` reads.
+        args: `config_file`, `opts`, `eval_only`, `resume`, `progress` and `trust_pickle`, besides
+            what `detectron2.engine.default_setup` reads.
 
     Returns:
         The metrics: {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": {...}}.
@@ -49,11 +49,16 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
     default_setup(cfg, args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
-        checkpointer = SafeCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        checkpointer = SafeCheckpointer(
+            model,
+            save_dir=cfg.OUTPUT_DIR,
+            trust_pickle=args.trust_pickle,
+            allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
+        )
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         metrics, seconds = Trainer.test(cfg, model), None
     else:
-        trainer = Trainer(cfg, args.progress)
+        trainer = Trainer(cfg, args.progress, args.trust_pickle)
         trainer.resume_or_load(resume=args.resume)
         trainer.train()
         metrics, seconds = getattr(trainer, "_last_eval_results", {}), trainer.clock.seconds
@@ -72,11 +77,16 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     default_setup(cfg, args)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
-        checkpointer = SafeCheckpointer(model, save_dir=cfg.train.output_dir)
+        checkpointer = SafeCheckpointer(
+            model,
+            save_dir=cfg.train.output_dir,
+            trust_pickle=args.trust_pickle,
+            allow_other_stem_pool=allows_other_stem_pool(cfg),
+        )
         checkpointer.resume_or_load(weights, resume=args.resume)
         metrics, seconds = evaluate_lazy(cfg, model), None
     else:
-        metrics, seconds = train_lazy(cfg, args.resume, args.progress)
+        metrics, seconds = train_lazy(cfg, args.resume, args.progress, args.trust_pickle)
     _write_result(cfg.train.output_dir, metrics, seconds, cfg.train.device)
     return metrics
 

@@ -9,11 +9,12 @@ from softpool_det.data import ensure_dataset
 
 WEIGHTS_HELP = """\
 {key} names {path}, which does not exist. The configs start from ImageNet weights:
-  stock R18/R34/R101: torchvision's ResNet weights, converted;
-  SoftPool: an ImageNet checkpoint trained with SoftPool (such as the authors'), converted.
-Put the converted checkpoint there (safetensors with Detectron2's keys: stem.conv1.weight,
-res2.0.conv1.weight, ...), name another file in {key}, or train from scratch: with an empty {key},
-and BN instead of FrozenBN as the ResNet's norm."""
+  stock R18/R34/R101: torchvision's ResNet weights;
+  SoftPool: an ImageNet checkpoint trained with SoftPool, such as the authors'.
+Convert the one that you have, SoftPool's with --stem-pool softpool:
+  python tools/convert_weights.py CHECKPOINT {path}
+or name another file in {key}, or train from scratch: with an empty {key}, and BN instead of
+FrozenBN as the ResNet's norm."""
 
 
 def check_inputs(datasets: Iterable[str], weights: str, weights_key: str = "MODEL.WEIGHTS") -> None:

@@ -24,11 +24,13 @@ class Trainer(DefaultTrainer):
     Args:
         cfg: the config.
         progress: label of a progress line on stderr; "" for none.
+        trust_pickle: start from a `.pkl` that is not of Detectron2's model zoo, too.
     """
 
-    def __init__(self, cfg: CfgNode, progress: str = "") -> None:
+    def __init__(self, cfg: CfgNode, progress: str = "", trust_pickle: bool = False) -> None:
         self.clock = TrainingClock()
         self.progress = progress
+        self.trust_pickle = trust_pickle
         super().__init__(cfg)
 
     @classmethod
@@ -58,7 +60,11 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         # DefaultTrainer has just made a checkpointer that would unpickle anything.
         self.checkpointer = SafeCheckpointer(
-            self._trainer.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+            self._trainer.model,
+            self.cfg.OUTPUT_DIR,
+            trust_pickle=self.trust_pickle,
+            allow_other_stem_pool=self.cfg.MODEL.ALLOW_OTHER_STEM_POOL,
+            trainer=weakref.proxy(self),
         )
         # First, so that its after_step comes before evaluation and checkpoints.
         return [self.clock, *super().build_hooks()]

@@ -64,6 +64,7 @@ def detect(
         eval_only=True,
         resume=False,
         progress="",
+        trust_pickle=False,
         opts=[*overrides, *_options(config_file, weights, dataset, folder)],
     )
     launch(run, num_gpus, dist_url="auto", args=(args,))

@@ -1,0 +1,135 @@
+"""Labelled images: torchvision's ImageFolder, and small data sets of real pixels by name."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision.datasets import ImageFolder
+
+from softpool_det.data.cache import datasets_root
+from softpool_det.data.digit_scenes import load_digits
+
+FASHION_CLASSES = (
+    *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+# Where Debian's package dataset-fashion-mnist puts its files.
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+FASHION_HELP = """\
+Fashion-MNIST is not there: {name} is missing in {folder} and in {debian}. On Debian:
+  apt-get install dataset-fashion-mnist
+or, without root, apt-get download dataset-fashion-mnist, unpack it with dpkg-deb -x, and put its
+four .gz files into {folder}. digits_train and digits_val need nothing of the kind."""
+
+FOLDER_HELP = """\
+{key} names {folder}, which {problem}. It takes a folder that holds one folder of images for each
+class, or one of {names}; a relative folder is looked for in $DETECTRON2_DATASETS, which is {root}.
+ImageNet-1k comes from https://image-net.org/download-images (an account is needed): put
+ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz into
+{root}/imagenet, and torchvision.datasets.ImageNet(folder, split) unpacks each split, "train" and
+"val", into such folders."""
+
+
+class LabelledArrays(Dataset):
+    """Grey pictures in memory, given out as RGB.
+
+    Args:
+        images: (N, H, W) uint8.
+        labels: (N,) integers, indices into `classes`.
+        classes: their names.
+        transform: from a PIL image to what is wanted of it.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: tuple[str, ...],
+        transform: Callable[[Image.Image], Any],
+    ) -> None:
+        self.images = images
+        self.targets: list[int] = labels.tolist()
+        self.classes = list(classes)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = Image.fromarray(self.images[index]).convert("RGB")
+        return self.transform(image), self.targets[index]
+
+
+def _digits(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """4,000 and 1,000 handwritten digits; those of val are in no training scene of the demo."""
+    return *load_digits(split), tuple("0123456789")
+
+
+def _fashion_mnist(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """60,000 and 10,000 garments (Xiao et al., arXiv 1708.07747)."""
+    prefix = {"train": "train", "val": "t10k"}[split]
+    # IDX files: a header of 16 or 8 bytes, then the values.
+    images = _read_gzip(f"{prefix}-images-idx3-ubyte.gz", skip=16).reshape(-1, 28, 28)
+    return images, _read_gzip(f"{prefix}-labels-idx1-ubyte.gz", skip=8), FASHION_CLASSES
+
+
+def _read_gzip(name: str, skip: int) -> np.ndarray:
+    folder = datasets_root() / "fashion-mnist"
+    for path in (folder / name, DEBIAN_FASHION_MNIST / name):
+        if path.is_file():
+            return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=skip)
+    raise FileNotFoundError(
+        FASHION_HELP.format(name=name, folder=folder, debian=DEBIAN_FASHION_MNIST)
+    )
+
+
+_SMALL = {"digits": _digits, "fashion_mnist": _fashion_mnist}
+# Data set and split of each name.
+SMALL_DATASETS = {
+    f"{name}_{split}": (read, split) for name, read in _SMALL.items() for split in ("train", "val")
+}
+
+
+# What both have: classes (names), targets (a label for each image), a length.
+LabelledImages: TypeAlias = "ImageFolder | LabelledArrays"
+
+
+def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> LabelledImages:
+    """Open a data set by its name or folder.
+
+    Args:
+        name: of `SMALL_DATASETS`, or a folder as ImageFolder takes it, below
+            `$DETECTRON2_DATASETS` unless it is absolute.
+        transform: from a PIL image, RGB, to what the data set gives for it.
+        key: the config key that `name` came from, for errors.
+
+    Returns:
+        A data set of (what `transform` made, label).
+
+    Raises:
+        FileNotFoundError: the files are absent; the text says what they are and how to get them.
+    """
+    if name in SMALL_DATASETS:
+        read, split = SMALL_DATASETS[name]
+        return LabelledArrays(*read(split), transform)
+    root = datasets_root()
+    folder = root / name
+    problem = None
+    if not folder.is_dir():
+        problem = "does not exist"
+    elif not any(entry.is_dir() for entry in folder.iterdir()):
+        problem = "holds no folder, so no class"
+    if problem is not None:
+        raise FileNotFoundError(
+            FOLDER_HELP.format(
+                key=key, folder=folder, problem=problem, names=", ".join(SMALL_DATASETS), root=root
+            )
+        )
+    return ImageFolder(str(folder), transform)

@@ -1,0 +1,34 @@
+"""Processes as torchrun starts them; alone without it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[str]:
+    """Be one of torchrun's processes (NCCL between GPUs, Gloo between CPUs), or the only one.
+
+    Args:
+        device: "cuda", "cpu", ... of the config.
+
+    Yields:
+        This process's own device: under torchrun each process on CUDA has the GPU of its rank.
+    """
+    if not dist.is_torchelastic_launched():
+        yield device
+        return
+    is_cuda = torch.device(device).type == "cuda"
+    if is_cuda:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if is_cuda else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,163 @@
+"""Whether weights and the model that loads them mean the same images, stem and strides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.modeling import ResNet
+from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock
+from torch import nn
+
+from softpool_det.modeling import PooledStem
+from softpool_det.weights import WeightsMetadata
+from softpool_det.weights.architecture import Architecture, count_blocks
+from softpool_det.weights.metadata import MAX_POOL, StemPool
+from softpool_det.weights.names import format_of
+
+OTHER_POOL_KEY = "MODEL.ALLOW_OTHER_STEM_POOL"
+
+
+def check_weights(
+    model: nn.Module,
+    state_dict: Mapping[str, torch.Tensor],
+    metadata: WeightsMetadata,
+    allow_other_stem_pool: bool = False,
+) -> None:
+    """Refuse a ResNet's weights that would load and be of little worth in `model`.
+
+    What the model does not show (a bare backbone has no pixel mean) is not compared.
+
+    Args:
+        model: a ResNet, or a detector around one.
+        state_dict: the weights.
+        metadata: what was told with them.
+        allow_other_stem_pool: take weights that were trained with another pooling in the stem.
+
+    Raises:
+        ValueError: something differs; names the config keys (of YAML configs, and of LazyConfigs
+            in parentheses), their values and those that would be right.
+    """
+    resnet = _find_resnet(model)
+    if resnet is None:
+        raise ValueError(f"the weights are a {metadata.architecture}'s, the model has no ResNet")
+    faults = [
+        *_shapes(resnet, state_dict, metadata),
+        *_strides(resnet, metadata),
+        *_images(model, metadata),
+    ]
+    if not allow_other_stem_pool:
+        faults += _stem_pool(resnet, metadata)
+    if faults:
+        raise ValueError(
+            f"the config does not fit the weights ({metadata.architecture}, from "
+            f"{metadata.source_file or 'an unnamed source'}):\n  " + "\n  ".join(faults)
+        )
+
+
+def check_names(model: nn.Module, state_dict: Mapping[str, Any], filename: str) -> None:
+    """Refuse torchvision's names where they cannot match, rather than train from scratch.
+
+    Raises:
+        ValueError: says how to convert the file.
+    """
+    if format_of(state_dict) == "torchvision" and _find_resnet(model) is not None:
+        raise ValueError(
+            f"{filename} has torchvision's names (layer1.0.conv1.weight), the model Detectron2's "
+            f"(res2.0.conv1.weight); convert it: python tools/convert_weights.py {filename} "
+            "NEW.safetensors"
+        )
+
+
+def _find_resnet(model: nn.Module) -> ResNet | None:
+    return next((module for module in model.modules() if isinstance(module, ResNet)), None)
+
+
+def _shapes(
+    resnet: ResNet, state_dict: Mapping[str, torch.Tensor], metadata: WeightsMetadata
+) -> list[str]:
+    model = resnet.state_dict()
+    # Where a detector's heads keep res5, the backbone lacks it.
+    blocks = {stage: count for stage, count in count_blocks(model).items() if count}
+    have = count_blocks(state_dict)
+    wrong = [
+        f"{stage} has {count} blocks instead of {have[stage]}"
+        for stage, count in blocks.items()
+        if count != have[stage]
+    ]
+    wrong += [
+        f"{key} is {tuple(model[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in state_dict.items()
+        if key in model and model[key].shape != value.shape and not key.startswith("linear.")
+    ]
+    if not wrong:
+        return []
+    keys = Architecture.from_name(metadata.architecture).config()
+    config = ", ".join(f"MODEL.RESNETS.{key} {value}" for key, value in keys.items())
+    return [
+        f"the model is no {metadata.architecture}: {wrong[0]}; the weights need {config} (stages, "
+        "of ResNet.make_default_stages or make_stage)"
+    ]
+
+
+def _strides(resnet: ResNet, metadata: WeightsMetadata) -> list[str]:
+    for block in resnet.modules():
+        if isinstance(block, BottleneckBlock) and block.stride == 2:
+            found = block.conv1.stride in (2, (2, 2))
+            if found == metadata.stride_in_1x1:
+                return []
+            return [_fault("RESNETS.STRIDE_IN_1X1", "stride_in_1x1", found, not found)]
+    return []
+
+
+def _images(model: nn.Module, metadata: WeightsMetadata) -> list[str]:
+    faults = []
+    for name in ("pixel_mean", "pixel_std"):
+        found, wanted = getattr(model, name, None), list(getattr(metadata, name))
+        if isinstance(found, torch.Tensor):
+            values = [round(value, 3) for value in found.flatten().tolist()]
+            if not np.allclose(values, wanted, rtol=0, atol=0.01):
+                faults.append(_fault(name.upper(), f"model.{name}", values, wanted))
+    found = getattr(model, "input_format", None)
+    if found is not None and found != metadata.channel_order:
+        lazy = "model.input_format and dataloader.*.mapper.image_format"
+        faults.append(_fault("INPUT.FORMAT", lazy, found, metadata.channel_order, prefix=""))
+    return faults
+
+
+def _stem_pool(resnet: ResNet, metadata: WeightsMetadata) -> list[str]:
+    found, wanted = _pool_of(resnet.stem), metadata.stem_pool
+    if found is None or found.window == wanted.window:
+        return []
+    if wanted.window == MAX_POOL.window:
+        remedy = "take the stock backbone (MODEL.BACKBONE.NAME without softpool_)"
+    else:
+        remedy = (
+            "take a softpool_ backbone (MODEL.BACKBONE.NAME) with MODEL.STEM_POOL.NAME "
+            f"{wanted.name}, KERNEL_SIZE {wanted.kernel_size}, PADDING {wanted.padding}"
+        )
+    return [
+        f"the stem pools with {found}, the weights were trained with {wanted}: {remedy} "
+        "(model.backbone.bottom_up.stem), take weights that were trained with the model's pooling, "
+        f"or set {OTHER_POOL_KEY} True (train.allow_other_stem_pool=true) to start from these"
+    ]
+
+
+def _pool_of(stem: nn.Module) -> StemPool | None:
+    if type(stem) is BasicStem:
+        return MAX_POOL
+    if not isinstance(stem, PooledStem):
+        return None
+    pool = stem.pool
+    window = (getattr(pool, name, None) for name in ("kernel_size", "stride", "padding"))
+    return StemPool(type(pool).__name__, *(_single(size) for size in window))
+
+
+def _single(size: Any) -> Any:
+    return size[0] if isinstance(size, tuple) and len(set(size)) == 1 else size
+
+
+def _fault(key: str, lazy: str, found: Any, wanted: Any, prefix: str = "MODEL.") -> str:
+    return f"{prefix}{key} ({lazy}) is {found}, the weights need {wanted}"

@@ -1,0 +1,186 @@
+"""What weights have to be told with: how the images, the stem and the strides were in training.
+
+It is kept in the header of the safetensors file, a map of strings to strings that any safetensors
+reader shows. Nothing of it can be seen in the tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+# Marks files that hold all keys below, and says how they are to be read.
+FORMAT_KEY = "softpool_det.weights"
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class StemPool:
+    """The pooling behind the stem's convolution; the fields are the keys of `MODEL.STEM_POOL`."""
+
+    name: str
+    kernel_size: int
+    stride: int
+    padding: int
+    ceil_mode: bool = False
+    gradient: str = "paper"
+
+    @property
+    def window(self) -> tuple[str, int, int, int]:
+        """What makes two poolings the same function of an image of even size."""
+        return self.name, self.kernel_size, self.stride, self.padding
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.kernel_size}x{self.kernel_size}/{self.stride}/{self.padding}"
+
+
+# torchvision's, timm's and Detectron2's.
+MAX_POOL = StemPool("MaxPool2d", kernel_size=3, stride=2, padding=1)
+# That of the SoftPool authors' ResNets.
+SOFT_POOL = StemPool("SoftPool2d", kernel_size=2, stride=2, padding=0)
+
+
+@dataclass(frozen=True)
+class WeightsMetadata:
+    """What a ResNet's weights do not show by themselves.
+
+    Args:
+        architecture: "resnet50", "resnext50_32x4d", "wide_resnet50_2", ...
+        stem_pool: the stem's pooling in training.
+        pixel_mean, pixel_std: one number for each channel, in `channel_order` and in units of
+            0 to 255; images were normalized with them.
+        channel_order: "RGB" or "BGR".
+        stride_in_1x1: whether bottlenecks of stride 2 have it in their first convolution (MSRA)
+            rather than in the 3x3 one; of no meaning to ResNet-18 and 34.
+        num_classes: outputs of the classifier, 0 where there is none.
+        source_file: name of the file that was converted, or what the weights come from otherwise.
+        source_sha256: its checksum, "" where there was no file.
+        source_format: "torchvision", "timm", "detectron2", "caffe2", ...
+        converter_version: version of softpool_det.
+        command: what was run.
+
+    Raises:
+        ValueError: `channel_order` is another word, or mean or std are not three numbers.
+    """
+
+    architecture: str
+    stem_pool: StemPool
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    channel_order: str
+    stride_in_1x1: bool
+    num_classes: int
+    source_file: str = ""
+    source_sha256: str = ""
+    source_format: str = ""
+    converter_version: str = ""
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if self.channel_order not in ("RGB", "BGR"):
+            raise ValueError(f"channel_order must be 'RGB' or 'BGR', got {self.channel_order!r}")
+        for name in ("pixel_mean", "pixel_std"):
+            values = tuple(float(value) for value in getattr(self, name))
+            if len(values) != 3:
+                raise ValueError(f"{name} must have three values, got {values}")
+            object.__setattr__(self, name, values)
+
+    def to_header(self) -> dict[str, str]:
+        """Strings as they are, all else as JSON; the stem's pooling as `stem_pool.name`, ..."""
+        values = asdict(self)
+        pool = {f"stem_pool.{name}": value for name, value in values.pop("stem_pool").items()}
+        return {FORMAT_KEY: FORMAT} | {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in (values | pool).items()
+        }
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> WeightsMetadata:
+        """The inverse of :meth:`to_header`; keys that are not its own are left alone.
+
+        Raises:
+            ValueError: a key is missing or its value cannot be read.
+        """
+        pool = _read_fields(StemPool, header, "stem_pool.")
+        return cls(stem_pool=StemPool(**pool), **_read_fields(cls, header, ""))
+
+
+def _read_fields(owner: type, header: Mapping[str, str], prefix: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in fields(owner):
+        if field.name == "stem_pool":
+            continue
+        key = prefix + field.name
+        if key not in header:
+            raise ValueError(f"the metadata lacks {key}")
+        try:
+            values[field.name] = header[key] if field.type == "str" else json.loads(header[key])
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the metadata's {key} is no {field.type}: {header[key]!r}") from error
+    return values
+
+
+def save_weights(
+    path: str | Path, state_dict: Mapping[str, torch.Tensor], metadata: WeightsMetadata
+) -> None:
+    """Write a ResNet's weights as safetensors, whole or not at all.
+
+    Args:
+        path: ends in `.safetensors`; its folder is made.
+        state_dict: with the keys of Detectron2's ResNet and its classifier (`stem.conv1.weight`,
+            `stem.conv1.norm.*`, `res2.0.conv1.weight`, ..., `linear.weight`).
+        metadata: goes into the header.
+
+    Raises:
+        ValueError: `path` ends otherwise.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"weights are written as .safetensors, got {path}")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata.to_header())
+
+
+def read_metadata(path: str | Path) -> WeightsMetadata | None:
+    """Read what :func:`save_weights` wrote into a file's header; the tensors are not read.
+
+    Returns:
+        None if the file has no metadata of this package.
+
+    Raises:
+        ValueError: it has, but of another version or damaged.
+    """
+    with safe_open(str(path), framework="pt") as file:
+        header = file.metadata() or {}
+    if FORMAT_KEY not in header:
+        return None
+    if header[FORMAT_KEY] != FORMAT:
+        raise ValueError(
+            f"{path} has metadata of format {header[FORMAT_KEY]!r}, this version of softpool_det "
+            f"reads {FORMAT!r}"
+        )
+    try:
+        return WeightsMetadata.from_header(header)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which it replaces if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".weights-", dir=path.parent) as folder:
+        temporary = Path(folder, path.name)
+        yield temporary
+        os.replace(temporary, path)

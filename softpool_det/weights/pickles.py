@@ -1,0 +1,72 @@
+"""Pickled weights, read without running what they contain, and from where they are taken."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from detectron2.checkpoint.catalog import ModelCatalog, ModelCatalogHandler
+from detectron2.utils.file_io import Detectron2Handler
+
+# Detectron2's catalogue and model zoo, by their short names and by their addresses.
+TRUSTED_PREFIXES = (
+    Detectron2Handler.PREFIX,
+    Detectron2Handler.S3_DETECTRON2_PREFIX,
+    ModelCatalogHandler.PREFIX,
+    f"{ModelCatalog.S3_C2_DETECTRON_PREFIX}/",
+)
+
+# What pickled arrays refer to, from Python 2 (protocol 2) to now; numpy.core is the name
+# that numpy._core had before NumPy 2.
+_ARRAY_PARTS = {
+    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+    *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+}
+
+
+def check_origin(path: str, trust_pickle: bool = False) -> None:
+    """Refuse a `.pkl` that is not named by its address in Detectron2's catalogue or model zoo.
+
+    Args:
+        path: a path or URL, as the user gave it.
+        trust_pickle: take any.
+
+    Raises:
+        PermissionError: the file is a pickle of unknown origin; says what to do.
+    """
+    if trust_pickle or path.startswith(TRUSTED_PREFIXES):
+        return
+    if urlparse(path).path.lower().endswith(".pkl"):
+        raise PermissionError(
+            f"{path} is a pickle from outside Detectron2's model zoo. Name a file of the zoo by "
+            f"its address ({Detectron2Handler.PREFIX}...). If you know where this one comes from, "
+            "pass --trust-pickle to tools/train_net.py or tools/convert_weights.py"
+        )
+
+
+def load_arrays(path: Path) -> Any:
+    """Read a pickle of NumPy arrays and plain values.
+
+    Raises:
+        pickle.UnpicklingError: the file needs anything else; nothing of that has run.
+    """
+    with path.open("rb") as file:
+        return _ArrayUnpickler(file, encoding="latin1").load()
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ARRAY_PARTS:
+            raise pickle.UnpicklingError(
+                f"the checkpoint calls {module}.{name}; a .pkl of weights holds NumPy arrays and "
+                "plain values only. Load it where you trust it, and save its state dict with "
+                "torch.save as .pth"
+            )
+        return super().find_class(module, name)

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Convert a ResNet's weights to the safetensors that Detectron2 configs load, or to torchvision's.
+
+    python tools/convert_weights.py resnet50-11ad3fa6.pth weights/resnet50_torchvision.safetensors
+    python tools/convert_weights.py --stem-pool softpool theirs.pth \\
+        weights/resnet50_softpool.safetensors
+    python tools/convert_weights.py --to torchvision weights/resnet50_softpool.safetensors r50.pth
+
+Sources: ResNets, ResNeXts and Wide-ResNets of torchvision (.pth) and timm (.safetensors or .pth),
+the SoftPool authors' checkpoints, Detectron2's .pkl and .pth, and what this program wrote."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from softpool_det.weights.convert import describe, read_weights, write_weights
+from softpool_det.weights.metadata import MAX_POOL, SOFT_POOL
+from softpool_det.weights.origin import CONVENTIONS
+
+STEM_POOLS = {"max": MAX_POOL, "softpool": SOFT_POOL}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="a file, or an address such as detectron2://...")
+    parser.add_argument("target", help=".safetensors; for torchvision also .pth")
+    parser.add_argument("--to", choices=("detectron2", "torchvision"), default="detectron2")
+    parser.add_argument(
+        "--stem-pool",
+        choices=STEM_POOLS,
+        help="what the weights were trained with: max 3x3, stride 2, padding 1, or SoftPool 2x2, "
+        "stride 2 (default: max for published files of torchvision, timm and Detectron2)",
+    )
+    parser.add_argument(
+        "--convention",
+        choices=CONVENTIONS,
+        help="images and strides in training: torchvision (RGB; default for its keys), or those of "
+        "Detectron2's MSRA or FAIR weights (BGR; default for Caffe2's keys)",
+    )
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="such as resnet50, resnext50_32x4d, wide_resnet50_2 (default: told from shapes)",
+    )
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="read a .pkl that is not of Detectron2's model zoo",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        weights = read_weights(
+            args.source,
+            stem_pool=STEM_POOLS.get(args.stem_pool),
+            convention=args.convention,
+            architecture=args.architecture,
+            trust_pickle=args.trust_pickle,
+        )
+        write_weights(args.target, weights, args.to)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(describe(weights, args.to))
+    print(f"written: {args.target}")
+
+
+if __name__ == "__main__":
+    main()
