@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,22 @@ def result(folder, name="result.json"):
 
 def detections(folder):
     return json.loads((folder / "inference" / "coco_instances_results.json").read_text())
+
+
+def weights_of_max_pooling(path, **changes):
+    """A file of tools/convert_weights.py's kind: a random ResNet-18 that was told to have max."""
+    rgb = WeightsMetadata(
+        architecture="resnet18",
+        stem_pool=MAX_POOL,
+        pixel_mean=(123.675, 116.28, 103.53),
+        pixel_std=(58.395, 57.12, 57.375),
+        channel_order="RGB",
+        stride_in_1x1=False,
+        num_classes=10,
+    )
+    state_dict = build_resnet(Architecture(18), 10).state_dict()
+    save_weights(path, state_dict, replace(rgb, **changes))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +144,12 @@ def test_lazy_config(environment, lazy_config, tmp_path):
     config = tmp_path / "tiny.py"
     config.write_text(lazy_config)
     folder = tmp_path / "output"
-    output = train_net(environment, config, f"train.output_dir={folder}")
+    # Detectron2's RetinaNet takes BGR images; the stem of this one pools with SoftPool.
+    images = {"pixel_mean": (103.53, 116.28, 123.675), "pixel_std": (1, 1, 1)}
+    start = weights_of_max_pooling(tmp_path / "w.safetensors", channel_order="BGR", **images)
+    overrides = [f"train.init_checkpoint={start}", "train.allow_other_stem_pool=true"]
+    output = train_net(environment, config, *overrides, f"train.output_dir={folder}")
+    assert "Some model parameters or buffers are not found" in output  # the detector's heads
     assert ",".join(COLUMNS) in output
     found = result(folder)
     assert set(COLUMNS) <= set(found["metrics"]["bbox"])
@@ -178,38 +200,12 @@ def test_missing_coco(environment, tmp_path):
     assert "annotations_trainval2017.zip" in first
 
 
-def weights_of_max_pooling(path):
-    """A file of tools/convert_weights.py's kind: a random ResNet-18 that was told to have max."""
-    metadata = WeightsMetadata(
-        architecture="resnet18",
-        stem_pool=MAX_POOL,
-        pixel_mean=(123.675, 116.28, 103.53),
-        pixel_std=(58.395, 57.12, 57.375),
-        channel_order="RGB",
-        stride_in_1x1=False,
-        num_classes=10,
-    )
-    save_weights(path, build_resnet(Architecture(18), 10).state_dict(), metadata)
-    return path
-
-
 def test_weights_of_another_stem(environment, tmp_path):
     """Training starts from them where the config says so."""
     weights = weights_of_max_pooling(tmp_path / "weights.safetensors")
     overrides = [*TINY, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "output"]
     train_net(environment, YAML, *overrides, "MODEL.ALLOW_OTHER_STEM_POOL", True)
     assert result(tmp_path / "output")["train_seconds"] > 0
-
-
-def test_weights_of_another_stem_are_refused_by_a_lazy_config(environment, lazy_config, tmp_path):
-    config = tmp_path / "tiny.py"
-    config.write_text(lazy_config)
-    weights = weights_of_max_pooling(tmp_path / "weights.safetensors")
-    overrides = [f"train.init_checkpoint={weights}", f"train.output_dir={tmp_path / 'output'}"]
-    output = train_net(environment, config, *overrides, returncode=1)
-    assert "the stem pools with SoftPool2d 2x2/2/0, the weights were trained with Max" in output
-    assert "INPUT.FORMAT (model.input_format" in output
-    assert not (tmp_path / "output" / "model_final.pth").exists()
 
 
 @pytest.mark.filterwarnings("ignore:The distutils")

@@ -118,7 +118,7 @@ def _images(model: nn.Module, metadata: WeightsMetadata) -> list[str]:
         found, wanted = getattr(model, name, None), list(getattr(metadata, name))
         if isinstance(found, torch.Tensor):
             values = [round(value, 3) for value in found.flatten().tolist()]
-            if not np.allclose(values, wanted, rtol=0, atol=0.01):
+            if len(values) != 3 or not np.allclose(values, wanted, rtol=0, atol=0.01):
                 faults.append(_fault(name.upper(), f"model.{name}", values, wanted))
     found = getattr(model, "input_format", None)
     if found is not None and found != metadata.channel_order:

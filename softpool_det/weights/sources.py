@@ -70,16 +70,15 @@ def read_source(path: str, trust_pickle: bool = False) -> Source:
     if not file.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     content = _read(file)
-    metadata, config = None, {}
-    if file.suffix == ".safetensors":
-        metadata, config = read_metadata(file), _read_timm_config(file)
+    metadata = read_metadata(file) if file.suffix == ".safetensors" else None
+    config = _read_timm_config(file) if metadata is None else {}
     author = str(content.get("__author__", ""))
     tensors, wrapped = _unwrap(content)
     if not tensors:
         raise ValueError(f"{path} holds no tensors; it has {', '.join(map(repr, content)) or '{}'}")
     found = format_of(tensors)
-    if found == "torchvision" and file.suffix == ".safetensors":
-        found = "timm" if metadata is None else found
+    if found == "torchvision" and metadata is None and (config or file.suffix == ".safetensors"):
+        found = "timm"
     return Source(path, file, tensors, found, wrapped, author, metadata, config)
 
 

@@ -102,13 +102,14 @@ def test_authors_bottlenecks(folder):
     assert_same_logits(model, read_weights(str(path), stem_pool=SOFT_POOL))
 
 
-def test_published_timm_folder(folder):
+@pytest.mark.parametrize("filename", ["model.safetensors", "pytorch_model.bin"])
+def test_published_timm_folder(filename, folder):
     """timm's files on a hub have a config.json beside them, with names and statistics."""
     tag = "resnet34.ra4_e3600_r224_in1k"
     model = timm.create_model(tag, num_classes=7)
-    timm.models.save_for_hf(model, folder, safe_serialization=True)
-    metadata = read_weights(str(folder / "model.safetensors")).metadata
-    assert metadata.architecture == "resnet34"
+    timm.models.save_for_hf(model, folder, safe_serialization="both")
+    metadata = read_weights(str(folder / filename)).metadata
+    assert (metadata.architecture, metadata.source_format) == ("resnet34", "timm")
     assert metadata.num_classes == 7
     # This one is trained with (x - 0.5) / 0.5.
     assert metadata.pixel_mean == metadata.pixel_std == (127.5, 127.5, 127.5)
