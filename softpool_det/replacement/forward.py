@@ -1,4 +1,4 @@
-"""Functional poolings in a module's forward: found and replaced with torch.fx."""
+"""Functional poolings in a module's forward, found with torch.fx."""
 
 from __future__ import annotations
 
@@ -72,9 +72,12 @@ def steps(module: nn.Module) -> list[str | Call]:
     Raises:
         CannotTraceError: forward cannot be traced, or not without changing what it does.
     """
-    graph = trace(module)
     found: list[str | Call] = []
-    for node in graph.nodes:
+    done = vars(module).get("_softpool_calls", {})
+    for node in trace(module).nodes:
+        if node.name in done:
+            found.append(done[node.name])
+            continue
         if node.op == "call_module":
             found.append(str(node.target))
         pool = _as_module(node)
@@ -87,18 +90,26 @@ def steps(module: nn.Module) -> list[str | Call]:
 
 
 def trace(module: nn.Module) -> fx.Graph:
-    """The graph of the module's own forward; see `steps` for what is raised."""
-    _check_traceable(module)
+    """The graph of the forward that the module's class had before any was rewritten.
+
+    So a call has the same name in it always. See `steps` for what is raised.
+    """
+    cls = type(module)
     training, before = module.training, dict(vars(module))
     graphs = []
     try:
+        module.__class__ = getattr(cls, "_softpool_base", cls)
+        _check_traceable(module)
         for mode in (True, False):
             module.training = mode
             graphs.append(_OneForward().trace(module))
         changed = {**vars(module), "training": training} != before
+    except CannotTraceError:
+        raise
     except Exception as error:  # whatever a forward does with a proxy
         raise CannotTraceError(f"torch.fx cannot trace its forward: {error}") from error
     finally:
+        module.__class__ = cls
         vars(module).clear()
         vars(module).update(before)
     if changed:
@@ -106,31 +117,6 @@ def trace(module: nn.Module) -> fx.Graph:
     if graphs[0].python_code("self").src != graphs[1].python_code("self").src:
         raise CannotTraceError("its forward differs between training and evaluation")
     return graphs[0]
-
-
-def rewrite(module: nn.Module, pools: dict[str, tuple[str, nn.Module]]) -> None:
-    """Make `module` call modules of its own in place of functional poolings.
-
-    The module stays the same object with the same parameters, buffers and hooks. Its class becomes
-    a subclass of its own with another forward, as with `torch.nn.utils.parametrize`.
-
-    Args:
-        pools: by the name of the call's node, the attribute and the module to call instead.
-    """
-    graph = trace(module)
-    for node in list(graph.nodes):
-        if node.name not in pools:
-            continue
-        name, pool = pools[node.name]
-        module.add_module(name, pool)
-        with graph.inserting_before(node):
-            call = graph.call_module(name, (_argument(node, "input", 0),))
-        node.replace_all_uses_with(call)
-        graph.erase_node(node)
-    traced = fx.GraphModule(module, graph)
-    cls = type(module)
-    namespace = {"forward": type(traced).forward, "__module__": cls.__module__}
-    module.__class__ = type(cls.__name__, (cls,), namespace)
 
 
 def _check_traceable(module: nn.Module) -> None:
@@ -173,7 +159,7 @@ def _as_module(node: fx.Node) -> nn.Module | None:
     layer = _FUNCTIONS[node.target]
     names = _MAX_ARGUMENTS if layer in MAX_POOLS.values() else _AVG_ARGUMENTS
     arguments = {
-        name: _argument(node, name, position) for position, name in enumerate(names, start=1)
+        name: argument(node, name, position) for position, name in enumerate(names, start=1)
     }
     arguments = {name: value for name, value in arguments.items() if value is not None}
     if node.target in _WITH_INDICES:
@@ -185,7 +171,7 @@ def _as_module(node: fx.Node) -> nn.Module | None:
     return layer(**arguments)
 
 
-def _argument(node: fx.Node, name: str, position: int) -> Any:
+def argument(node: fx.Node, name: str, position: int) -> Any:
     return node.args[position] if position < len(node.args) else node.kwargs.get(name)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from .forward import rewrite
+from .rewriting import rewrite
 from .selection import Where, select
-from .sites import Site, find_sites, is_basic_stem
+from .sites import Site, Unknown, find_sites, is_basic_stem
 from .substitute import check_arguments, make_substitute
 from .table import Left, PoolingReplacements, Replaced, describe
 
@@ -25,8 +25,8 @@ def replace_pooling(
 
     A module whose forward calls a functional pooling gets the pooling as a child and a forward
     traced by torch.fx that calls it. It stays the same object, of a subclass of its class (like
-    `torch.nn.utils.parametrize`); it can be copied, but pickled only as a state dict. Detectron2's
-    `BasicStem` becomes a :class:`softpool_det.modeling.PooledStem` instead.
+    `torch.nn.utils.parametrize`). Detectron2's `BasicStem` becomes a
+    :class:`softpool_det.modeling.PooledStem` instead.
 
     SoftPool never counts padding. So where an average pooling counts its zeros
     (`count_include_pad=True`, PyTorch's default), values at the border differ by that, too.
@@ -40,7 +40,8 @@ def replace_pooling(
             the image is the first of those with the fewest input channels. Order is that of
             definition, and of execution inside a forward that was traced.
 
-            "all": every pooling but the adaptive ones and those with windows of one element.
+            "all": every pooling but the adaptive ones, those with windows of one element and those
+            that cannot be replaced; the table says which and why.
 
             names: a list of names of poolings, or of modules for all poolings in them.
             Functional ones are named as the table names them. An adaptive pooling has to be named
@@ -57,9 +58,10 @@ def replace_pooling(
         What was replaced, and what "all" left alone and why: print it.
 
     Raises:
-        ValueError: a pooling cannot be replaced with output sizes kept (for any input), returns
-            indices, overrides the divisor or has a forward of its own; `where` means no pooling; or
-            torch.fx cannot trace a forward. The model is unchanged then.
+        ValueError: output sizes would change for some input; a pooling that was chosen by name, by
+            the callable or as the stem's returns indices, overrides the divisor, has a forward of
+            its own or hides in one that torch.fx cannot trace; or a name or "stem" means no
+            pooling. The model is unchanged then.
         TypeError: a keyword is none of the pooling's.
     """
     kind = check_arguments(pool, kwargs)
@@ -76,11 +78,13 @@ def replace_pooling(
     ]
     return PoolingReplacements(
         tuple(Replaced(old.name, _describe(old), describe(new)) for old, new in done),
-        (*already, *(Left(site.name, _describe(site), reason) for site, reason in left)),
+        (*already, *(Left(site.name or "model", _describe(site), why) for site, why in left)),
     )
 
 
-def _describe(site: Site) -> str:
+def _describe(site: Site | Unknown) -> str:
+    if isinstance(site, Unknown):
+        return f"{type(site.module).__name__}, may pool in its forward"
     return describe(site.module, site.call.function if site.call else None)
 
 

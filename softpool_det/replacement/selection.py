@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from .poolings import adaptive_base, has_window_of_one, is_pooling, windowed_base
+from .poolings import adaptive_base, has_window_of_one, is_pooling, why_not, windowed_base
 from .sites import Site, Unknown
 
 Where = str | Iterable[str] | Callable[[str, nn.Module], bool]
@@ -19,7 +19,7 @@ _STEM_CONVOLUTIONS = 3
 
 def select(
     model: nn.Module, where: Where, found: list[Site | Unknown]
-) -> tuple[list[Site], list[tuple[Site, str]]]:
+) -> tuple[list[Site], list[tuple[Site | Unknown, str]]]:
     """The poolings that `where` means, and those that "all" leaves alone, each with the reason.
 
     Raises:
@@ -30,10 +30,10 @@ def select(
     if where == "stem":
         return [_stem(found)], []
     if where == "all":
-        _refuse_unknown(unknown)
-        left = [(site, reason) for site in sites if (reason := _left_by_all(site.module))]
-        kept = {id(site) for site, _ in left}
-        return [site for site in sites if id(site) not in kept], left
+        reasons = [(site, _left_by_all(site.module) or why_not(site.module)) for site in sites]
+        left: list[tuple[Site | Unknown, str]] = [(site, why) for site, why in reasons if why]
+        left += [(module, module.reason) for module in unknown]
+        return [site for site, why in reasons if not why], left
     if isinstance(where, str):
         raise ValueError(
             f'where must be "stem", "all", a list of names or a callable, got {where!r}: '
