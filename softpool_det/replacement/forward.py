@@ -107,7 +107,8 @@ def trace(module: nn.Module) -> fx.Graph:
     except CannotTraceError:
         raise
     except Exception as error:  # whatever a forward does with a proxy
-        raise CannotTraceError(f"torch.fx cannot trace its forward: {error}") from error
+        reason = str(error).split(". ")[0]
+        raise CannotTraceError(f"torch.fx cannot trace its forward: {reason}") from error
     finally:
         module.__class__ = cls
         vars(module).clear()

@@ -21,8 +21,7 @@ def rewrite(module: nn.Module, pools: dict[str, tuple[str, nn.Module]]) -> None:
     for name, pool in pools.values():
         module.add_module(name, pool)
     calls = {node: name for node, (name, _) in pools.items()}
-    # In the order of the dictionary that may be there, which `vars` gives to pickle.
-    module._softpool_calls = {**vars(module).get("_softpool_calls", {}), **calls}
+    vars(module)["_softpool_calls"] = {**vars(module).get("_softpool_calls", {}), **calls}
     _take_class(module)
 
 
@@ -43,7 +42,7 @@ def _subclass(base: type[nn.Module], **methods: Any) -> type[nn.Module]:
     return type(base.__name__, (base,), {**namespace, **methods})
 
 
-def _forward(module: nn.Module) -> Any:
+def _forward(module: Any) -> Any:
     graph, calls = trace(module), module._softpool_calls
     for node in list(graph.nodes):
         if node.name not in calls:

@@ -59,7 +59,7 @@ class PoolingReplacements:
             (self.left, ("left alone", "pooling", "because")),
         ):
             if rows:
-                parts.append(tabulate(rows, headers, tablefmt="github"))
+                parts.append(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
         return "\n\n".join(parts) or "nothing replaced"
 
 
