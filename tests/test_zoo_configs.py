@@ -69,6 +69,7 @@ def zoo_config(name):
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
     cfg.MODEL.RPN.update({"POST_NMS_TOPK_TRAIN": 20, "POST_NMS_TOPK_TEST": 5})
     cfg.MODEL.ROI_HEADS.update({"BATCH_SIZE_PER_IMAGE": 8, "SCORE_THRESH_TEST": 0.0})
+    cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.0
     cfg.TEST.DETECTIONS_PER_IMAGE = 5
     return cfg
 

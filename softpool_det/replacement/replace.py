@@ -115,8 +115,11 @@ def _pooled_stem(stem: nn.Module, pool: nn.Module) -> nn.Module:
 
 
 def _take_over(old: nn.Module, new: nn.Module) -> None:
-    """Hooks and mode of a module for the one in its place."""
+    """Hooks, mode and what others wrote on a module, for the one in its place."""
     new.training = old.training
+    # Ultralytics, say, keeps in every module of a model where its input comes from.
+    known = {*vars(new), *getattr(old, "__constants__", ())}
+    vars(new).update({name: value for name, value in vars(old).items() if name not in known})
     # The same dictionaries, so that handles still remove their hooks.
     vars(new).update({name: value for name, value in vars(old).items() if "hook" in name})
 

@@ -128,6 +128,14 @@ def test_mode_and_hooks_go_to_the_replacement():
     assert seen == [(1, 8, 4, 4)]
 
 
+def test_what_others_wrote_on_the_module_goes_along():
+    model = resnet_like()
+    model[3].index = 7
+    replace_pooling(model)
+    assert model[3].index == 7
+    assert not hasattr(model[3], "return_indices")
+
+
 def test_all_leaves_what_cannot_be_replaced_and_says_why():
     class Same(nn.MaxPool2d):
         def forward(self, input):
