@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tabulate import tabulate
 from torch import nn
 
 from .poolings import windowed_base
@@ -53,6 +52,9 @@ class PoolingReplacements:
         return len(self.replaced)
 
     def __str__(self) -> str:
+        # Here, so that the operator can be imported where there is nothing but torch.
+        from tabulate import tabulate
+
         parts = []
         for rows, headers in (
             (self.replaced, ("replaced", "before", "after")),

@@ -297,7 +297,8 @@ def test_table():
 def test_works_where_there_is_no_detectron2():
     program = """
 import sys
-sys.modules["detectron2"] = sys.modules["fvcore"] = None  # what an import then finds is nothing
+# What an import then finds is nothing.
+sys.modules |= dict.fromkeys(["detectron2", "fvcore", "tabulate"])
 import torch
 from softpool_det import replace_pooling
 model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.MaxPool2d(2))
