@@ -1,5 +1,6 @@
 # Set-up, the main job and the tests. `make help` lists the targets.
 VENV ?= .venv
+LOCK ?= requirements/lock.txt
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # A path or URL of detectron2's sources; the pinned redistribution is installed when it is empty
 # and no detectron2 is there yet.
@@ -29,7 +30,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo bench bench-detector bench-compare browser lock test test-slow test-wheel sanitize lint format clean
+.PHONY: help setup demo bench bench-detector bench-compare browser lock test test-hosts test-slow test-wheel sanitize lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,7 +45,7 @@ $(VENV)/.uv.stamp: requirements/uv.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-$(VENV)/.packages.stamp: requirements/lock.txt $(VENV)/.uv.stamp
+$(VENV)/.packages.stamp: $(LOCK) $(VENV)/.uv.stamp
 	@echo "set-up 2/4: locked packages (torch with CUDA: about 3 GB the first time)"
 	@$(UV_PIP) install --require-hashes --build-constraints $< -r $<
 	@touch $@
@@ -80,16 +81,23 @@ bench-detector: setup  ## speed and memory of stock and SoftPool detectors
 bench-compare: setup  ## speed and memory of the statistics on a pair of val2017's size
 	@$(QUIET) $(BIN)/python benchmarks/bench_compare.py --json output/bench/compare.json
 
-lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt anew from pyproject.toml
+lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt and hosts.txt anew
 	$(UV) pip compile pyproject.toml --all-extras --constraints requirements/constraints.txt \
 	    --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 	    --output-file requirements/lock.txt
+	$(UV) pip compile pyproject.toml requirements/hosts.in --extra detectron2 \
+	    --constraints requirements/lock.txt --python-version 3.11 --generate-hashes \
+	    --custom-compile-command 'make lock' --output-file requirements/hosts.txt
 
 test: setup  ## all tests but the slow ones
 	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do \
 	    command -v $$name >/dev/null && exit; done; \
 	    echo "note: no Chromium, so the report's browser tests are skipped (make browser installs one)"
 	@$(BIN)/python -m pytest
+
+test-hosts:  ## the tests of other libraries' detectors, in an environment of their own
+	@$(MAKE) --no-print-directory setup VENV=.venv-hosts LOCK=requirements/hosts.txt
+	@.venv-hosts/bin/python -m pytest tests/hosts
 
 browser:  ## Chromium for the report's tests: Debian's, where there is none (needs root)
 	@requirements/install_chromium.sh
@@ -114,4 +122,4 @@ format: setup
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) build softpool_det/*.so *.egg-info
+	rm -rf $(VENV) .venv-hosts build softpool_det/*.so *.egg-info

@@ -1,6 +1,10 @@
+import contextlib
+import io
 import os
+import re
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +93,36 @@ def one_thread():
 def lazy_config():
     """A small RetinaNet R18-FPN with SoftPool in the stem for a few iterations, as Python."""
     return LAZY
+
+
+class Page:
+    """docs/other-detectors.md: its Python blocks, and what the page says they print."""
+
+    def __init__(self, path):
+        sections = re.split(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+        self.sections = dict(zip(sections[1::2], sections[2::2], strict=True))
+
+    def code(self, heading, index=0):
+        return self._blocks(heading, "python")[index]
+
+    def output(self, heading, index=0):
+        return self._blocks(heading, "text")[index]
+
+    def run(self, heading, index=0, replacements=None):
+        """Run a block with words of it replaced; gives its variables and what it printed."""
+        code = self.code(heading, index)
+        for word, other in (replacements or {}).items():
+            assert word in code
+            code = code.replace(word, other)
+        namespace = {"__name__": "__main__"}
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            exec(compile(code, f"{heading}, block {index}", "exec"), namespace)
+        return namespace, output.getvalue()
+
+    def _blocks(self, heading, language):
+        return re.findall(rf"^```{language}\n(.*?)^```", self.sections[heading], re.M | re.S)
+
+
+@pytest.fixture(scope="session")
+def page():
+    return Page(Path(__file__).parents[1] / "docs" / "other-detectors.md")
