@@ -97,10 +97,10 @@ def _put_in(model: nn.Module, pairs: list[tuple[Site, nn.Module]]) -> None:
             continue
         assert site.owner is not None
         new.training = site.owner.training
-        if is_basic_stem(site.owner):
+        if is_basic_stem(site.owner) and site.owner is not model:
             _swap(model, site.owner, _pooled_stem(site.owner, new))
         else:
-            calls[site.owner][site.call.node] = (site.call.name, new)
+            calls[site.owner][site.call.node] = (site.name.rpartition(".")[2], new)
     for owner, pools in calls.items():
         rewrite(owner, pools)
 

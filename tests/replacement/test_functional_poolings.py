@@ -178,6 +178,15 @@ def test_basic_stem_becomes_a_pooled_stem():
     assert type(model[0].pool) is SoftPool2d
 
 
+def test_basic_stem_by_itself():
+    model = BasicStem(norm="BN")
+    x = torch.randn(1, 3, 32, 32)
+    expected = soft_pool2d(F.relu(model.conv1(x)), 3, 2, 1)
+    assert [row.name for row in replace_pooling(model).replaced] == ["pool"]
+    torch.testing.assert_close(model(x), expected)
+    assert not replace_pooling(model)
+
+
 def test_another_stem_of_detectron2_keeps_its_methods():
     model = nn.Sequential(DeepLabStem(norm="BN"))
     x = torch.randn(1, 3, 32, 32)
