@@ -44,7 +44,7 @@ def gallery(
 
 def _thresholds(differences: Sequence[Mapping], seed: int) -> dict[str, float]:
     """By arm, the score of best F1 at IoU 0.5; 0 for one that finds nothing."""
-    found = {}
+    found: dict[str, float] = {}
     for difference in differences:
         for row in difference["objects"]:
             if (row["iou"], row["scores"], row["seed"]) == (IOUS[0], BEST_F1, seed):
