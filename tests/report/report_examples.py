@@ -118,8 +118,10 @@ def minimal(names=("A.json", "B.json"), categories=("cat",)):
     }
 
 
-def full(names=("stock", "SoftPool"), categories=COCO_LIKE, seeds=3, tasks=("bbox", "segm")):
-    """All that a comparison can have."""
+def full(
+    names=("stock", "SoftPool"), categories=COCO_LIKE, seeds=3, tasks=("bbox", "segm"), gap=0.0
+):
+    """All that a comparison can have; `gap` is added to the differences of all figures."""
     names, categories = list(names), list(categories)
     comparison = minimal(names, categories)
     comparison["seeds"] = list(range(1, seeds + 1))
@@ -130,6 +132,9 @@ def full(names=("stock", "SoftPool"), categories=COCO_LIKE, seeds=3, tasks=("bbo
     for results in comparison["tasks"].values():
         for item in results["differences"]:
             item["objects"] = objects(seeds)
+            for figure in item["metrics"].values():
+                if figure["value"] is not None:
+                    figure |= {key: figure[key] + gap for key in ("value", "low", "high")}
     comparison |= optional_parts(names, comparison["seeds"])
     return comparison
 
