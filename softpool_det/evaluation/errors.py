@@ -97,15 +97,17 @@ def tide_errors(
         task: "bbox" or "segm".
 
     Returns:
-        The errors; costs are NaN where there are no objects.
+        The errors; costs are NaN where there are no objects or no detections.
 
     Raises:
         ValueError: the files have no data for the task.
     """
     objects = np.flatnonzero(ground_truth.crowd == 0)
     entries = matches.entry[matches.state[0, 0] != IGNORED]
-    if not objects.size:
-        return TideErrors(dict.fromkeys(KINDS[:6], 0), dict.fromkeys(KINDS, float("nan")))
+    if not objects.size or not entries.size:
+        # Without found objects there is no AP to gain on.
+        counts = {**dict.fromkeys(KINDS[:6], 0), "Miss": objects.size}
+        return TideErrors(counts, dict.fromkeys(KINDS, float("nan")))
     truth = COCO(_truth(ground_truth, objects, task))
     found = truth.load_res(_results(ground_truth, detections, entries, task))
     evaluation = COCOeval(truth, found, task)

@@ -104,6 +104,43 @@ def test_wrong_inputs_are_named(scene, inputs, message, monkeypatch):
     assert not (scene / "output").exists()
 
 
+def test_a_detector_that_finds_nothing_has_ap_0(scene, monkeypatch):
+    (scene / "nothing.json").write_text("[]")
+    run_here(monkeypatch, scene, "--resamples", "20", "good.json", "nothing.json")
+    data = json.loads((scene / "output" / "comparison" / "comparison.json").read_text())
+    results = data["tasks"]["bbox"]
+    assert results["metrics"]["nothing"]["AP"]["value"] == 0
+    assert set(results["errors"]["nothing"].values()) == {None}
+
+
+def test_masks_that_one_file_alone_has_are_said_to_be_left_out(scene, monkeypatch, capsys):
+    found = json.loads((scene / "good.json").read_text())
+    for entry in found:
+        entry["segmentation"] = {"size": [150, 200], "counts": [150 * 200]}
+    (scene / "masks.json").write_text(json.dumps(found))
+    run_here(monkeypatch, scene, "--resamples", "20", "masks.json", "bad.json")
+    note = "Masks are not compared: bad.json has none."
+    assert note in capsys.readouterr().err
+    output = scene / "output" / "comparison"
+    assert "Masks are not compared: bad.json has none." in (output / "report.html").read_text()
+    assert "Masks are not compared: bad.json has none." in (output / "comparison.md").read_text()
+
+
+def test_names_that_are_no_text_break_nothing(scene, monkeypatch):
+    """A file name with a byte that is not UTF-8, and half a letter as the name of a class."""
+    truth = json.loads((scene / "truth.json").read_text())
+    truth["categories"][0]["name"] = "cat \ud800"
+    (scene / "truth.json").write_text(json.dumps(truth))
+    (scene / "good.json").rename(scene / "good\udcff.json")
+    done = compare(scene, "--gt", "truth.json", "bad.json", "good\udcff.json")
+    assert done.returncode == 0, done.stderr
+    assert "udcff" in done.stdout.splitlines()[-1]
+    output = scene / "output"
+    assert json.loads((output / "comparison.json").read_text())["names"][1] == "good\udcff"
+    for name in ("comparison.md", "report.html"):
+        assert "udcff" in (output / name).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "options",
     [("--seeds", "1", "2"), ("--names", "a", "b"), ("--candidate-weights", "x.pth")],
