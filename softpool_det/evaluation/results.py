@@ -124,7 +124,9 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
         annotations.fail(int(np.argmin(ids != 0)), "id 0 means 'no match' in COCO; count from 1")
     annotations.unique("id", ids)
     order = np.lexsort((image, category))
-    names = _told_apart([str(name) for name in categories.column("name")], categories)
+    # JSON can hold half a letter ("\ud800"), which no file and no other library takes.
+    texts = [str(name).encode(errors="backslashreplace") for name in categories.column("name")]
+    names = _told_apart([text.decode() for text in texts], categories)
     return GroundTruth(
         path=path,
         image_ids=image_ids,

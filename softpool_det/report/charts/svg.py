@@ -151,7 +151,9 @@ def to_svg(figure: Figure, title: str) -> Markup:
     root = ElementTree.fromstring(buffer.getvalue())
     _name(root, title)
     _recolour(root)
-    _rename_ids(root, "chart-" + hashlib.sha256(title.encode()).hexdigest()[:8])
+    _rename_ids(
+        root, "chart-" + hashlib.sha256(title.encode(errors="backslashreplace")).hexdigest()[:8]
+    )
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
