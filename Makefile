@@ -12,6 +12,10 @@ SEEDS ?= 1
 # What `make test-wheel` tests the wheel with.
 TORCH ?= 2.13.0
 TEST_PYTHON ?= $(BIN)/python
+# A process a core with one thread each, for threads of many processes wait for each other, and files whole,
+# for their tests share trainings and builds; in their order, for the longest have the fewest tests. Four,
+# for each takes 1 to 2 GB.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # What libraries say of their own future is not for here.
 QUIET = PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
 # Measured with SEEDS="1 2 3 4 5", where it was.
@@ -93,7 +97,7 @@ test: setup  ## all tests but the slow ones
 	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do \
 	    command -v $$name >/dev/null && exit; done; \
 	    echo "note: no Chromium, so the report's browser tests are skipped (make browser installs one)"
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 test-hosts:  ## the tests of other libraries' detectors, in an environment of their own
 	@$(MAKE) --no-print-directory setup VENV=.venv-hosts LOCK=requirements/hosts.txt

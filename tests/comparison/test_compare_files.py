@@ -82,6 +82,21 @@ def test_seeds_are_joined_by_commas_and_named(scene, monkeypatch):
     assert len(data["tasks"]["bbox"]["metrics"]["R50/first one"]["AP"]["by_seed"]) == 2
 
 
+def test_what_is_known_of_seeds_decides_what_one_seed_tells(scene, monkeypatch, capsys):
+    """good is ahead by far, but not of detectors whose runs differ by 90 AP."""
+    verdicts = []
+    for spread in (0, 90):
+        metrics = {"any": {"AP": {"by_seed": [0, spread]}}}
+        known = {"seeds": [1, 2], "tasks": {"bbox": {"metrics": metrics}}}
+        (scene / "known.json").write_text(json.dumps(known))
+        run_here(monkeypatch, scene, "bad.json", "good.json", "--known-spread", "known.json")
+        data = json.loads((scene / "output" / "comparison" / "comparison.json").read_text())
+        assert data["known_spread"] == {"bbox": spread}
+        verdicts.append(capsys.readouterr().out.splitlines()[-1])
+    assert "it is no finding" not in verdicts[0]
+    assert "it is no finding" in verdicts[1]
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
