@@ -41,6 +41,7 @@ def build_into(folder: Path, root: Path = ROOT, **environment: str) -> subproces
     return run_setup("build_ext", *folders, root=root, **environment)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here")
 def test_force_cuda_builds_both_libraries(tmp_path):
     result = build_into(tmp_path, FORCE_CUDA="1")

@@ -123,6 +123,7 @@ def test_refuses_a_folder_of_another_config(finished, environment):
     assert "BASE_LR: 0.5" in done.stderr
 
 
+@pytest.mark.slow
 def test_takes_checkpoints(finished, environment, tmp_path):
     output, _ = finished
     weights = [str(output / arm / "seed_1" / "model_final.pth") for arm in ("stock", "SoftPool")]
@@ -145,6 +146,7 @@ def test_says_which_arm_failed_and_where_its_log_is(environment, tmp_path):
     assert "SOLVER.OPTIMIZER must be SGD or AdamW" in done.stderr
 
 
+@pytest.mark.slow
 def test_compares_lazy_configs(environment, lazy_config, tmp_path):
     config = tmp_path / "config.py"
     config.write_text(lazy_config)
