@@ -10,6 +10,8 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import LazyConfig, get_cfg
 from omegaconf import DictConfig
 
+DEFAULT_MAX_PIXELS = 89_478_485
+
 _PROJECT_KEYS = (
     ". Keys of a project are added by a function of its own, called before the file is merged "
     "(softpool_det.add_softpool_config(cfg) adds MODEL.STEM_POOL.*)"
@@ -40,6 +42,19 @@ def add_training_config(cfg: CN) -> None:
     # Largest norm of the gradient of all parameters together; 0 for no limit.
     # (Detectron2's CLIP_GRADIENTS clips each parameter by itself.)
     cfg.SOLVER.FULL_MODEL_CLIP_NORM = 0.0
+    # What SOLVER.AMP.ENABLED computes in: float16 (Detectron2's, with scaled gradients) or
+    # bfloat16, which a CPU can do, too.
+    cfg.SOLVER.AMP.DTYPE = "float16"
+    # Divide RetinaNet's and FCOS's losses by the foreground of all processes together, so that they
+    # do not depend on how many there are. False is as in Detectron2.
+    cfg.SOLVER.SHARE_LOSS_NORMALIZER = True
+    # Leave out of the training what cannot be read or cannot be right, and list it at the end;
+    # otherwise the first such image or annotation ends the run. (LazyConfig: train.skip_corrupt.)
+    cfg.INPUT.SKIP_CORRUPT = False
+    # Images of more are not decoded; Pillow's own limit. (In a LazyConfig: train.max_pixels.)
+    cfg.INPUT.MAX_PIXELS = DEFAULT_MAX_PIXELS
+    # Compile the backbone with torch.compile; minutes at the start.
+    cfg.MODEL.COMPILE_BACKBONE = False
     # Keep images and weights in torch.channels_last: the faster layout on a CPU.
     cfg.MODEL.CHANNELS_LAST = False
     # Start from ImageNet weights that were trained with another pooling in the stem than the

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from softpool_det.engine.detector import load_detector
+from softpool_det.files import replacing
 
 Predictor = Callable[[np.ndarray], Instances]
 
@@ -205,12 +204,9 @@ def read_image(path: Path) -> np.ndarray:
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write a BGR image, by way of a temporary file; the suffix says in which format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder, path.name)
+    with replacing(path) as temporary:
         if not cv2.imwrite(str(temporary), image):
             raise OSError(f"{path} cannot be written")
-        os.replace(temporary, path)
 
 
 def _visualize_video(
@@ -247,9 +243,7 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 
 def _write_video(path: Path, frames: Iterator[np.ndarray], codec: str, frame_rate: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder, path.name)
+    with replacing(path) as temporary:
         writer = cv2.VideoWriter()
         for frame in frames:
             if not writer.isOpened():
@@ -265,4 +259,3 @@ def _write_video(path: Path, frames: Iterator[np.ndarray], codec: str, frame_rat
         if not writer.isOpened():
             raise ValueError("the video has no frames")
         writer.release()
-        os.replace(temporary, path)

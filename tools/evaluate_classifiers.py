@@ -23,7 +23,7 @@ from pathlib import Path
 from softpool_det.classification.compare import compare_predictions, markdown
 from softpool_det.classification.config import load_config
 from softpool_det.classification.swap import compare_swapped
-from softpool_det.engine.files import write_json
+from softpool_det.files import write_json
 
 
 def parse_args() -> argparse.Namespace:

@@ -2,15 +2,18 @@
 """Train or evaluate a detector from a YAML config or a LazyConfig (.py).
 
 Usage is that of Detectron2's own train_net.py; the data sets of softpool_det are known by name.
+torchrun may start it, too: one process then is one of torchrun's.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 
+import torch.distributed as dist
 from detectron2.engine import default_argument_parser, launch
 
-from softpool_det.engine import run
+from softpool_det.engine import EXPECTED, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,13 +34,23 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def main(args: argparse.Namespace) -> None:
+    try:
+        run(args)
+    except EXPECTED as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
     args = parse_args()
-    launch(
-        run,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    if dist.is_torchelastic_launched():
+        main(args)
+    else:
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )

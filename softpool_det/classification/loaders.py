@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
 from softpool_det.classification.datasets import LabelledImages
-
-
-def seed_of(*numbers: int) -> int:
-    """A seed for a torch generator that depends on all `numbers`, each 0 or more."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+from softpool_det.randomness import seed_of, seeded
 
 
 class SeededDataset(Dataset):
@@ -33,10 +27,8 @@ class SeededDataset(Dataset):
         self.dataset, self.seed, self.epoch = dataset, seed, epoch
 
     def __getitem__(self, index: int) -> Any:
-        # Without workers this is the process that trains: its own generator is left alone.
-        with torch.random.fork_rng(devices=()):
-            # What the transforms draw from; torch.manual_seed, for all devices, is far slower.
-            torch.default_generator.manual_seed(seed_of(self.seed, self.epoch, index))
+        # Without workers this is the process that trains: its own generators are left alone.
+        with seeded(seed_of(self.seed, self.epoch, index)):
             return self.dataset[index]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from softpool_det.engine.files import replacing
+from softpool_det.files import replacing
 
 _ARRAYS = ("labels", "predicted", "in_top5")
 

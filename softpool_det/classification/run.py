@@ -23,13 +23,13 @@ from softpool_det.classification.build import (
 )
 from softpool_det.classification.config import identity, load_config
 from softpool_det.classification.datasets import LabelledImages
-from softpool_det.classification.distributed import process_group
 from softpool_det.classification.evaluation import predict
 from softpool_det.classification.predictions import Predictions
 from softpool_det.classification.training import Training
 from softpool_det.classification.weights import load_weights, metadata
-from softpool_det.engine.files import claim, replacing, write_json
+from softpool_det.distributed import process_group
 from softpool_det.engine.hooks import peak_memory_bytes
+from softpool_det.files import claim, replacing, write_json
 from softpool_det.weights import save_weights
 
 CHECKPOINT_FILE = "checkpoint.pth"

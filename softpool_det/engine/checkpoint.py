@@ -1,19 +1,26 @@
-"""Checkpoints from strangers, read without running what they contain."""
+"""Checkpoints: whole or not there, and read without running what they contain."""
 
 from __future__ import annotations
 
+import math
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from safetensors.torch import load_file
 from torch import nn
 
 from softpool_det.engine.compatibility import check_names, check_weights
+from softpool_det.files import replacing, write_atomically
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
 from softpool_det.weights.names import format_of
 from softpool_det.weights.pickles import check_origin, load_arrays
+
+TAG_FILE = "last_checkpoint"
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -41,7 +48,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
-        self.trust_pickle = trust_pickle
+        self.trust_pickle, self.is_resumed = trust_pickle, False
         self.allow_other_stem_pool = allow_other_stem_pool
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -55,6 +62,70 @@ class SafeCheckpointer(DetectionCheckpointer):
         if path:
             check_origin(path, self.trust_pickle)
         return super().load(path, *args, **kwargs)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write `name`.pth, whole or not at all, and note that it is the last.
+
+        Raises:
+            OSError: it cannot be written; what was there before still is.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        path = Path(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        with replacing(path) as temporary:
+            try:
+                torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
+            except RuntimeError as error:
+                # So torch says that a disk is full.
+                free = shutil.disk_usage(path.parent).free
+                text = str(error).splitlines()[0]
+                raise OSError(
+                    f"{path} cannot be written ({free / 2**20:.0f} MiB are free): {text}"
+                ) from error
+        self.tag_last_checkpoint(path.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        write_atomically(Path(self.save_dir, TAG_FILE), last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        return bool(self._newest_first())
+
+    def _newest_first(self) -> list[Path]:
+        """What a run may go on from.
+
+        That is what is noted as the last, but where a kill came between the writing of a checkpoint
+        and the note, and then those of earlier iterations.
+        """
+        note, found = Path(self.save_dir, TAG_FILE), {}
+        for path in Path(self.save_dir).glob("model_*.pth"):
+            number = path.stem.removeprefix("model_")
+            if number == "final" or number.isdigit():
+                found[path] = math.inf if number == "final" else int(number)
+        ordered = sorted(found, key=lambda path: found[path], reverse=True)
+        if not note.is_file():
+            return ordered
+        noted = found.get(Path(self.save_dir, note.read_text().strip()), math.inf)
+        since = note.stat().st_mtime_ns
+        return [path for path in ordered if found[path] <= noted or path.stat().st_mtime_ns > since]
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the newest checkpoint that is whole, or load `path`.
+
+        Broken ones are named and passed over. Where all are, the run begins anew. `is_resumed`
+        tells which it was.
+
+        Returns:
+            What else is in the file.
+        """
+        for checkpoint in self._newest_first() if resume else ():
+            damage = find_damage(checkpoint)
+            if damage is None:
+                self.is_resumed = True
+                return self.load(str(checkpoint))
+            self.logger.warning("passed over: %s: %s", checkpoint, damage)
+        return self.load(path, checkpointables=[])
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".safetensors"):
@@ -83,3 +154,16 @@ class SafeCheckpointer(DetectionCheckpointer):
         # Weights of a backbone alone are found by the ends of their names, as Detectron2 does
         # for its own ImageNet weights.
         return {"model": state_dict, "matching_heuristics": True}
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with the bytes of a checkpoint, or None.
+
+    torch.save writes a zip archive with checksums, which torch.load does not look at.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        return f"it is cut off or damaged ({error})"
+    return None if damaged is None else f"{damaged} in it is damaged (its checksum differs)"

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
 from detectron2.config import instantiate
-from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model, hooks
+from detectron2.data import build_detection_train_loader
+from detectron2.engine import HookBase, hooks
 from detectron2.engine.defaults import default_writers
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from omegaconf import DictConfig, OmegaConf
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
+from softpool_det.config import DEFAULT_MAX_PIXELS
+from softpool_det.data.annotations import check_training_annotations
+from softpool_det.data.failures import EvaluationBatches, GuardedMapper, Skipped
+from softpool_det.data.train_loader import TrainLoader
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
+from softpool_det.engine.loading import guarded_train_loader
+from softpool_det.engine.reproducible import LossNormalizer, Randomness, share_loss_normalizer
+from softpool_det.engine.signals import StopOnSignal, stop_if_received
+from softpool_det.engine.steps import PRECISIONS, StepTrainer
+from softpool_det.engine.telling import save_bad_batch
+from softpool_det.engine.trainer import distribute, insert_stop
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
     """Evaluate `model` with `cfg.dataloader.{test,evaluator}`; returns {"bbox": {"AP": ...}}."""
-    loader = instantiate(cfg.dataloader.test)
+    options = _arguments(cfg.dataloader.test)
+    options["mapper"] = GuardedMapper(options["mapper"], _max_pixels(cfg))
+    build = _target(cfg.dataloader.test)
+    loader = EvaluationBatches(build(**options), before_batch=stop_if_received)
     results = inference_on_dataset(model, loader, instantiate(cfg.dataloader.evaluator))
     print_csv_format(results)
     return results
@@ -24,60 +47,129 @@ def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
 
 def allows_other_stem_pool(cfg: DictConfig) -> bool:
     """The LazyConfig's `MODEL.ALLOW_OTHER_STEM_POOL`, which Detectron2's own configs lack."""
-    return bool(OmegaConf.select(cfg, "train.allow_other_stem_pool", default=False))
+    return bool(_option(cfg, "allow_other_stem_pool", False))
 
 
 def train_lazy(
     cfg: DictConfig, resume: bool, progress: str = "", trust_pickle: bool = False
-) -> tuple[dict, float]:
+) -> tuple[dict, float, Skipped]:
     """Train `cfg.model`.
 
     Args:
         cfg: a LazyConfig with model, optimizer, lr_multiplier, dataloader and train, as in
-            Detectron2's own.
-        resume: go on from the last checkpoint in `cfg.train.output_dir`, if there is one.
+            Detectron2's own. `train.skip_corrupt`, `train.max_pixels`, `train.amp.dtype` and
+            `train.share_loss_normalizer` are YAML's INPUT and SOLVER keys of these names.
+        resume: go on from the newest whole checkpoint in `cfg.train.output_dir`, if there is one.
         progress: label of a progress line on stderr; "" for none.
         trust_pickle: start from a `.pkl` that is not of Detectron2's model zoo, too.
 
     Returns:
-        The results of the last evaluation, and the seconds spent in training steps.
+        The results of the last evaluation, the seconds spent in training steps, and what was left
+        out.
     """
-    model = instantiate(cfg.model).to(cfg.train.device)
-    cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
-    train_loader = instantiate(cfg.dataloader.train)
-    model = create_ddp_model(model, **cfg.train.ddp)
-    trainer_class = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
-    trainer = trainer_class(model, train_loader, optimizer)
+    skipped = Skipped()
+    trainer = _build_trainer(cfg, skipped)
     checkpointer = SafeCheckpointer(
-        model,
+        trainer.model,
         cfg.train.output_dir,
         trust_pickle=trust_pickle,
         allow_other_stem_pool=allows_other_stem_pool(cfg),
         trainer=trainer,
     )
-    clock = TrainingClock()
-    results: dict = {}
+    clock, results = TrainingClock(), {}
 
     def evaluate() -> dict:
-        results.update(evaluate_lazy(cfg, model))
+        results.update(evaluate_lazy(cfg, trainer.model))
         return results
 
-    writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
-    if progress:
-        writers.append(ProgressLine(progress, cfg.train.max_iter))
-    is_main = comm.is_main_process()
-    trainer.register_hooks(
-        [
-            clock,
-            hooks.IterationTimer(),
-            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-            hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if is_main else None,
-            hooks.EvalHook(cfg.train.eval_period, evaluate),
-            hooks.PeriodicWriter(writers, period=cfg.train.log_period) if is_main else None,
-        ]
-    )
+    trainer.register_hooks(_build_hooks(cfg, trainer, checkpointer, clock, progress, evaluate))
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
-    resumed = resume and checkpointer.has_checkpoint()
-    trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
-    return results, clock.seconds
+    trainer.train(trainer.iter + 1 if checkpointer.is_resumed else 0, cfg.train.max_iter)
+    return results, clock.seconds, skipped
+
+
+def _build_trainer(cfg: DictConfig, skipped: Skipped) -> StepTrainer:
+    model = instantiate(cfg.model).to(cfg.train.device)
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    loader = _build_train_loader(cfg, skipped)
+    if _option(cfg, "share_loss_normalizer", True):
+        share_loss_normalizer(model)
+    precision = _option(cfg, "amp.dtype", "float16") if cfg.train.amp.enabled else None
+    return StepTrainer(
+        distribute(model, cfg.train.device, **cfg.train.ddp),
+        loader,
+        optimizer,
+        precision=PRECISIONS[precision] if precision else None,
+        on_bad_loss=functools.partial(save_bad_batch, Path(cfg.train.output_dir)),
+    )
+
+
+def _build_hooks(
+    cfg: DictConfig,
+    trainer: StepTrainer,
+    checkpointer: SafeCheckpointer,
+    clock: TrainingClock,
+    progress: str,
+    evaluate: Any,
+) -> list[HookBase]:
+    found = [clock, LossNormalizer(trainer.model)]
+    if isinstance(trainer.data_loader, TrainLoader):
+        found.append(Randomness(trainer.data_loader))
+    found += [
+        hooks.IterationTimer(),
+        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+    ]
+    if comm.is_main_process():
+        found.append(hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
+    found.append(hooks.EvalHook(cfg.train.eval_period, evaluate))
+    if comm.is_main_process():
+        writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
+        if progress:
+            writers.append(ProgressLine(progress, cfg.train.max_iter))
+        found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
+    return insert_stop(found, StopOnSignal(checkpointer))
+
+
+def _build_train_loader(cfg: DictConfig, skipped: Skipped) -> Any:
+    call = copy.deepcopy(cfg.dataloader.train)
+    if _target(call) is not build_detection_train_loader:
+        logger.warning(
+            "dataloader.train is not Detectron2's: it begins anew where a run is resumed, and an "
+            "unreadable image ends the run"
+        )
+        return instantiate(call)
+    skip = bool(_option(cfg, "skip_corrupt", False))
+    names = OmegaConf.select(call, "dataset.names")
+    if names is not None:
+        several = list(names) if isinstance(names, ListConfig) else [names]
+        folder = Path(cfg.train.output_dir)
+        call.dataset.names = [
+            check_training_annotations(name, skip, skipped, folder) for name in several
+        ]
+    seed = _option(cfg, "seed", -1)
+    return guarded_train_loader(
+        **_arguments(call),
+        max_pixels=_max_pixels(cfg),
+        seed=None if seed < 0 else seed,
+        skip=skip,
+        skipped=skipped,
+    )
+
+
+def _target(call: DictConfig) -> Any:
+    target = call["_target_"]
+    return locate(target) if isinstance(target, str) else target
+
+
+def _arguments(call: DictConfig) -> dict[str, Any]:
+    return {str(key): instantiate(value) for key, value in call.items() if key != "_target_"}
+
+
+def _option(cfg: DictConfig, name: str, default: Any) -> Any:
+    """A key of `train` that Detectron2's own configs lack."""
+    return OmegaConf.select(cfg, f"train.{name}", default=default)
+
+
+def _max_pixels(cfg: DictConfig) -> int:
+    return int(_option(cfg, "max_pixels", DEFAULT_MAX_PIXELS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from detectron2.config import CfgNode, instantiate
@@ -12,19 +13,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from softpool_det.config import load_config
 from softpool_det.data import register_datasets
+from softpool_det.data.annotations import check_evaluation_annotations
+from softpool_det.distributed import process_group
 from softpool_det.engine.checkpoint import SafeCheckpointer
-from softpool_det.engine.files import write_json
 from softpool_det.engine.hooks import peak_memory_bytes
 from softpool_det.engine.lazy import allows_other_stem_pool, evaluate_lazy, train_lazy
-from softpool_det.engine.setup import check_inputs
+from softpool_det.engine.setup import check_inputs, check_writable
+from softpool_det.engine.signals import listen
+from softpool_det.engine.telling import tell_once, write_skipped
 from softpool_det.engine.trainer import Trainer
+from softpool_det.files import write_json
 
 RESULT_FILE = "result.json"
 EVALUATION_FILE = "evaluation.json"
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Train or evaluate as tools/train_net.py's arguments say.
+    """Train or evaluate as tools/train_net.py's arguments say, alone or as torchrun's process.
 
     When all is done, writes `result.json` into the output folder, or `evaluation.json` where
     nothing was trained: metrics in percent as Detectron2 reports them, seconds of training, peak
@@ -36,16 +41,26 @@ def run(args: argparse.Namespace) -> dict:
 
     Returns:
         The metrics: {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": {...}}.
+
+    Raises:
+        DataError: data that cannot be used; one line.
+        FloatingPointError: a loss that is no finite number; names images and the saved batch.
+        Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
+        KeyError, OSError, ValueError: config, files or weights are not what they should be.
     """
+    tell_once()
+    listen()
     register_datasets()
     cfg = load_config(args.config_file, args.opts)
-    runner = _run_yaml if isinstance(cfg, CfgNode) else _run_lazy
-    return runner(cfg, args)
+    is_yaml = isinstance(cfg, CfgNode)
+    with process_group(cfg.MODEL.DEVICE if is_yaml else cfg.train.device):
+        return _run_yaml(cfg, args) if is_yaml else _run_lazy(cfg, args)
 
 
 def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
     training = () if args.eval_only else cfg.DATASETS.TRAIN
     check_inputs((*training, *cfg.DATASETS.TEST), cfg.MODEL.WEIGHTS)
+    _check_evaluation(cfg.DATASETS.TEST, cfg.OUTPUT_DIR)
     default_setup(cfg, args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
@@ -62,18 +77,18 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
         trainer.resume_or_load(resume=args.resume)
         trainer.train()
         metrics, seconds = getattr(trainer, "_last_eval_results", {}), trainer.clock.seconds
+        write_skipped(trainer.skipped, Path(cfg.OUTPUT_DIR))
     _write_result(cfg.OUTPUT_DIR, metrics, seconds, cfg.MODEL.DEVICE)
     return metrics
 
 
 def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     # LazyConfig names its data sets wherever its loaders take them.
-    names = [
-        OmegaConf.select(cfg, f"dataloader.{part}.dataset.names") for part in ("train", "test")
-    ]
-    wanted = names[1:] if args.eval_only else names
+    training, test = (_names(cfg, part) for part in ("train", "test"))
     weights = cfg.train.init_checkpoint
-    check_inputs([name for name in wanted if name], weights, "train.init_checkpoint")
+    wanted = test if args.eval_only else training + test
+    check_inputs(wanted, weights, "train.init_checkpoint")
+    _check_evaluation(test, cfg.train.output_dir)
     default_setup(cfg, args)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
@@ -86,9 +101,23 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
         checkpointer.resume_or_load(weights, resume=args.resume)
         metrics, seconds = evaluate_lazy(cfg, model), None
     else:
-        metrics, seconds = train_lazy(cfg, args.resume, args.progress, args.trust_pickle)
+        options = args.resume, args.progress, args.trust_pickle
+        metrics, seconds, skipped = train_lazy(cfg, *options)
+        write_skipped(skipped, Path(cfg.train.output_dir))
     _write_result(cfg.train.output_dir, metrics, seconds, cfg.train.device)
     return metrics
+
+
+def _names(cfg: DictConfig, part: str) -> list[str]:
+    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names") or []
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _check_evaluation(datasets: Iterable[str], folder: str) -> None:
+    """Before the training, not after it: what its evaluation will need."""
+    check_writable(folder)
+    for name in datasets:
+        check_evaluation_annotations(name)
 
 
 def _write_result(folder: str, metrics: dict, seconds: float | None, device: str) -> None:

@@ -1,7 +1,8 @@
-"""What must be there before a detector is trained: data sets and weights."""
+"""What must be there before a detector is trained: data sets, weights, a place for results."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,3 +33,19 @@ def check_inputs(datasets: Iterable[str], weights: str, weights_key: str = "MODE
         raise FileNotFoundError(WEIGHTS_HELP.format(key=weights_key, path=weights))
     for name in datasets:
         ensure_dataset(name)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make the output folder, and make sure, before hours of work, that files can be written there.
+
+    Raises:
+        OSError: they cannot; names the folder and says why.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**20))
+    except OSError as error:
+        raise OSError(
+            f"the output folder {folder} cannot be written to: {error.strerror}"
+        ) from error

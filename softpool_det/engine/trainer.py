@@ -1,21 +1,33 @@
-"""Detectron2's DefaultTrainer with COCO evaluation and a choice of optimizer and layout."""
+"""Detectron2's DefaultTrainer for any device and number of processes, whose runs can be cut off."""
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
+from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, hooks
+from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import COCOEvaluator
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from torch import nn
 
+from softpool_det.data.failures import EvaluationBatches, GuardedMapper, Skipped
+from softpool_det.data.train_loader import TrainLoader
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
+from softpool_det.engine.loading import build_train_loader
+from softpool_det.engine.reproducible import LossNormalizer, Randomness, share_loss_normalizer
+from softpool_det.engine.signals import StopOnSignal, stop_if_received
+from softpool_det.engine.steps import PRECISIONS, StepTrainer
+from softpool_det.engine.telling import save_bad_batch
 
 
 class Trainer(DefaultTrainer):
@@ -25,20 +37,65 @@ class Trainer(DefaultTrainer):
         cfg: the config.
         progress: label of a progress line on stderr; "" for none.
         trust_pickle: start from a `.pkl` that is not of Detectron2's model zoo, too.
+
+    Attributes:
+        skipped: what was left out of the training (`INPUT.SKIP_CORRUPT`).
     """
 
     def __init__(self, cfg: CfgNode, progress: str = "", trust_pickle: bool = False) -> None:
-        self.clock = TrainingClock()
-        self.progress = progress
-        self.trust_pickle = trust_pickle
-        super().__init__(cfg)
+        # Not DefaultTrainer's, which trains several processes on GPUs only.
+        TrainerBase.__init__(self)
+        self.clock, self.skipped = TrainingClock(), Skipped()
+        self.progress, self.trust_pickle = progress, trust_pickle
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg, self.start_iter, self.max_iter = cfg, 0, cfg.SOLVER.MAX_ITER
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        self.loader = self.build_train_loader(cfg, self.skipped)
+        if cfg.SOLVER.SHARE_LOSS_NORMALIZER:
+            share_loss_normalizer(model)
+        self._trainer = StepTrainer(
+            distribute(model, cfg.MODEL.DEVICE, broadcast_buffers=False),
+            self.loader,
+            optimizer,
+            precision=find_precision(cfg),
+            on_bad_loss=functools.partial(save_bad_batch, Path(cfg.OUTPUT_DIR)),
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = SafeCheckpointer(
+            self._trainer.model,
+            cfg.OUTPUT_DIR,
+            trust_pickle=trust_pickle,
+            allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
+            trainer=weakref.proxy(self),
+        )
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the newest whole checkpoint in the output folder, or load `MODEL.WEIGHTS`."""
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if self.checkpointer.is_resumed:
+            self.start_iter = self.iter + 1
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         model = super().build_model(cfg)
         if cfg.MODEL.CHANNELS_LAST:
             model = model.to(memory_format=torch.channels_last)
+        if cfg.MODEL.COMPILE_BACKBONE:
+            # In place: names in the state dict stay. Images have many sizes.
+            model.backbone.compile(dynamic=True)
         return model
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, skipped: Skipped | None = None) -> TrainLoader:
+        return build_train_loader(cfg, Skipped() if skipped is None else skipped)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        mapper = GuardedMapper(DatasetMapper(cfg, False), cfg.INPUT.MAX_PIXELS)
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        return EvaluationBatches(loader, before_batch=stop_if_received)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -58,22 +115,51 @@ class Trainer(DefaultTrainer):
         return COCOEvaluator(dataset_name, output_dir=folder)
 
     def build_hooks(self) -> list[HookBase]:
-        # DefaultTrainer has just made a checkpointer that would unpickle anything.
-        self.checkpointer = SafeCheckpointer(
-            self._trainer.model,
-            self.cfg.OUTPUT_DIR,
-            trust_pickle=self.trust_pickle,
-            allow_other_stem_pool=self.cfg.MODEL.ALLOW_OTHER_STEM_POOL,
-            trainer=weakref.proxy(self),
-        )
-        # First, so that its after_step comes before evaluation and checkpoints.
-        return [self.clock, *super().build_hooks()]
+        # The clock first, so that its after_step comes before evaluation and checkpoints.
+        state = [self.clock, Randomness(self.loader), LossNormalizer(self._trainer.model)]
+        found = [hook for hook in super().build_hooks() if hook is not None]
+        return insert_stop([*state, *found], StopOnSignal(self.checkpointer))
 
     def build_writers(self) -> list[EventWriter]:
         writers = super().build_writers()
         if self.progress and comm.is_main_process():
             writers.append(ProgressLine(self.progress, self.max_iter))
         return writers
+
+
+def insert_stop(found: list[HookBase], stop: StopOnSignal) -> list[HookBase]:
+    """`found` with `stop` behind what is part of a step, before checkpoints and evaluation."""
+    after = (hooks.PeriodicCheckpointer, hooks.EvalHook)
+    place = next(i for i, hook in enumerate(found) if isinstance(hook, after))
+    return [*found[:place], stop, *found[place:]]
+
+
+def distribute(model: nn.Module, device: str, **options: Any) -> nn.Module:
+    """The model for this process, one of several or the only one.
+
+    Args:
+        model: on its device.
+        device: of the config.
+        options: of DistributedDataParallel.
+    """
+    if torch.device(device).type == "cpu":
+        options["device_ids"] = None
+    return create_ddp_model(model, **options)
+
+
+def find_precision(cfg: CfgNode) -> torch.dtype | None:
+    """The precision of a training's forward; None for float32.
+
+    Raises:
+        ValueError: `SOLVER.AMP.DTYPE` is none of those that there are.
+    """
+    if not cfg.SOLVER.AMP.ENABLED:
+        return None
+    if cfg.SOLVER.AMP.DTYPE not in PRECISIONS:
+        raise ValueError(
+            f"SOLVER.AMP.DTYPE must be one of {', '.join(PRECISIONS)}, got {cfg.SOLVER.AMP.DTYPE!r}"
+        )
+    return PRECISIONS[cfg.SOLVER.AMP.DTYPE]
 
 
 def build_adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from softpool_det.evaluation.masks import compressed
+from softpool_det.masks import compressed
 
 _SIDES = ("height", "width")
 

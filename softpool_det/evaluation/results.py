@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from softpool_det.evaluation.entries import Entries, read_json
-from softpool_det.evaluation.masks import compressed
+from softpool_det.masks import compressed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from softpool_det.engine.files import write_atomically
+from softpool_det.files import write_atomically
 from softpool_det.report import numbers, words
 from softpool_det.report.charts.svg import MARKER_SIGNS
 from softpool_det.report.checks import check_comparison

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 
+from softpool_det.files import replacing
 from softpool_det.testdev.layout import TESTSET, open_results, result_stem
 
 _BLOCK = 2**20
@@ -37,15 +36,14 @@ def write_submission(
     """
     stem = result_stem(alg, testset)
     json_file, zip_file = folder / f"{stem}.json", folder / f"{stem}.zip"
-    with open_results(results) as source:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-            copy, archive = Path(temporary, json_file.name), Path(temporary, zip_file.name)
-            with copy.open("wb") as target:
-                shutil.copyfileobj(source, target, _BLOCK)
-            _zip(copy, archive)
-            os.replace(copy, json_file)
-            os.replace(archive, zip_file)
+    with (
+        open_results(results) as source,
+        replacing(zip_file) as archive,
+        replacing(json_file) as copy,
+    ):
+        with copy.open("wb") as target:
+            shutil.copyfileobj(source, target, _BLOCK)
+        _zip(copy, archive)
     return json_file, zip_file
 
 

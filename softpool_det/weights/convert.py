@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from softpool_det.files import replacing
 from softpool_det.weights.architecture import Architecture, check_state_dict
 from softpool_det.weights.metadata import (
     MAX_POOL,
     StemPool,
     WeightsMetadata,
-    replacing,
     save_weights,
 )
 from softpool_det.weights.names import (

@@ -7,10 +7,7 @@ reader shows. Nothing of it can be seen in the tensors.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from softpool_det.files import replacing
 
 # Marks files that hold all keys below, and says how they are to be read.
 FORMAT_KEY = "softpool_det.weights"
@@ -174,13 +173,3 @@ def read_metadata(path: str | Path) -> WeightsMetadata | None:
         return WeightsMetadata.from_header(header)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which it replaces if the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".weights-", dir=path.parent) as folder:
-        temporary = Path(folder, path.name)
-        yield temporary
-        os.replace(temporary, path)

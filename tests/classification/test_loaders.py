@@ -12,8 +12,8 @@ from softpool_det.classification.loaders import (
     SeededDataset,
     TrainLoader,
     evaluation_loader,
-    seed_of,
 )
+from softpool_det.randomness import seed_of
 
 SEED = 7
 

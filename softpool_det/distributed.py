@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+from detectron2.utils import comm
 
 
 @contextmanager
@@ -28,6 +29,8 @@ def process_group(device: str) -> Iterator[str]:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if is_cuda else "gloo")
+    # What Detectron2's launch does beside it.
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     try:
         yield device
     finally:

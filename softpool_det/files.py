@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, also after a kill or a power cut."""
 
 from __future__ import annotations
 
@@ -6,20 +6,69 @@ import difflib
 import json
 import math
 import os
+import re
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PARTIAL = ".partial-{name}-{host}-{pid}-"
+
+
+@contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, on the same file system, for what is to become `path`.
+
+    Folders that killed processes of this machine left for the same `path` are removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    prefix = _PARTIAL.format(name=path.name, host=socket.gethostname(), pid=os.getpid())
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
+        yield Path(folder)
+
+
+def _remove_abandoned(path: Path) -> None:
+    prefix = _PARTIAL.format(name=path.name, host=socket.gethostname(), pid="")[:-1]
+    for folder in path.parent.glob(".partial-*"):
+        rest = folder.name.removeprefix(prefix)
+        match = re.match(r"(\d+)-", rest) if rest != folder.name else None
+        if match and not _is_alive(int(match[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path of the same name beside `path`; what was written to it becomes `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder, path.name)
+    """A temporary path of the same name beside `path`; what was written to it becomes `path`.
+
+    The bytes are on the disk before the name is (fsync): not even a power cut leaves a part.
+    """
+    with partial_folder(path) as folder:
+        temporary = folder / path.name
         yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str) -> None:

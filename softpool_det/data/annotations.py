@@ -1,0 +1,188 @@
+"""Annotation files in COCO's format, looked through before they are trained on or evaluated with.
+
+Detectron2 and pycocotools take most of what stands in them: a NaN box becomes a NaN loss hours
+later, a mask of another size a crash or a wrong AP.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from pycocotools import mask as mask_utils
+
+from softpool_det.files import write_atomically
+from softpool_det.masks import compressed
+
+from .failures import DataError, Skipped
+
+# With faulty annotations left out, a data set is another one and has another name.
+_SUFFIX = "_without_faults"
+# What an id may be.
+_ID = (int, str, float)
+
+
+def check_evaluation_annotations(name: str) -> None:
+    """Look through the ground truth of a data set in COCO's format; others are taken as they are.
+
+    Args:
+        name: registered with Detectron2.
+
+    Raises:
+        DataError: names the file and the first entry that cannot be right. Nothing is left out of a
+            ground truth: AP would be another's.
+    """
+    path = _annotation_file(name)
+    if path is None:
+        return
+    for entry, reason in _faults(path, _read(path)):
+        raise DataError(f"{path}: {entry}: {reason}")
+
+
+def check_training_annotations(name: str, skip: bool, skipped: Skipped, folder: Path) -> str:
+    """The same for a training set, whose faulty entries may be left out.
+
+    Args:
+        name: registered with Detectron2.
+        skip: leave out faulty annotations.
+        skipped: takes what was left out.
+        folder: for a copy of the file without them.
+
+    Returns:
+        The data set to train on: `name`, or one without the faulty annotations.
+
+    Raises:
+        DataError: names the file and the first entry that cannot be right.
+    """
+    path = _annotation_file(name)
+    if path is None:
+        return name
+    data = _read(path)
+    bad = set()
+    for index, (entry, reason) in _numbered_faults(path, data):
+        if not skip:
+            raise DataError(
+                f"{path}: {entry}: {reason}; INPUT.SKIP_CORRUPT True leaves such entries out"
+            )
+        skipped.add(f"{path}: {entry}", reason)
+        bad.add(index)
+    if not bad:
+        return name
+    kept = [entry for i, entry in enumerate(data["annotations"]) if i not in bad]
+    return _register_copy(name, {**data, "annotations": kept}, folder)
+
+
+def _register_copy(name: str, data: dict[str, Any], folder: Path) -> str:
+    copy = name + _SUFFIX
+    path = folder / f"{copy}.json"
+    write_atomically(path, json.dumps(data))
+    metadata = MetadataCatalog.get(name).as_dict()
+    image_root = metadata.pop("image_root")
+    for key in ("name", "json_file", "evaluator_type"):
+        metadata.pop(key, None)
+    register_coco_instances(copy, metadata, str(path), image_root)
+    return copy
+
+
+def _annotation_file(name: str) -> Path | None:
+    metadata = MetadataCatalog.get(name)
+    if getattr(metadata, "evaluator_type", None) != "coco" or not hasattr(metadata, "json_file"):
+        return None
+    return Path(metadata.json_file)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"{path}: no JSON: {error.msg} at {where}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: no text in UTF-8: {error.reason} at byte {error.start}") from None
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+            raise DataError(f"{path}: the list {key!r} is missing; COCO's format has it")
+        for index, entry in enumerate(data[key]):
+            if not isinstance(entry, dict) or not isinstance(entry.get("id"), _ID):
+                raise DataError(f"{path}: entry {index} of {key}: not an object with an 'id'")
+    for index, image in enumerate(data["images"]):
+        size = image.get("height"), image.get("width")
+        if not isinstance(image.get("file_name"), str) or set(map(type, size)) != {int}:
+            raise DataError(
+                f"{path}: entry {index} of images: file_name, height and width are "
+                f"{image.get('file_name')!r:.60}, {size[0]!r:.20} and {size[1]!r:.20}, not a name "
+                "and two whole numbers"
+            )
+    return data
+
+
+def _faults(path: Path, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    return (fault for _, fault in _numbered_faults(path, data))
+
+
+def _numbered_faults(path: Path, data: dict[str, Any]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """(place in the list, (how the entry is called, what is wrong with it))."""
+    categories = {category["id"] for category in data["categories"]}
+    images = {image["id"]: image for image in data["images"]}
+    seen = set()
+    for index, annotation in enumerate(data["annotations"]):
+        reason = _fault(annotation, categories, images)
+        if annotation["id"] in seen:
+            reason = "its id was there before"
+        seen.add(annotation["id"])
+        if reason is not None:
+            entry = f"entry {index} of annotations (id {annotation['id']!r:.40}"
+            yield index, (f"{entry}, image_id {annotation.get('image_id')!r:.40})", reason)
+
+
+def _fault(
+    annotation: dict[str, Any], categories: set[Any], images: dict[Any, dict[str, Any]]
+) -> str | None:
+    image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
+    if not isinstance(image_id, _ID) or image_id not in images:
+        return "image_id is not among the images"
+    if not isinstance(category_id, _ID) or category_id not in categories:
+        known = ", ".join(map(str, list(categories)[:10]))
+        return f"category_id {category_id!r:.40} is not among the categories ({known}, ...)"
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not _all_finite(box):
+        return f"bbox is {box!r:.60}, not four finite numbers [x, y, width, height]"
+    if min(box[2:]) < 0:
+        return f"bbox is {box!r:.60}: width and height must not be negative"
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        return None
+    try:
+        area = _area(segmentation, images[image_id])
+    except ValueError as error:
+        return str(error)
+    # A point or a line as a box and as a mask, as COCO has, is an empty object that Detectron2
+    # leaves out by itself.
+    if area == 0 and min(box[2:]) > 0:
+        return f"the mask has no area, its bbox is {box!r:.60}"
+    return None
+
+
+def _area(segmentation: Any, image: dict[str, Any]) -> float:
+    if isinstance(segmentation, dict):
+        return float(mask_utils.area(compressed(segmentation, image["height"], image["width"])))
+    if not isinstance(segmentation, list) or not all(map(_all_finite, segmentation)):
+        raise ValueError(f"segmentation is {segmentation!r:.60}, not polygons of finite numbers")
+    return sum(_polygon_area(polygon) for polygon in segmentation)
+
+
+def _polygon_area(polygon: list[float]) -> float:
+    x, y = polygon[0::2], polygon[1::2]
+    twice = sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(y)))
+    return abs(twice) / 2
+
+
+def _all_finite(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        type(value) in (int, float) and math.isfinite(value) for value in values
+    )

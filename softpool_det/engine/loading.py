@@ -1,0 +1,51 @@
+"""From a config to the batches of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data.build import _train_loader_from_config
+
+from softpool_det.data.annotations import check_training_annotations
+from softpool_det.data.failures import GuardedMapper, Skipped
+from softpool_det.data.train_loader import TrainLoader
+
+
+def build_train_loader(cfg: CfgNode, skipped: Skipped) -> TrainLoader:
+    """Detectron2's training loader of a config, in the form of :class:`TrainLoader`.
+
+    Args:
+        cfg: Detectron2's DATASETS, DATALOADER, INPUT and SOLVER keys, besides this package's.
+        skipped: takes what is left out.
+
+    Raises:
+        DataError: an annotation file, or an entry of it, cannot be right.
+        ValueError: the batch cannot be shared out evenly.
+    """
+    skip, folder = cfg.INPUT.SKIP_CORRUPT, Path(cfg.OUTPUT_DIR)
+    names = [check_training_annotations(name, skip, skipped, folder) for name in cfg.DATASETS.TRAIN]
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = tuple(names)
+    given = _train_loader_from_config(cfg)
+    return guarded_train_loader(
+        **given,
+        max_pixels=cfg.INPUT.MAX_PIXELS,
+        seed=None if cfg.SEED < 0 else cfg.SEED,
+        skip=skip,
+        skipped=skipped,
+    )
+
+
+def guarded_train_loader(
+    dataset: Sequence[dict[str, Any]],
+    *,
+    mapper: Callable[[dict[str, Any]], Any],
+    max_pixels: int,
+    **options: Any,
+) -> TrainLoader:
+    """A :class:`TrainLoader` whose mapper is guarded; other arguments are those of the two."""
+    return TrainLoader(dataset, mapper=GuardedMapper(mapper, max_pixels), **options)

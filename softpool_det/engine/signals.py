@@ -1,0 +1,94 @@
+"""SIGTERM, and Slurm's word before it takes a machine away: save, and end well."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+
+import torch
+import torch.distributed as dist
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+logger = logging.getLogger(__name__)
+
+# `#SBATCH --signal=USR1@120` sends the second 120 seconds before the end.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+_received: list[int] = []
+
+
+class Interrupted(SystemExit):
+    """Ends the program with status 0: what was to be saved is saved."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+def listen() -> None:
+    """From now on a signal of `SIGNALS` is noted, and does nothing else by itself."""
+    owner = os.getpid()
+    _received.clear()
+
+    def note(number: int, _frame: object) -> None:
+        # Workers inherit this. Slurm signals them, too, and the step that is running needs them.
+        if os.getpid() == owner:
+            _received.append(number)
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+
+
+def stop_if_received() -> None:
+    """For loops outside of training steps, such as an evaluation's.
+
+    Raises:
+        Interrupted: a signal was noted.
+    """
+    if _received:
+        raise Interrupted
+
+
+class StopOnSignal(HookBase):
+    """Save a checkpoint after the step in which any process got a signal, and end.
+
+    It belongs between the hooks that are part of a step (the learning rate's) and the evaluation.
+
+    Args:
+        checkpointer: of the run.
+    """
+
+    def __init__(self, checkpointer: DetectionCheckpointer) -> None:
+        self.checkpointer = checkpointer
+        self._is_inside_step = False
+
+    def before_step(self) -> None:
+        self._is_inside_step = True
+
+    def after_step(self) -> None:
+        self._is_inside_step = False
+        if _any_received():
+            raise Interrupted
+
+    def after_train(self) -> None:
+        # Also where an evaluation was interrupted, for it is a hook that runs after a step is
+        # done. A step that is not may leave weights half changed.
+        done = self.trainer.iter
+        if _received and not self._is_inside_step and done < self.trainer.max_iter:
+            logger.info("%s: saving", signal.Signals(_received[0]).name)
+            self.checkpointer.save(f"model_{done:07d}", iteration=done)
+            logger.info("saved after iteration %d; --resume goes on from there", done)
+
+
+def _any_received() -> bool:
+    if comm.get_world_size() == 1:
+        return bool(_received)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    flag = torch.tensor([_received[0] if _received else 0], device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    number = int(flag)
+    if number and not _received:
+        _received.append(number)
+    return bool(number)
