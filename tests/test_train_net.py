@@ -176,16 +176,16 @@ def run_here(monkeypatch, *arguments):
 
 def test_missing_weights(monkeypatch, tmp_path):
     weights = tmp_path / "resnet18.pth"
-    with pytest.raises(FileNotFoundError) as error:
+    with pytest.raises(SystemExit) as error:
         run_here(monkeypatch, YAML, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path)
     lines = str(error.value).splitlines()
-    assert lines[0].startswith(f"MODEL.WEIGHTS names {weights}, which does not exist.")
+    assert lines[0].startswith(f"error: MODEL.WEIGHTS names {weights}, which does not exist.")
     assert any("name another file in MODEL.WEIGHTS" in line for line in lines)
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_key(monkeypatch):
-    with pytest.raises(KeyError, match=r"MODEL\.STEM_POOL\.KERNEL_SIZE"):
+    with pytest.raises(SystemExit, match=r"error: .*MODEL\.STEM_POOL\.KERNEL_SIZE"):
         run_here(monkeypatch, YAML, "MODEL.STEM_POOL.KERNEL", 3)
 
 
@@ -194,7 +194,7 @@ def test_missing_coco(environment, tmp_path):
     environment = {**environment, "DETECTRON2_DATASETS": str(tmp_path)}
     overrides = ["MODEL.WEIGHTS", "", "OUTPUT_DIR", tmp_path / "output"]
     output = train_net(environment, config, *overrides, returncode=1)
-    first = re.search(r"^FileNotFoundError: .*", output, re.MULTILINE)[0]
+    first = re.search(r"^error: .*", output, re.MULTILINE)[0]
     annotations = tmp_path / "coco" / "annotations"
     assert f"instances_train2017.json is missing, it belongs in {annotations};" in first
     assert "annotations_trainval2017.zip" in first
@@ -216,7 +216,9 @@ def test_pickle_needs_trust(monkeypatch, tmp_path):
     weights.write_bytes(pickle.dumps({"model": values, "__author__": "test"}))
     arguments = ["--eval-only", *TINY, "DATASETS.TEST", (), "MODEL.WEIGHTS", weights]
     arguments += ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", tmp_path / "output"]
-    with pytest.raises(PermissionError, match=r"model\.pkl is a pickle from outside Detectron2's"):
+    with pytest.raises(
+        SystemExit, match=r"error: .*model\.pkl is a pickle from outside Detectron2's"
+    ):
         run_here(monkeypatch, YAML, *arguments)
     run_here(monkeypatch, YAML, "--trust-pickle", *arguments)
     assert result(tmp_path / "output", "evaluation.json")["metrics"] == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,10 +17,7 @@ logger = logging.getLogger(__name__)
 
 # What Pillow raises of damaged files, and Detectron2 of images that have another size than it was
 # told (a ValueError). Anything else is a fault of a program and keeps its traceback.
-_FAILURES = (
-    *(OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error),
-    Image.DecompressionBombError,
-)
+_FAILURES = (OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error)
 
 
 class DataError(Exception):
@@ -74,14 +72,15 @@ class GuardedMapper:
             return Unreadable(name, text[0] if text else type(error).__name__)
 
     def _check_pixels(self, name: str) -> None:
-        # Pillow's own limit, which is for all of the process, must not be the lower one.
+        # Pillow looks at the header, warns above the limit and refuses from twice the limit on.
         Image.MAX_IMAGE_PIXELS = self.max_pixels
-        with PathManager.open(name, "rb") as file, Image.open(file) as image:
-            width, height = image.size
-        if width * height > self.max_pixels:
-            raise ValueError(
-                f"it has {width}x{height} pixels, more than INPUT.MAX_PIXELS {self.max_pixels}"
-            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            try:
+                with PathManager.open(name, "rb") as file:
+                    Image.open(file).close()
+            except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+                raise ValueError(f"INPUT.MAX_PIXELS is {self.max_pixels}: {error}") from error
 
 
 @dataclass

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from detectron2.data import DatasetFromList
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import TrainingSampler
@@ -171,6 +172,8 @@ class TrainLoader:
             batch_sampler=self._batches(),
             num_workers=self.num_workers,
             collate_fn=trivial_batch_collator,
+            # Only for the workers' seeds; the generator of this process stays as it is.
+            generator=torch.Generator(),
         )
         for samples in loader:
             for sample in samples:

@@ -9,17 +9,19 @@ from pathlib import Path
 from detectron2.config import CfgNode, instantiate
 from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 
 from softpool_det.config import load_config
 from softpool_det.data import register_datasets
 from softpool_det.data.annotations import check_evaluation_annotations
+from softpool_det.data.failures import DataError
 from softpool_det.distributed import process_group
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import peak_memory_bytes
 from softpool_det.engine.lazy import allows_other_stem_pool, evaluate_lazy, train_lazy
 from softpool_det.engine.setup import check_inputs, check_writable
-from softpool_det.engine.signals import listen
+from softpool_det.engine.signals import listening
 from softpool_det.engine.telling import tell_once, write_skipped
 from softpool_det.engine.trainer import Trainer
 from softpool_det.files import write_json
@@ -43,17 +45,19 @@ def run(args: argparse.Namespace) -> dict:
         The metrics: {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": {...}}.
 
     Raises:
-        DataError: data that cannot be used; one line.
+        DataError: a config or data that cannot be used; one line.
         FloatingPointError: a loss that is no finite number; names images and the saved batch.
         Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
-        KeyError, OSError, ValueError: config, files or weights are not what they should be.
+        OSError, ValueError: files or weights are not what they should be.
     """
     tell_once()
-    listen()
     register_datasets()
-    cfg = load_config(args.config_file, args.opts)
+    try:
+        cfg = load_config(args.config_file, args.opts)
+    except (KeyError, ValueError) as error:
+        raise DataError(error.args[0]) from error
     is_yaml = isinstance(cfg, CfgNode)
-    with process_group(cfg.MODEL.DEVICE if is_yaml else cfg.train.device):
+    with listening(), process_group(cfg.MODEL.DEVICE if is_yaml else cfg.train.device):
         return _run_yaml(cfg, args) if is_yaml else _run_lazy(cfg, args)
 
 
@@ -61,7 +65,7 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
     training = () if args.eval_only else cfg.DATASETS.TRAIN
     check_inputs((*training, *cfg.DATASETS.TEST), cfg.MODEL.WEIGHTS)
     _check_evaluation(cfg.DATASETS.TEST, cfg.OUTPUT_DIR)
-    default_setup(cfg, args)
+    _set_up(cfg, args, cfg.OUTPUT_DIR)
     if args.eval_only:
         model = Trainer.build_model(cfg)
         checkpointer = SafeCheckpointer(
@@ -89,7 +93,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     wanted = test if args.eval_only else training + test
     check_inputs(wanted, weights, "train.init_checkpoint")
     _check_evaluation(test, cfg.train.output_dir)
-    default_setup(cfg, args)
+    _set_up(cfg, args, cfg.train.output_dir)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
         checkpointer = SafeCheckpointer(
@@ -106,6 +110,11 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
         write_skipped(skipped, Path(cfg.train.output_dir))
     _write_result(cfg.train.output_dir, metrics, seconds, cfg.train.device)
     return metrics
+
+
+def _set_up(cfg: CfgNode | DictConfig, args: argparse.Namespace, folder: str) -> None:
+    default_setup(cfg, args)
+    setup_logger(folder, distributed_rank=comm.get_rank(), name="softpool_det")
 
 
 def _names(cfg: DictConfig, part: str) -> list[str]:

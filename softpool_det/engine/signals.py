@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -27,8 +29,9 @@ class Interrupted(SystemExit):
         super().__init__(0)
 
 
-def listen() -> None:
-    """From now on a signal of `SIGNALS` is noted, and does nothing else by itself."""
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """In the block a signal of `SIGNALS` is noted, and does nothing else by itself."""
     owner = os.getpid()
     _received.clear()
 
@@ -37,8 +40,12 @@ def listen() -> None:
         if os.getpid() == owner:
             _received.append(number)
 
-    for number in SIGNALS:
-        signal.signal(number, note)
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop_if_received() -> None:

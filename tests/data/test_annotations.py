@@ -1,0 +1,153 @@
+"""Annotation files in COCO's format that cannot be right."""
+
+import json
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from pycocotools import mask as mask_utils
+
+from softpool_det.data.annotations import check_evaluation_annotations, check_training_annotations
+from softpool_det.data.failures import DataError, Skipped
+
+SQUARE = [2, 2, 12, 2, 12, 12, 2, 12]
+NAN = float("nan")
+
+
+def annotation(number, **changes):
+    plain = {"image_id": 1, "category_id": 1, "bbox": [2, 2, 10, 10], "area": 100, "iscrowd": 0}
+    return {"id": number, **plain, "segmentation": [SQUARE], **changes}
+
+
+def coco(*annotations, **changes):
+    images = [{"id": i, "file_name": f"{i}.png", "height": 20, "width": 30} for i in (1, 2)]
+    categories = [{"id": 1, "name": "one"}, {"id": 7, "name": "seven"}]
+    lists = {"images": images, "categories": categories, "annotations": list(annotations)}
+    return {**lists, **changes}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Registers a file's content under a name, for the time of a test."""
+    names = []
+
+    def register(content):
+        path = tmp_path / "instances.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        name = f"annotations_test_{len(names)}"
+        register_coco_instances(name, {"note": "kept"}, str(path), str(tmp_path / "images"))
+        names.append(name)
+        return name
+
+    yield register
+    for name in [n for n in DatasetCatalog.list() if n.startswith("annotations_test_")]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def rle(height=20, width=30, ones=5):
+    return {"size": [height, width], "counts": [3, ones, height * width - 3 - ones]}
+
+
+FAULTS = {
+    "negative width": ({"bbox": [2, 2, -1, 5]}, "width and height must not be negative"),
+    "NaN box": ({"bbox": [2, NAN, 3, 5]}, "not four finite numbers"),
+    "infinite box": ({"bbox": [2, 2, float("inf"), 5]}, "not four finite numbers"),
+    "short box": ({"bbox": [2, 2, 3]}, "not four finite numbers"),
+    "box of words": ({"bbox": ["2", 2, 3, 4]}, "not four finite numbers"),
+    "no box": ({"bbox": None}, "bbox is None"),
+    "unknown category": ({"category_id": 3}, "category_id 3 is not among the categories (1, 7"),
+    "list for a category": ({"category_id": [1]}, r"category_id [1] is not among"),
+    "unknown image": ({"image_id": 9}, "image_id is not among the images"),
+    "polygon without area": ({"segmentation": [[2, 2, 9, 2, 5, 2]]}, "the mask has no area"),
+    "mask without area": ({"segmentation": rle(ones=0)}, "the mask has no area"),
+    "NaN polygon": ({"segmentation": [[2, 2, NAN, 2, 5, 2]]}, "not polygons of finite numbers"),
+    "mask of another size": ({"segmentation": rle(30, 20)}, "size is [30, 20], the image's [20"),
+    "too short a mask": (
+        {"segmentation": {"size": [20, 30], "counts": [3, 4]}},
+        "add up to height x width",
+    ),
+    "broken string": ({"segmentation": {"size": [20, 30], "counts": "~~"}}, "counts '~~'"),
+    "id twice": ({"id": 1}, "its id was there before"),
+}
+
+
+@pytest.mark.parametrize(("changes", "reason"), FAULTS.values(), ids=FAULTS)
+def test_fault_is_named(dataset, tmp_path, changes, reason):
+    name = dataset(coco(annotation(1), annotation(2, **changes)))
+    with pytest.raises(DataError) as evaluating:
+        check_evaluation_annotations(name)
+    with pytest.raises(DataError) as training:
+        check_training_annotations(name, False, Skipped(), tmp_path)
+    for error in (evaluating, training):
+        text = str(error.value)
+        assert "\n" not in text
+        number = changes.get("id", 2)
+        assert text.startswith(
+            f"{tmp_path / 'instances.json'}: entry 1 of annotations (id {number}"
+        )
+        assert reason in text
+    assert "INPUT.SKIP_CORRUPT True leaves such entries out" in str(training.value)
+
+
+@pytest.mark.parametrize("changes", [c for c, _ in FAULTS.values()], ids=FAULTS)
+def test_fault_is_left_out(dataset, tmp_path, changes):
+    name = dataset(coco(annotation(1), annotation(2, **changes), annotation(3, category_id=7)))
+    skipped = Skipped()
+    copy = check_training_annotations(name, True, skipped, tmp_path / "output")
+    assert len(skipped.reasons) == 1
+    records = DatasetCatalog.get(copy)
+    assert [len(record["annotations"]) for record in records] == [2, 0]
+    assert [a["category_id"] for a in records[0]["annotations"]] == [0, 1]
+    metadata = MetadataCatalog.get(copy)
+    assert metadata.thing_classes == ["one", "seven"]
+    assert metadata.note == "kept"
+    assert records[0]["file_name"] == str(tmp_path / "images" / "1.png")
+
+
+def test_good_file_is_taken_as_it_is(dataset, tmp_path):
+    whole = mask_utils.encode(mask_utils.decode(mask_utils.frPyObjects(rle(), 20, 30)))
+    name = dataset(
+        coco(
+            annotation(1),
+            annotation(2, segmentation=rle()),
+            annotation(3, segmentation={**whole, "counts": whole["counts"].decode()}),
+            annotation(4, bbox=[2, 2, 5, 0], segmentation=[[2, 2, 7, 2, 5, 2]]),
+            annotation(5, segmentation=[]),
+        )
+    )
+    check_evaluation_annotations(name)
+    skipped = Skipped()
+    assert check_training_annotations(name, True, skipped, tmp_path / "output") == name
+    assert not skipped.reasons
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "no JSON: Expecting value at line 1, column 1"),
+        ('{"images": [\n1, ', "no JSON: Expecting value at line 2"),
+        ("[]", "the list 'images' is missing"),
+        (json.dumps({"images": [], "annotations": []}), "the list 'categories' is missing"),
+        (coco(images=[{"id": 1}]), "entry 0 of images: file_name, height and width are None"),
+        (coco(categories=[3]), "entry 0 of categories: not an object with an 'id'"),
+        (coco({"bbox": [1, 2, 3, 4]}), "entry 0 of annotations: not an object with an 'id'"),
+    ],
+)
+def test_broken_file(dataset, tmp_path, content, reason):
+    name = dataset(content)
+    for skip in (True, False):
+        with pytest.raises(DataError) as error:
+            check_training_annotations(name, skip, Skipped(), tmp_path)
+        assert str(error.value).startswith(f"{tmp_path / 'instances.json'}: {reason}")
+
+
+def test_other_formats_are_taken_as_they_are(tmp_path):
+    DatasetCatalog.register("annotations_test_other", list)
+    try:
+        check_evaluation_annotations("annotations_test_other")
+        found = check_training_annotations("annotations_test_other", True, Skipped(), tmp_path)
+        assert found == "annotations_test_other"
+    finally:
+        DatasetCatalog.remove("annotations_test_other")

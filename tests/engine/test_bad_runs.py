@@ -1,0 +1,183 @@
+"""What ends a run says one line; what is left out is listed."""
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from running import PROGRAM, RETINANET, TINY, arguments, last_checkpoint, result
+
+pytestmark = pytest.mark.filterwarnings("ignore:The distutils", "ignore:.*cuda.amp")
+
+
+@pytest.fixture
+def data(small_datasets, tmp_path):
+    """A copy of the small digit scenes to break, registered as a stranger's."""
+    names = {}
+    for part in ("train", "val"):
+        folder = shutil.copytree(small_datasets / f"digit_scenes_{part}", tmp_path / part)
+        names[part] = f"bad_runs_{part}"
+        files = str(folder / "annotations.json"), str(folder / "images")
+        register_coco_instances(names[part], {}, *files)
+    yield tmp_path
+    for name in [name for name in DatasetCatalog.list() if name.startswith("bad_runs_")]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path, one_thread):
+    """Run the program here; gives the status and the last line."""
+
+    def run(*options, iterations=5):
+        output = tmp_path / "output"
+        sets = ["DATASETS.TRAIN", ("bad_runs_train",), "DATASETS.TEST", ("bad_runs_val",)]
+        changes = [*TINY, *sets, "SOLVER.MAX_ITER", iterations, "OUTPUT_DIR", output]
+        argv = [str(PROGRAM), *arguments(RETINANET, *changes, *options)]
+        monkeypatch.setattr(sys, "argv", argv)
+        try:
+            runpy.run_path(str(PROGRAM), run_name="__main__")
+        except SystemExit as error:
+            return str(error.code)
+        return ""
+
+    return run
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def first_image(folder):
+    return sorted((folder / "images").iterdir())[0]
+
+
+def negative_box(content):
+    content["annotations"][0]["bbox"][2] = -5
+
+
+def test_corrupt_image(data, train, capsys):
+    image = first_image(data / "train")
+    cut(image)
+    end = train()
+    assert end.startswith(f"error: {image}: ")
+    assert "\n" not in end
+    assert end.endswith("INPUT.SKIP_CORRUPT True leaves out what cannot be read")
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+
+
+def test_corrupt_image_with_workers(data, train, capsys):
+    cut(first_image(data / "train"))
+    assert train("DATALOADER.NUM_WORKERS", 1).startswith(f"error: {first_image(data / 'train')}: ")
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+
+
+def test_corrupt_data_are_left_out_and_listed(data, train, tmp_path):
+    image = first_image(data / "train")
+    image.unlink()
+    edit(data / "train" / "annotations.json", negative_box)
+    assert train("INPUT.SKIP_CORRUPT", True) == ""
+    skipped = json.loads((tmp_path / "output" / "skipped.json").read_text())
+    assert skipped["count"] == 2
+    assert skipped["skipped"][str(image)] == "there is no such file"
+    entry = next(name for name in skipped["skipped"] if "entry 0 of annotations" in name)
+    assert "must not be negative" in skipped["skipped"][entry]
+    assert result(tmp_path / "output")["metrics"]["bbox"]["AP"] >= 0
+    # Going on, which does nothing more, keeps the list.
+    assert train("INPUT.SKIP_CORRUPT", True, "DATALOADER.NUM_WORKERS", 0) == ""
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_faulty_annotation(data, train, part):
+    path = data / part / "annotations.json"
+    edit(path, negative_box)
+    assert train().startswith(f"error: {path}: entry 0 of annotations (id 1, image_id 1): bbox is")
+
+
+def test_corrupt_image_in_the_evaluation(data, train, tmp_path):
+    """After a whole training: its weights are there, AP is not."""
+    image = first_image(data / "val")
+    cut(image)
+    end = train("INPUT.SKIP_CORRUPT", True)
+    assert end.startswith(f"error: {image}: ")
+    assert "an evaluation needs every image" in end
+    assert (tmp_path / "output" / "model_final.pth").is_file()
+    assert not (tmp_path / "output" / "result.json").exists()
+
+
+def test_loss_that_is_not_finite(data, train, tmp_path, capsys):
+    end = train("SOLVER.BASE_LR", 1e20, "SOLVER.WARMUP_ITERS", 0, iterations=20)
+    assert end.startswith("error: the loss is not finite in iteration ")
+    assert "\n" not in end
+    assert end.count(".png") >= 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    (folder,) = (tmp_path / "output").glob("bad_batch_*")
+    assert str(folder) in end
+    assert len(list(folder.glob("*.png"))) == 2
+    batch = torch.load(folder / "batch.pth", weights_only=True)
+    assert len(batch["images"]) == 2
+    assert all(Path(image["file_name"]).is_file() for image in batch["images"])
+    assert batch["images"][0]["image"].dtype == torch.uint8
+
+
+def test_output_folder_that_cannot_be_written(data, train, tmp_path):
+    (tmp_path / "output").write_text("a file is in the way")
+    end = train()
+    assert end.startswith(f"error: the output folder {tmp_path / 'output'} cannot be written to: ")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of few megabytes, or a test that cannot be run."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=%d", "tmpfs", str(folder)]
+
+    def make(mebibytes, *options):
+        command = [part.replace("%d", f"{mebibytes}m") for part in mount]
+        if options:
+            command[4] += "," + ",".join(options)
+        if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
+            pytest.skip("mounting a small disk needs root")
+        return folder
+
+    yield make
+    subprocess.run(["umount", str(folder)], check=False, stderr=subprocess.DEVNULL)
+
+
+def test_read_only_disk(data, train, small_disk):
+    folder = small_disk(4, "ro")
+    end = train("OUTPUT_DIR", folder / "run")
+    assert end.startswith(
+        f"error: the output folder {folder / 'run'} cannot be written to: Read-on"
+    )
+
+
+def test_full_disk(data, train, small_disk):
+    """The second checkpoint finds no place: the first stays, whole, and nothing of the second."""
+    folder = small_disk(150)
+    end = train("OUTPUT_DIR", folder / "run", "SOLVER.CHECKPOINT_PERIOD", 2, iterations=8)
+    assert end.startswith(f"error: {folder / 'run' / 'model_'}")
+    assert "MiB are free" in end
+    assert "\n" not in end
+    iteration = last_checkpoint(folder / "run")
+    kept = [folder / "run" / f"model_{i:07d}.pth" for i in range(1, iteration + 1, 2)]
+    assert sorted((folder / "run").glob("*.pth")) == kept
+    assert torch.load(kept[-1])["iteration"] == iteration
+    assert not list((folder / "run").glob(".partial-*"))
