@@ -13,7 +13,7 @@ import sys
 import torch.distributed as dist
 from detectron2.engine import default_argument_parser, launch
 
-from softpool_det.engine import EXPECTED, run
+from softpool_det.engine import EXPECTED, describe, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     try:
         run(args)
     except EXPECTED as error:
-        sys.exit(f"error: {error}")
+        sys.exit(describe(error))
 
 
 if __name__ == "__main__":

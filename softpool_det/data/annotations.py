@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as mask_utils
 
@@ -82,6 +82,9 @@ def _register_copy(name: str, data: dict[str, Any], folder: Path) -> str:
     path = folder / f"{copy}.json"
     write_atomically(path, json.dumps(data))
     metadata = MetadataCatalog.get(name).as_dict()
+    if copy in DatasetCatalog:  # of an earlier run in this process
+        DatasetCatalog.remove(copy)
+        MetadataCatalog.remove(copy)
     image_root = metadata.pop("image_root")
     for key in ("name", "json_file", "evaluator_type"):
         metadata.pop(key, None)

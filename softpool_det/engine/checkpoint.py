@@ -74,16 +74,16 @@ class SafeCheckpointer(DetectionCheckpointer):
         states = {key: part.state_dict() for key, part in self.checkpointables.items()}
         path = Path(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
-        with replacing(path) as temporary:
-            try:
+        try:
+            with replacing(path) as temporary:
                 torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
-            except RuntimeError as error:
-                # So torch says that a disk is full.
-                free = shutil.disk_usage(path.parent).free
-                text = str(error).splitlines()[0]
-                raise OSError(
-                    f"{path} cannot be written ({free / 2**20:.0f} MiB are free): {text}"
-                ) from error
+        except (OSError, RuntimeError) as error:
+            # torch says with the latter that a disk is full.
+            free = shutil.disk_usage(path.parent).free
+            text = str(error).splitlines()[0]
+            raise OSError(
+                f"{path} cannot be written ({free / 2**20:.0f} MiB are free now): {text}"
+            ) from error
         self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:

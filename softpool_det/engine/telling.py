@@ -35,6 +35,16 @@ def tell_once() -> None:
         loop.addFilter(_WithoutTracebacks())
 
 
+def describe(error: BaseException) -> str:
+    """The line that a program ends with, of an `EXPECTED` error.
+
+    Where a disk is full, the log that is closed at the end fails as well; what failed first is told.
+    """
+    while error.__cause__ is None and isinstance(error.__context__, EXPECTED):
+        error = error.__context__
+    return f"error: {error}"
+
+
 def write_skipped(skipped: Skipped, folder: Path) -> None:
     """List in `folder`/skipped.json what was left out, in earlier parts of the run, too.
 

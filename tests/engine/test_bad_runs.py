@@ -69,22 +69,20 @@ def negative_box(content):
     content["annotations"][0]["bbox"][2] = -5
 
 
-def test_corrupt_image(data, train, capsys):
+def test_corrupt_image(data, train, caplog):
     image = first_image(data / "train")
     cut(image)
     end = train()
     assert end.startswith(f"error: {image}: ")
     assert "\n" not in end
     assert end.endswith("INPUT.SKIP_CORRUPT True leaves out what cannot be read")
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.out + captured.err
+    assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_corrupt_image_with_workers(data, train, capsys):
+def test_corrupt_image_with_workers(data, train, caplog):
     cut(first_image(data / "train"))
     assert train("DATALOADER.NUM_WORKERS", 1).startswith(f"error: {first_image(data / 'train')}: ")
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.out + captured.err
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_corrupt_data_are_left_out_and_listed(data, train, tmp_path):
@@ -120,13 +118,12 @@ def test_corrupt_image_in_the_evaluation(data, train, tmp_path):
     assert not (tmp_path / "output" / "result.json").exists()
 
 
-def test_loss_that_is_not_finite(data, train, tmp_path, capsys):
+def test_loss_that_is_not_finite(data, train, tmp_path, caplog):
     end = train("SOLVER.BASE_LR", 1e20, "SOLVER.WARMUP_ITERS", 0, iterations=20)
     assert end.startswith("error: the loss is not finite in iteration ")
     assert "\n" not in end
     assert end.count(".png") >= 2
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.out + captured.err
+    assert not [record for record in caplog.records if record.exc_info]
     (folder,) = (tmp_path / "output").glob("bad_batch_*")
     assert str(folder) in end
     assert len(list(folder.glob("*.png"))) == 2
@@ -158,7 +155,7 @@ def small_disk(tmp_path):
         return folder
 
     yield make
-    subprocess.run(["umount", str(folder)], check=False, stderr=subprocess.DEVNULL)
+    subprocess.run(["umount", "--lazy", str(folder)], check=False, stderr=subprocess.DEVNULL)
 
 
 def test_read_only_disk(data, train, small_disk):
@@ -174,7 +171,7 @@ def test_full_disk(data, train, small_disk):
     folder = small_disk(150)
     end = train("OUTPUT_DIR", folder / "run", "SOLVER.CHECKPOINT_PERIOD", 2, iterations=8)
     assert end.startswith(f"error: {folder / 'run' / 'model_'}")
-    assert "MiB are free" in end
+    assert "MiB are free now" in end
     assert "\n" not in end
     iteration = last_checkpoint(folder / "run")
     kept = [folder / "run" / f"model_{i:07d}.pth" for i in range(1, iteration + 1, 2)]
