@@ -1,4 +1,4 @@
-"""tools/train_net.py as torchrun's processes, on this machine and between two network namespaces."""
+"""tools/train_net.py as torchrun's processes, on one machine and between two namespaces."""
 
 import json
 import os
@@ -28,6 +28,9 @@ from running import (
 ITERATIONS = 20
 # A batch has batch statistics; of a part of it they are others.
 FROZEN = ["MODEL.RESNETS.NORM", "FrozenBN", "MODEL.FPN.NORM", "", "MODEL.RETINANET.NORM", ""]
+# AdamW's first steps have the size of the rate, whatever that of a gradient: where the gradient is
+# nothing but rounding, so is the direction.
+FROZEN += ["SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", 0.001]
 
 
 def torchrun(processes, *options):
@@ -163,6 +166,7 @@ def test_two_hosts(environment, hosts, shared, tmp_path):
     for name, device, address in hosts:
         program = ["ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run"]
         program += ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=hosts"]
+        program += [f"--rdzv-conf=is_host={int(not processes)}"]
         program += [f"--rdzv-endpoint={hosts[0][2]}:29400", f"--local-addr={address}"]
         there = {**environment, "GLOO_SOCKET_IFNAME": device}
         run = options(tmp_path)
