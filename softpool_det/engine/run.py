@@ -31,14 +31,14 @@ def run(args: argparse.Namespace) -> dict:
     memory in bytes, and the device.
 
     Args:
-        args: `config_file`, `opts`, `eval_only`, `resume`, `progress` and `trust_pickle`, besides
-            what `detectron2.engine.default_setup` reads.
+        args: `config_file`, `opts`, `eval_only`, `resume`, `progress`, `trust_pickle` and
+            `trust_lazy_config`, besides what `detectron2.engine.default_setup` reads.
 
     Returns:
         The metrics: {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": {...}}.
     """
     register_datasets()
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
     runner = _run_yaml if isinstance(cfg, CfgNode) else _run_lazy
     return runner(cfg, args)
 
