@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from softpool_det.arguments import TRUST_LAZY_CONFIG
 from softpool_det.safe_yaml import merge_yaml
+from softpool_det.weights.pickles import is_of_zoo
 
 _PROJECT_KEYS = (
     ". Keys of a project are added by a function of its own, called before the file is merged "
@@ -68,7 +69,8 @@ def load_config(
 
     Raises:
         KeyError: a key that does not exist; names the nearest ones that do.
-        PermissionError: a LazyConfig without `trust_lazy_config`; it has not run.
+        PermissionError: a LazyConfig without `trust_lazy_config`, which has not run; or a file of
+            proposals, which is a pickle, that is not of Detectron2's model zoo.
         ValueError: a YAML file needs code to be read, or is none; names the file and the line.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -86,8 +88,23 @@ def load_config(
     add_training_config(cfg)
     cfg.MODEL.DEVICE = device
     merge_config(cfg, config_file, overrides, hint=_PROJECT_KEYS)
+    _check_proposals(cfg)
     cfg.freeze()
     return cfg
+
+
+def _check_proposals(cfg: CN) -> None:
+    """Refuse files that Detectron2 would unpickle, whatever is in them."""
+    if not cfg.MODEL.LOAD_PROPOSALS:
+        return
+    for key in ("PROPOSAL_FILES_TRAIN", "PROPOSAL_FILES_TEST"):
+        for path in cfg.DATASETS[key]:
+            if not is_of_zoo(path):
+                raise PermissionError(
+                    f"DATASETS.{key} names {path}, a pickle, which may run code when it is read: "
+                    "proposals are taken by their address in Detectron2's model zoo alone "
+                    "(detectron2://...)"
+                )
 
 
 def merge_config(cfg: CN, config_file: str, overrides: Sequence[str], hint: str = "") -> None:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from softpool_det.engine.detector import load_detector
+from softpool_det.images import check_pixels, pixel_limit
 
 Predictor = Callable[[np.ndarray], Instances]
 
@@ -196,7 +197,14 @@ def _listed(suffixes) -> str:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image as BGR, uint8 (H, W, 3); raises ValueError where it cannot be read."""
+    """Read an image as BGR, uint8 (H, W, 3).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or has more pixels than PIL's limit.
+    """
+    # OpenCV's own limit is a gigapixel.
+    check_pixels(path)
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"{path} cannot be read as an image")
@@ -220,6 +228,7 @@ def _visualize_video(
     frame_rate = capture.get(cv2.CAP_PROP_FPS)
     if not frame_rate > 0:
         raise ValueError(f"{source} cannot be read as an image or a video")
+    _check_frame_size(source, capture)
     codec = VIDEO_CODECS.get(output.suffix.lower())
     if codec is None:
         raise ValueError(f"output {output} must end in one of {_listed(VIDEO_CODECS)}")
@@ -236,6 +245,15 @@ def _visualize_video(
             yield image.get_image()[:, :, ::-1]
 
     _write_video(output, drawn(), codec, frame_rate)
+
+
+def _check_frame_size(source: Path, capture: cv2.VideoCapture) -> None:
+    """Refuse frames of more pixels than PIL takes in an image, before one is decoded."""
+    sides = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+    if sides[0] * sides[1] > pixel_limit():
+        raise ValueError(
+            f"{source} has frames of {sides[0]}x{sides[1]} pixels, more than {pixel_limit()}"
+        )
 
 
 def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:

@@ -287,5 +287,5 @@ def test_tool_without_weights(tmp_path, monkeypatch):
     arguments = ["--config-file", DIGITS, "--input", tmp_path, "--output", tmp_path]
     arguments += ["OUTPUT_DIR", tmp_path]
     monkeypatch.setattr(sys, "argv", [str(part) for part in (TOOL, *arguments)])
-    with pytest.raises(FileNotFoundError, match=f"weights {tmp_path / 'model_final.pth'} do not"):
+    with pytest.raises(SystemExit, match=f"error: weights {tmp_path / 'model_final.pth'} do not"):
         runpy.run_path(str(TOOL), run_name="__main__")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -55,4 +56,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    try:
+        main(parse_args())
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
