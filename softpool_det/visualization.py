@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import detectron2.data.transforms as T
+import matplotlib
 import numpy as np
 import torch
 from detectron2.config import CfgNode, instantiate
@@ -29,6 +30,9 @@ Predictor = Callable[[np.ndarray], Instances]
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # Codecs that every OpenCV with FFmpeg brings along; others depend on how it was built.
 VIDEO_CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
+
+# Names of classes are no formulas, and no TeX to run, whatever the user's matplotlibrc has.
+PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 
 # Pixels. Labels are unreadable on images with a shorter side than this.
 MIN_DRAWING_SIDE = 512
@@ -120,7 +124,8 @@ def draw(
         A BGR image, uint8, whose shorter side has at least `MIN_DRAWING_SIDE` pixels.
     """
     kept = instances[instances.scores >= score_threshold]
-    drawn = _visualizer(image_bgr, metadata).draw_instance_predictions(kept)
+    with matplotlib.rc_context(PLAIN_TEXT):
+        drawn = _visualizer(image_bgr, metadata).draw_instance_predictions(kept)
     return drawn.get_image()[:, :, ::-1]
 
 
@@ -128,7 +133,9 @@ def draw_ground_truth(
     image_bgr: np.ndarray, record: dict[str, Any], metadata: Metadata
 ) -> np.ndarray:
     """As :func:`draw`, but for the annotations of `record`, an entry of a Detectron2 data set."""
-    return _visualizer(image_bgr, metadata).draw_dataset_dict(record).get_image()[:, :, ::-1]
+    with matplotlib.rc_context(PLAIN_TEXT):
+        drawn = _visualizer(image_bgr, metadata).draw_dataset_dict(record)
+    return drawn.get_image()[:, :, ::-1]
 
 
 def _visualizer(image_bgr: np.ndarray, metadata: Metadata) -> Visualizer:
@@ -241,7 +248,8 @@ def _visualize_video(
         ):
             instances = predictor(frame)
             kept = instances[instances.scores >= score_threshold]
-            image = visualizer.draw_instance_predictions(frame[:, :, ::-1], kept)
+            with matplotlib.rc_context(PLAIN_TEXT):
+                image = visualizer.draw_instance_predictions(frame[:, :, ::-1], kept)
             yield image.get_image()[:, :, ::-1]
 
     _write_video(output, drawn(), codec, frame_rate)

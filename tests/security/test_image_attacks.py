@@ -4,16 +4,19 @@ import contextlib
 import os
 import re
 
+import matplotlib
 import numpy as np
 import pytest
+import torch
 from detectron2.data import Metadata
+from detectron2.structures import Boxes, Instances
 from PIL import EpsImagePlugin, Image
 from torch.utils.data import DataLoader
 
 from softpool_det.classification.datasets import open_dataset
 from softpool_det.images import read_rgb
 from softpool_det.report.gallery import gallery_rows
-from softpool_det.visualization import visualize
+from softpool_det.visualization import draw, visualize
 
 # A gigapixel and more, but less than OpenCV refuses by itself.
 SIDE = 32000
@@ -105,6 +108,18 @@ def test_images_that_are_cut_off_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: "):
         read_rgb(path)
+
+
+@pytest.mark.parametrize("name", ["$\\evil{$", "\\write18{touch {}}", "$\\input{{}}$"])
+def test_names_of_classes_are_text(name, marker, monkeypatch):
+    """Even where the user's matplotlib would have TeX set them."""
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    instances = Instances((96, 128))
+    instances.pred_boxes = Boxes(torch.tensor([[10.0, 10.0, 50.0, 50.0]]))
+    instances.scores, instances.pred_classes = torch.tensor([0.6]), torch.tensor([0])
+    image = np.zeros((96, 128, 3), np.uint8)
+    metadata = Metadata(thing_classes=[name.replace("{}", str(marker))])
+    assert draw(image, instances, metadata, 0.5).any()
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "{}/secret.png", "a/../../secret.png", ".."])
