@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import detectron2.data.transforms as T
+import matplotlib
 import numpy as np
 import torch
 from detectron2.config import CfgNode, instantiate
@@ -21,12 +22,16 @@ from tqdm import tqdm
 
 from softpool_det.engine.detector import load_detector
 from softpool_det.files import replacing
+from softpool_det.images import check_pixels, pixel_limit
 
 Predictor = Callable[[np.ndarray], Instances]
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # Codecs that every OpenCV with FFmpeg brings along; others depend on how it was built.
 VIDEO_CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
+
+# Names of classes are no formulas, and no TeX to run, whatever the user's matplotlibrc has.
+PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 
 # Pixels. Labels are unreadable on images with a shorter side than this.
 MIN_DRAWING_SIDE = 512
@@ -118,7 +123,8 @@ def draw(
         A BGR image, uint8, whose shorter side has at least `MIN_DRAWING_SIDE` pixels.
     """
     kept = instances[instances.scores >= score_threshold]
-    drawn = _visualizer(image_bgr, metadata).draw_instance_predictions(kept)
+    with matplotlib.rc_context(PLAIN_TEXT):
+        drawn = _visualizer(image_bgr, metadata).draw_instance_predictions(kept)
     return drawn.get_image()[:, :, ::-1]
 
 
@@ -126,7 +132,9 @@ def draw_ground_truth(
     image_bgr: np.ndarray, record: dict[str, Any], metadata: Metadata
 ) -> np.ndarray:
     """As :func:`draw`, but for the annotations of `record`, an entry of a Detectron2 data set."""
-    return _visualizer(image_bgr, metadata).draw_dataset_dict(record).get_image()[:, :, ::-1]
+    with matplotlib.rc_context(PLAIN_TEXT):
+        drawn = _visualizer(image_bgr, metadata).draw_dataset_dict(record)
+    return drawn.get_image()[:, :, ::-1]
 
 
 def _visualizer(image_bgr: np.ndarray, metadata: Metadata) -> Visualizer:
@@ -195,7 +203,14 @@ def _listed(suffixes) -> str:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image as BGR, uint8 (H, W, 3); raises ValueError where it cannot be read."""
+    """Read an image as BGR, uint8 (H, W, 3).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or has more pixels than PIL's limit.
+    """
+    # OpenCV's own limit is a gigapixel.
+    check_pixels(path)
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"{path} cannot be read as an image")
@@ -216,6 +231,7 @@ def _visualize_video(
     frame_rate = capture.get(cv2.CAP_PROP_FPS)
     if not frame_rate > 0:
         raise ValueError(f"{source} cannot be read as an image or a video")
+    _check_frame_size(source, capture)
     codec = VIDEO_CODECS.get(output.suffix.lower())
     if codec is None:
         raise ValueError(f"output {output} must end in one of {_listed(VIDEO_CODECS)}")
@@ -228,10 +244,20 @@ def _visualize_video(
         ):
             instances = predictor(frame)
             kept = instances[instances.scores >= score_threshold]
-            image = visualizer.draw_instance_predictions(frame[:, :, ::-1], kept)
+            with matplotlib.rc_context(PLAIN_TEXT):
+                image = visualizer.draw_instance_predictions(frame[:, :, ::-1], kept)
             yield image.get_image()[:, :, ::-1]
 
     _write_video(output, drawn(), codec, frame_rate)
+
+
+def _check_frame_size(source: Path, capture: cv2.VideoCapture) -> None:
+    """Refuse frames of more pixels than PIL takes in an image, before one is decoded."""
+    sides = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+    if sides[0] * sides[1] > pixel_limit():
+        raise ValueError(
+            f"{source} has frames of {sides[0]}x{sides[1]} pixels, more than {pixel_limit()}"
+        )
 
 
 def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:

@@ -92,12 +92,12 @@ def test_lazy_config(lazy_config, tmp_path):
     config.write_text(lazy_config)
     bgr = {"channel_order": "BGR", "pixel_mean": (103.53, 116.28, 123.675), "pixel_std": (1, 1, 1)}
     soft = saved(tmp_path / "soft", stem_pool=SOFT_POOL, **bgr)
-    load_detector(load_config(str(config), ["train.device=cpu"]), soft)
+    load_detector(load_config(str(config), ["train.device=cpu"], trust_lazy_config=True), soft)
     stock = saved(tmp_path / "max", **bgr)
     with pytest.raises(ValueError, match=r"\(train\.allow_other_stem_pool=true\)"):
-        load_detector(load_config(str(config), ["train.device=cpu"]), stock)
+        load_detector(load_config(str(config), ["train.device=cpu"], trust_lazy_config=True), stock)
     allowed = ["train.device=cpu", "train.allow_other_stem_pool=true"]
-    load_detector(load_config(str(config), allowed), stock)
+    load_detector(load_config(str(config), allowed, trust_lazy_config=True), stock)
 
 
 @pytest.mark.usefixtures("in_root")

@@ -85,7 +85,10 @@ def test_twins_differ_in_the_pooling_alone(stock, soft):
 
 @pytest.mark.parametrize(("stock", "soft"), twins(LAZY), ids=ids(soft for _, soft in twins(LAZY)))
 def test_lazy_twins_differ_in_the_pooling_alone(stock, soft):
-    left, right = (OmegaConf.to_container(load_config(str(path))) for path in (stock, soft))
+    left, right = (
+        OmegaConf.to_container(load_config(str(path), trust_lazy_config=True))
+        for path in (stock, soft)
+    )
     stem = "model.backbone.bottom_up.stem."
     keys = differing(left, right)
     assert {key for key in keys if not key.startswith(stem)} == {"train.init_checkpoint"}
@@ -130,7 +133,7 @@ def test_recipe(path):
 @pytest.mark.parametrize("path", LAZY, ids=lambda p: p.stem)
 def test_lazy_twin_of_yaml(path):
     """The LazyConfig has the model, rates and images of the YAML config of the same name."""
-    lazy = load_config(str(path))
+    lazy = load_config(str(path), trust_lazy_config=True)
     (twin,) = [other for other in COCO if other.stem == path.stem]
     cfg = load_config(str(twin), ["MODEL.DEVICE", "meta"])
     with torch.device("meta"):
@@ -187,7 +190,7 @@ def test_yaml_config_trains_and_infers(path):
 
 @pytest.mark.parametrize("path", [_speed(path) for path in LAZY])
 def test_lazy_config_trains_and_infers(path):
-    cfg = load_config(str(path), ["train.device=cpu"])
+    cfg = load_config(str(path), ["train.device=cpu"], trust_lazy_config=True)
     torch.manual_seed(0)
     model = instantiate(cfg.model).to(cfg.train.device)
     cfg.optimizer.params.model = model

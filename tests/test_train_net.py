@@ -148,7 +148,8 @@ def test_lazy_config(environment, lazy_config, tmp_path):
     images = {"pixel_mean": (103.53, 116.28, 123.675), "pixel_std": (1, 1, 1)}
     start = weights_of_max_pooling(tmp_path / "w.safetensors", channel_order="BGR", **images)
     overrides = [f"train.init_checkpoint={start}", "train.allow_other_stem_pool=true"]
-    output = train_net(environment, config, *overrides, f"train.output_dir={folder}")
+    trusted = "--trust-lazy-config"
+    output = train_net(environment, config, trusted, *overrides, f"train.output_dir={folder}")
     assert "Some model parameters or buffers are not found" in output  # the detector's heads
     assert ",".join(COLUMNS) in output
     found = result(folder)
@@ -157,13 +158,13 @@ def test_lazy_config(environment, lazy_config, tmp_path):
 
     evaluated = tmp_path / "evaluated"
     weights = f"train.init_checkpoint={folder / 'model_final.pth'}"
-    train_net(environment, config, "--eval-only", weights, f"train.output_dir={evaluated}")
+    evaluation = [trusted, "--eval-only", weights, f"train.output_dir={evaluated}"]
+    train_net(environment, config, *evaluation)
     assert detections(evaluated) == detections(folder)
     assert result(evaluated, "evaluation.json")["metrics"] == found["metrics"]
 
-    output = train_net(
-        environment, config, "--resume", f"train.output_dir={folder}", "train.max_iter=4"
-    )
+    again = [trusted, "--resume", f"train.output_dir={folder}", "train.max_iter=4"]
+    output = train_net(environment, config, *again)
     assert "Starting training from iteration 3" in output
 
 

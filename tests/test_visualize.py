@@ -94,7 +94,8 @@ def test_predictor_is_detectron2s(image_format, tmp_path):
 def test_predictor_of_a_lazy_config(tmp_path):
     cfg = load_config(str(R50), UNTRAINED)
     weights = save_weights(cfg, tmp_path / "model.pth")
-    lazy = load_config(str(LAZY_R50), ["model.test_score_thresh=0.0", "train.device=cpu"])
+    overrides = ["model.test_score_thresh=0.0", "train.device=cpu"]
+    lazy = load_config(str(LAZY_R50), overrides, trust_lazy_config=True)
     lazy.dataloader.test.mapper.augmentations[0].short_edge_length = 64
     image = picture()
     assert_equal(build_predictor(lazy, weights)(image), build_predictor(cfg, weights)(image))
@@ -110,7 +111,8 @@ def test_metadata_has_the_class_names():
     register_datasets()
     assert dataset_metadata(load_config(str(DIGITS))).thing_classes == list("0123456789")
     for config in (R50, LAZY_R50):
-        assert len(dataset_metadata(load_config(str(config))).thing_classes) == 80
+        cfg = load_config(str(config), trust_lazy_config=True)
+        assert len(dataset_metadata(cfg).thing_classes) == 80
     empty = load_config(str(DIGITS), ["DATASETS.TEST", ()])
     assert dataset_metadata(empty).get("thing_classes") is None
 
@@ -285,5 +287,5 @@ def test_tool_without_weights(tmp_path, monkeypatch):
     arguments = ["--config-file", DIGITS, "--input", tmp_path, "--output", tmp_path]
     arguments += ["OUTPUT_DIR", tmp_path]
     monkeypatch.setattr(sys, "argv", [str(part) for part in (TOOL, *arguments)])
-    with pytest.raises(FileNotFoundError, match=f"weights {tmp_path / 'model_final.pth'} do not"):
+    with pytest.raises(SystemExit, match=f"error: weights {tmp_path / 'model_final.pth'} do not"):
         runpy.run_path(str(TOOL), run_name="__main__")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
 from detectron2.layers import FrozenBatchNorm2d
@@ -17,6 +16,7 @@ from torch import nn
 from softpool_det import add_softpool_config
 from softpool_det.modeling import PooledStem
 from softpool_det.ops import SoftPool2d
+from softpool_det.safe_yaml import merge_yaml
 
 BUILDERS = {
     "build_resnet_backbone": "build_softpool_resnet_backbone",
@@ -38,31 +38,15 @@ ZOO = [
     if not path.name.startswith("Base") and path.parent.name != "quick_schedules"
 ]
 SIZE = (64, 96)
-# The one Python expression in the zoo, of Base-RetinaNet.yaml, and its value.
-EXPRESSION = ["[[x, x * 2**(1.0/3), x * 2**(2.0/3) ] for x in [32, 64, 128, 256, 512 ]]"]
-RETINANET_SIZES = [[x * 2 ** (octave / 3) for octave in range(3)] for x in (32, 64, 128, 256, 512)]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def known_expression(loader, node):
-    assert loader.construct_sequence(node) == EXPRESSION
-    return RETINANET_SIZES
-
-
-@pytest.fixture(autouse=True)
-def safe_yaml(monkeypatch):
-    """The safe loader, with the tag that the zoo uses once."""
-    tag = "tag:yaml.org,2002:python/object/apply:eval"
-    constructors = {**yaml.SafeLoader.yaml_constructors, tag: known_expression}
-    monkeypatch.setattr(yaml.SafeLoader, "yaml_constructors", constructors)
 
 
 def zoo_config(name):
     """The zoo's config with our backbone, made small."""
     cfg = get_cfg()
     add_softpool_config(cfg)
-    cfg.merge_from_file(model_zoo.get_config_file(name), allow_unsafe=False)
+    merge_yaml(cfg, model_zoo.get_config_file(name))
     cfg.MODEL.BACKBONE.NAME = BUILDERS[cfg.MODEL.BACKBONE.NAME]
     cfg.MODEL.update({"WEIGHTS": "", "DEVICE": "cpu"})
     # So that the stem learns.

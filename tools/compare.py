@@ -20,6 +20,7 @@ import io
 import sys
 from pathlib import Path
 
+from softpool_det.arguments import add_trust_lazy_config
 from softpool_det.comparison import Arm, compare, compare_files
 from softpool_det.comparison.output import REPORT_FILE, TABLE_FILE
 from softpool_det.report.words import left_out
@@ -27,7 +28,7 @@ from softpool_det.report.words import left_out
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
 OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
-OF_CONFIGS += ["names", "arm", "seeds"]
+OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config"]
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,6 +53,7 @@ def parse_args() -> argparse.Namespace:
         help="instead of the above, two or more times: NAME CONFIG [KEY VALUE ...]",
     )
     configs.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(1)")
+    add_trust_lazy_config(configs)
     parser.add_argument(
         "--known-spread",
         type=Path,
@@ -84,12 +86,16 @@ def parse_args() -> argparse.Namespace:
 
 
 def parse_arms(args: argparse.Namespace) -> list[Arm]:
+    trust = args.trust_lazy_config
     if args.arm:
-        return [Arm(spec[0], spec[1], (*spec[2:], *args.inputs)) for spec in checked(args.arm)]
+        return [
+            Arm(spec[0], spec[1], (*spec[2:], *args.inputs), trust_lazy_config=trust)
+            for spec in checked(args.arm)
+        ]
     configs = (args.baseline, args.candidate)
     weights = (args.baseline_weights, args.candidate_weights)
     return [
-        Arm(name, config, tuple(args.inputs), weight)
+        Arm(name, config, tuple(args.inputs), weight, trust)
         for name, config, weight in zip(args.names or NAMES, configs, weights, strict=True)
     ]
 

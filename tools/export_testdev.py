@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from softpool_det.arguments import add_trust_lazy_config
 from softpool_det.testdev import (
     TESTSET,
     read_image_info,
@@ -36,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--max-reported", type=int, default=20, help="violations that are printed")
     parser.add_argument("--num-gpus", type=int, default=1)
+    add_trust_lazy_config(parser)
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="config overrides at the end, as for train_net.py"
     )
@@ -75,7 +77,13 @@ def main() -> int:
         from softpool_det.testdev.inference import detect
 
         results = detect(
-            args.config_file, args.weights, args.dataset, args.output, args.opts, args.num_gpus
+            args.config_file,
+            args.weights,
+            args.dataset,
+            args.output,
+            args.opts,
+            args.num_gpus,
+            args.trust_lazy_config,
         )
     if not check(results, args, check_name=False):
         print("Nothing was written.")

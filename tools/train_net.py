@@ -13,6 +13,7 @@ import sys
 import torch.distributed as dist
 from detectron2.engine import default_argument_parser, launch
 
+from softpool_det.arguments import add_trust_lazy_config
 from softpool_det.engine import EXPECTED, describe, run
 
 
@@ -26,6 +27,7 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="read a .pkl of weights that is not of Detectron2's model zoo",
     )
+    add_trust_lazy_config(parser)
     args = parser.parse_args()
     if not args.config_file:
         parser.error(

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
 
+from softpool_det.arguments import add_trust_lazy_config
 from softpool_det.config import load_config
 from softpool_det.data import register_datasets
 from softpool_det.visualization import build_predictor, dataset_metadata, visualize
@@ -29,6 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--score-threshold", type=float, default=0.5, help="lowest score drawn, 0 to 1"
     )
+    add_trust_lazy_config(parser)
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
@@ -40,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     setup_logger(name="fvcore")
     register_datasets()
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
     folder = cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir
     weights = args.weights or str(Path(folder) / "model_final.pth")
     if "://" not in weights and not Path(weights).is_file():
@@ -53,4 +56,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    try:
+        main(parse_args())
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,11 +15,14 @@ from torchvision.datasets import ImageFolder
 
 from softpool_det.data.cache import datasets_root
 from softpool_det.data.digit_scenes import load_digits
+from softpool_det.images import read_rgb
 
 FASHION_CLASSES = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
+# Of the larger one of its files, unpacked.
+_FASHION_BYTES = 16 + 60000 * 28 * 28
 # Where Debian's package dataset-fashion-mnist puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
@@ -84,10 +88,23 @@ def _read_gzip(name: str, skip: int) -> np.ndarray:
     folder = datasets_root() / "fashion-mnist"
     for path in (folder / name, DEBIAN_FASHION_MNIST / name):
         if path.is_file():
-            return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=skip)
+            return _read_idx(path, skip)
     raise FileNotFoundError(
         FASHION_HELP.format(name=name, folder=folder, debian=DEBIAN_FASHION_MNIST)
     )
+
+
+def _read_idx(path: Path, skip: int) -> np.ndarray:
+    """The values of one file; raises ValueError for what cannot be one."""
+    try:
+        with gzip.open(path) as file:
+            # No more than that: a small file can unpack to more than the memory holds.
+            content = file.read(_FASHION_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be unpacked: {error}") from error
+    if not skip < len(content) <= _FASHION_BYTES:
+        raise ValueError(f"{path} is no file of Fashion-MNIST: it has another size, unpacked")
+    return np.frombuffer(content, np.uint8, offset=skip)
 
 
 _SMALL = {"digits": _digits, "fashion_mnist": _fashion_mnist}
@@ -111,7 +128,8 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
         key: the config key that `name` came from, for errors.
 
     Returns:
-        A data set of (what `transform` made, label).
+        A data set of (what `transform` made, label); an image that cannot be read, or has more
+        pixels than PIL's limit, raises ValueError when it is taken.
 
     Raises:
         FileNotFoundError: the files are absent; the text says what they are and how to get them.
@@ -132,4 +150,4 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
                 key=key, folder=folder, problem=problem, names=", ".join(SMALL_DATASETS), root=root
             )
         )
-    return ImageFolder(str(folder), transform)
+    return ImageFolder(str(folder), transform, loader=read_rgb)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,13 @@ import numpy as np
 
 from softpool_det.files import replacing
 
+# Of all arrays, unpacked. Those of ImageNet-21k's 14 million images take 240 MB.
+MAX_BYTES = 2**30
+# What reading other files and damaged ones raises; MemoryError, of a size that only the header has.
+_DAMAGE = (
+    *(KeyError, TypeError, ValueError, AttributeError, EOFError, MemoryError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError, RecursionError),
+)
 _ARRAYS = ("labels", "predicted", "in_top5")
 
 
@@ -50,9 +59,17 @@ class Predictions:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
+                _check_size(file.zip)
                 return cls(*(file[name] for name in _ARRAYS))
-        except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise ValueError(
                 f"{path} holds no predictions: expected the predictions.npz that "
                 f"tools/train_classifier.py writes ({error})"
             ) from error
+
+
+def _check_size(archive: zipfile.ZipFile) -> None:
+    """Refuse what would not fit the memory before anything is unpacked."""
+    size = sum(member.file_size for member in archive.infolist())
+    if size > MAX_BYTES:
+        raise ValueError(f"it unpacks to {size} bytes, more than {MAX_BYTES}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import pickle
 from pathlib import Path
 
 import torch
@@ -105,7 +106,7 @@ def train(cfg: CfgNode, resume: bool) -> dict:
     training = start(cfg, test_set)
     checkpoint = folder / CHECKPOINT_FILE
     if resume and checkpoint.is_file():
-        training.load_state_dict(torch.load(checkpoint, cfg.MODEL.DEVICE, weights_only=True))
+        training.load_state_dict(_read_checkpoint(checkpoint, cfg.MODEL.DEVICE))
         logger.info("going on from iteration %d", training.progress.iteration)
 
     final: Predictions | None = None
@@ -124,6 +125,17 @@ def train(cfg: CfgNode, resume: bool) -> dict:
     # A run that was interrupted behind its last iteration is not evaluated yet.
     final = final or _predict(cfg, training.result, test_set)
     return _finish(cfg, training, final, len(test_set.classes))
+
+
+def _read_checkpoint(path: Path, device: str) -> dict:
+    try:
+        return torch.load(path, device, weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} is damaged, or holds more than tensors and plain values; nothing of it was "
+            f"run. Remove it to begin anew ({reason})"
+        ) from error
 
 
 def _claim_folder(folder: Path, cfg: CfgNode, resume: bool) -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from detectron2.config import CfgNode
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -66,7 +67,10 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> None:
             f"MODEL.WEIGHTS must be a .safetensors with Detectron2's keys, got {path}: "
             "tools/convert_weights.py makes one of other libraries' checkpoints"
         )
-    state_dict, told = load_file(path), read_metadata(path)
+    try:
+        state_dict, told = load_file(path), read_metadata(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no .safetensors, or is damaged: {error}") from error
     if told is not None:
         check_weights(model, state_dict, told, cfg.MODEL.ALLOW_OTHER_STEM_POOL)
         _check_pixels(path, told, metadata(cfg, told.num_classes))

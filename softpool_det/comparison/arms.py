@@ -15,6 +15,7 @@ from detectron2.config import CfgNode, LazyConfig
 from iopath.common.file_io import file_lock
 from omegaconf import DictConfig
 
+from softpool_det.arguments import TRUST_LAZY_CONFIG
 from softpool_det.config import load_config
 from softpool_det.engine import EVALUATION_FILE, RESULT_FILE
 from softpool_det.files import claim
@@ -33,12 +34,14 @@ class Arm:
         config_file: YAML or LazyConfig.
         overrides: as for :func:`softpool_det.config.load_config`.
         weights: a checkpoint to evaluate; None to train.
+        trust_lazy_config: as for :func:`softpool_det.config.load_config`.
     """
 
     name: str
     config_file: str
     overrides: tuple[str, ...] = ()
     weights: str | None = None
+    trust_lazy_config: bool = False
 
     def options(self, seed: int) -> list[str]:
         """The overrides with which this arm runs, but for the output folder."""
@@ -50,8 +53,10 @@ class Arm:
     def output_options(self, folder: Path) -> list[str]:
         return self._spell({"output": str(folder)})
 
-    def load(self, seed: int, folder: Path) -> CfgNode | DictConfig:
-        return load_config(self.config_file, [*self.options(seed), *self.output_options(folder)])
+    def load(self, seed: int, folder: Path | None = None) -> CfgNode | DictConfig:
+        """The config of a run; without `folder`, but for its output folder."""
+        options = self.options(seed) + ([] if folder is None else self.output_options(folder))
+        return load_config(self.config_file, options, self.trust_lazy_config)
 
     def _spell(self, changes: dict[str, str]) -> list[str]:
         if self.config_file.endswith(".py"):
@@ -72,10 +77,7 @@ def describe(cfg: CfgNode | DictConfig) -> str:
 
 def config_difference(baseline: Arm, candidate: Arm, seed: int) -> str:
     """Unified diff of two arms' whole configs, without context; "" where they are equal."""
-    before, after = (
-        describe(load_config(arm.config_file, arm.options(seed))).splitlines()
-        for arm in (baseline, candidate)
-    )
+    before, after = (describe(arm.load(seed)).splitlines() for arm in (baseline, candidate))
     lines = difflib.unified_diff(before, after, baseline.name, candidate.name, n=0, lineterm="")
     return "\n".join(lines)
 
@@ -98,7 +100,7 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
         FileExistsError: the folder holds a run of another config.
         RuntimeError: the run failed; names its log.
     """
-    identity = describe(load_config(arm.config_file, arm.options(seed)))
+    identity = describe(arm.load(seed))
     if arm.weights is not None:
         digest = hashlib.sha256(Path(arm.weights).read_bytes()).hexdigest()
         identity += f"sha256 of the weights: {digest}\n"
@@ -115,6 +117,7 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
 def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str) -> None:
     mode = "--resume" if arm.weights is None else "--eval-only"
     command = [sys.executable, str(program), "--config-file", arm.config_file, mode]
+    command += [TRUST_LAZY_CONFIG] if arm.trust_lazy_config else []
     command += ["--progress", label, *arm.options(seed), *arm.output_options(folder)]
     log = folder / LOG_FILE
     # What libraries have to say of their own future would break the progress line; torch's word is

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from softpool_det.images import FORMATS
+
 logger = logging.getLogger(__name__)
 
 # What Pillow raises of damaged files, and Detectron2 of images that have another size than it was
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 _FAILURES = (OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error)
 
 
-class DataError(Exception):
+class DataError(ValueError):
     """Data that cannot be used; the text is one line that names file and entry."""
 
 
@@ -78,7 +80,7 @@ class GuardedMapper:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             try:
                 with PathManager.open(name, "rb") as file:
-                    Image.open(file).close()
+                    Image.open(file, formats=FORMATS).close()
             except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
                 raise ValueError(f"INPUT.MAX_PIXELS is {self.max_pixels}: {error}") from error
 

@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> dict:
     memory in bytes, and the device.
 
     Args:
-        args: `config_file`, `opts`, `eval_only`, `resume`, `progress` and `trust_pickle`, besides
-            what `detectron2.engine.default_setup` reads.
+        args: `config_file`, `opts`, `eval_only`, `resume`, `progress`, `trust_pickle` and
+            `trust_lazy_config`, besides what `detectron2.engine.default_setup` reads.
 
     Returns:
         The metrics: {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": {...}}.
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> dict:
     tell_once()
     register_datasets()
     try:
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
     except (KeyError, ValueError) as error:
         raise DataError(error.args[0]) from error
     is_yaml = isinstance(cfg, CfgNode)

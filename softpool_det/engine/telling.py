@@ -38,7 +38,7 @@ def tell_once() -> None:
 def describe(error: BaseException) -> str:
     """The line that a program ends with, of an `EXPECTED` error.
 
-    Where a disk is full, the log that is closed at the end fails as well; what failed first is told.
+    Where a disk is full, the log that is closed at the end fails, too; what failed first is told.
     """
     while error.__cause__ is None and isinstance(error.__context__, EXPECTED):
         error = error.__context__

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as coco_mask
 
+from softpool_det.images import read_rgb
 from softpool_det.report.drawing import DrawnObject, draw_objects
 from softpool_det.report.numbers import is_number, plain, shorten, signed
 from softpool_det.report.pictures import GalleryRow
@@ -51,7 +52,8 @@ def gallery_rows(
 
     Raises:
         FileNotFoundError: an image is not in `image_folder`.
-        ValueError: an argument is out of range, or an image is not in the ground truth.
+        ValueError: an argument is out of range, an image is not in the ground truth, its name leads
+            out of `image_folder`, or it cannot be read.
     """
     if task not in ("bbox", "segm"):
         raise ValueError(f"task must be 'bbox' or 'segm', got {task!r}")
@@ -119,14 +121,13 @@ class _Drawer:
             raise ValueError(
                 f"image {image['id']} of the ground truth has no 'file_name': pictures need one"
             )
-        path = folder / image["file_name"]
+        path = _inside(folder, image["file_name"])
         if not path.is_file():
             raise FileNotFoundError(
                 f"image {image['file_name']!r} of the ground truth is not in {folder}: "
                 "image_folder must be the folder of the data set's images"
             )
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
+        picture = read_rgb(path)
         size = (picture.height, picture.width)
         truth = [self._drawn(entry, size, True) for entry in objects]
         pictures = [("ground truth", draw_objects(picture, truth))]
@@ -195,6 +196,22 @@ class _Drawer:
         if self._task == "segm":
             return [_rle(entry["segmentation"], size) for entry in entries]
         return np.array([_box(entry, size) for entry in entries], dtype=float)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file of that name below `folder`.
+
+    A report is passed on: pictures from elsewhere on this machine are not for a stranger's
+    annotations to choose.
+    """
+    # As text: the folder and what is in it may be links.
+    place = os.path.normpath(str(name))
+    if os.path.isabs(place) or place.split(os.sep)[0] == os.pardir:
+        raise ValueError(
+            f"image {name!r} of the ground truth is not in {folder}: a file_name must be a path "
+            "below the folder of images"
+        )
+    return folder / name
 
 
 def _box(entry: Entry, size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -38,6 +38,7 @@ def detect(
     folder: Path,
     overrides: Sequence[str] = (),
     num_gpus: int = 1,
+    trust_lazy_config: bool = False,
 ) -> Path:
     """Run a model over a data set as `tools/train_net.py --eval-only` does.
 
@@ -48,12 +49,14 @@ def detect(
         folder: of the run.
         overrides: as for :func:`softpool_det.config.load_config`.
         num_gpus: processes, one a GPU.
+        trust_lazy_config: as for :func:`softpool_det.config.load_config`.
 
     Returns:
         Path of the result file.
 
     Raises:
         FileNotFoundError: weights or data are missing; says how to get them.
+        PermissionError: a LazyConfig that is not trusted.
         RuntimeError: the evaluator wrote no results.
     """
     results = folder / RESULTS
@@ -65,6 +68,7 @@ def detect(
         resume=False,
         progress="",
         trust_pickle=False,
+        trust_lazy_config=trust_lazy_config,
         opts=[*overrides, *_options(config_file, weights, dataset, folder)],
     )
     launch(run, num_gpus, dist_url="auto", args=(args,))

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from softpool_det.testdev.violations import shorten
+
 TESTSET = "test-dev2017"
+# A zip may unpack to that much, or to that many times its size. Deflate makes a thousand times of
+# one value without end, which no reader could hold, but nothing like it of numbers that differ.
+SMALL_BYTES = 2**26
+MAX_RATIO = 100
+# What reading a zip's member raises where its bytes are not what they should be.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 _ALG = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -48,9 +58,13 @@ def archive_problem(path: Path) -> tuple[str, str] | None:
         return f"not a zip: {error}", right
     names = [member.filename for member in members]
     if names != [f"{path.stem}.json"]:
-        return f"a zip of {len(names)}: {', '.join(names[:3])}", right
+        # repr: a name may hold what a terminal takes for a command.
+        return f"a zip of {len(names)}: {', '.join(map(shorten, names[:3]))}", right
     if members[0].flag_bits & 1:
         return "an encrypted zip", right
+    size, packed = members[0].file_size, path.stat().st_size
+    if size > max(SMALL_BYTES, MAX_RATIO * packed):
+        return f"{packed} bytes that unpack to {size}", f"at most {MAX_RATIO} times its size"
     return None
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from softpool_det.testdev.entries import EntryChecks
 from softpool_det.testdev.image_info import ImageInfo
 from softpool_det.testdev.layout import (
+    DAMAGE,
     TESTSET,
     archive_problem,
     content_bytes,
@@ -87,7 +88,11 @@ def validate_results(
         size = entries = 0
     else:
         size = content_bytes(path)
-        entries = _read(path, size, checks, tally)
+        try:
+            entries = _read(path, size, checks, tally)
+        except DAMAGE as error:
+            tally.add("file", f"a zip that cannot be unpacked: {error}", "a zip that is whole")
+            entries = 0
     return ValidationReport(
         path=path,
         bytes=path.stat().st_size,

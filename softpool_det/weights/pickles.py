@@ -31,6 +31,12 @@ _ARRAY_PARTS = {
 }
 
 
+def is_of_zoo(path: str) -> bool:
+    """Whether a file is named by its address in Detectron2's catalogue or model zoo."""
+    # Through ".." an address would lead out of the folder of downloads, to any file that is here.
+    return path.startswith(TRUSTED_PREFIXES) and ".." not in path.split("/")
+
+
 def check_origin(path: str, trust_pickle: bool = False) -> None:
     """Refuse a `.pkl` that is not named by its address in Detectron2's catalogue or model zoo.
 
@@ -41,7 +47,7 @@ def check_origin(path: str, trust_pickle: bool = False) -> None:
     Raises:
         PermissionError: the file is a pickle of unknown origin; says what to do.
     """
-    if trust_pickle or path.startswith(TRUSTED_PREFIXES):
+    if trust_pickle or is_of_zoo(path):
         return
     if urlparse(path).path.lower().endswith(".pkl"):
         raise PermissionError(

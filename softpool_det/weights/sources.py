@@ -122,5 +122,8 @@ def _read_timm_config(file: Path) -> dict[str, Any]:
     path = file.with_name("config.json")
     if not path.is_file():
         return {}
-    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}, beside the weights, is no JSON file: {error}") from error
     return config if isinstance(config, dict) and "pretrained_cfg" in config else {}

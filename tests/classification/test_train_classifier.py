@@ -184,6 +184,34 @@ def test_weights_that_do_not_fit(
         run_here(CONFIG, *overrides, eval_only=True)
 
 
+class Payload:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.mkdir, (self.marker,)
+
+
+def test_checkpoint_does_not_run(tiny, run_here, tmp_path):
+    torch.save({"progress": Payload(tmp_path / "marker")}, tmp_path / "checkpoint.pth")
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.pth is damaged, or holds more than"
+    ) as error:
+        run_here(CONFIG, *tiny, "OUTPUT_DIR", tmp_path, resume=True)
+    assert len(str(error.value).splitlines()) == 1
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes(100)], ids=len)
+def test_weights_that_are_none(content, tiny, run_here, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors is no \.safetensors, or is damaged"):
+        run_here(CONFIG, *tiny, "MODEL.WEIGHTS", path, "OUTPUT_DIR", tmp_path, eval_only=True)
+
+
 def test_other_classes(tiny, run_here, pictures, tmp_path):
     fewer = tmp_path / "fewer"
     (fewer / "amber").mkdir(parents=True)

@@ -241,8 +241,8 @@ def test_zip(tmp_path, info):
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        (["a.json", "b.json"], "a zip of 2: a.json, b.json"),
-        ([f"folder/{NAME}.json"], f"a zip of 1: folder/{NAME}.json"),
+        (["a.json", "b.json"], "a zip of 2: 'a.json', 'b.json'"),
+        ([f"folder/{NAME}.json"], f"a zip of 1: 'folder/{NAME}.json'"),
         ([], "a zip of 0"),
         (None, "not a zip"),
     ],

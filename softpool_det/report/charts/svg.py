@@ -44,6 +44,7 @@ MARKER_SIGNS = ("●", "■", "◆", "▲", "▼", "✚")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
+    "text.usetex": False,
     "font.size": SMALL_TEXT,
     "text.color": INK,
     "axes.labelsize": SMALL_TEXT,
