@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,8 +112,10 @@ def test_killed_rank_is_started_again(environment, tmp_path):
     os.kill(find_rank(1, f"SOFTPOOL_TEST={broken}"), signal.SIGKILL)
     output, _ = process.communicate()
     assert process.returncode == 0, output[-4000:]
-    assert output.count("Starting training from iteration 0") == 2
-    assert "Starting training from iteration" in output.replace("from iteration 0", "")
+    first, second = re.findall(r"Starting training from iteration (\d+)", output)
+    assert int(first) == 0
+    assert int(second) % 5 == 0
+    assert int(second) >= 15
     assert_same(states(broken), states(whole))
     assert result(broken)["metrics"] == result(whole)["metrics"]
 
