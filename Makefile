@@ -79,8 +79,9 @@ bench: setup  ## speed and memory of the pooling beside max pooling's, and the t
 	@$(QUIET) $(BIN)/python benchmarks/bench_pooling.py \
 	    --json output/bench/pooling.json --plot output/bench/pooling.png
 
-bench-detector: setup  ## speed and memory of stock and SoftPool detectors
+bench-detector: setup  ## speed and memory of stock and SoftPool detectors, and what the switches for speed give
 	@$(QUIET) $(BIN)/python benchmarks/bench_detector.py --json output/bench/detector.json
+	@$(QUIET) $(BIN)/python benchmarks/bench_detector.py --switches --json output/bench/switches.json
 
 bench-compare: setup  ## speed and memory of the statistics on a pair of val2017's size
 	@$(QUIET) $(BIN)/python benchmarks/bench_compare.py --json output/bench/compare.json

@@ -40,6 +40,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--size", type=size, help="HxW (default: 480x640, on a GPU 800x1344)")
     parser.add_argument("--batch", type=positive, help="images (default: 1, on a GPU 2)")
     parser.add_argument("--channels-last", action="store_true", help="that layout in both arms")
+    parser.add_argument(
+        "--switches", action="store_true", help="the config's switches for speed, SoftPool only"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="for each model (default: 60)")
     parser.add_argument(
         "--allocator",
@@ -81,6 +84,8 @@ def run(args: argparse.Namespace) -> dict:
     height, width = args.size
     print(f"{machine['device_name']}, {machine['threads']} CPU threads; torch {machine['torch']}")
     print(f"{args.batch} image(s) of {height} x {width}, allocator: {setting}\n", flush=True)
+    if args.switches:
+        return {"machine": machine, "allocator": setting, **run_switches(args)}
     case = stem_case(args)
     if setting == "kept":
         allocator.touch(case.bytes_needed)
@@ -103,6 +108,19 @@ def run(args: argparse.Namespace) -> dict:
     stem_rows = [{**case.as_json(), **row} for row in stem]
     result = {"machine": machine, "allocator": setting, **arguments, "targets": found}
     return {**result, "detectors": rows, "stem_after_convolution": stem_rows}
+
+
+def run_switches(args: argparse.Namespace) -> dict:
+    """Measure what each switch is worth, and print it."""
+    from detector.switches import measure_switches, switches_table
+
+    rows: list[dict] = []
+    for model in args.models:
+        rows += measure_switches(
+            model, device=args.device, size=args.size, batch=args.batch, seconds=args.seconds
+        )
+    print(switches_table(rows))
+    return {"size": list(args.size), "batch": args.batch, "switches": rows}
 
 
 def main() -> None:

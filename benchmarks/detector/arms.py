@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from detectron2.utils.events import EventStorage
 
 from softpool_det.config import load_config
 from softpool_det.engine import Trainer
+from softpool_det.engine.trainer import find_precision
 
 STOCK, SOFTPOOL = "stock", "SoftPool"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -32,17 +33,25 @@ class Arm:
         device: "cpu" or "cuda".
         channels_last: keep weights and images in that layout.
         batch: as :func:`new_batch` gives it.
+        options: of the config, besides.
     """
 
     def __init__(
-        self, model: str, name: str, device: str, channels_last: bool, batch: list[dict]
+        self,
+        model: str,
+        name: str,
+        device: str,
+        channels_last: bool,
+        batch: list[dict],
+        options: Sequence[str] = (),
     ) -> None:
         middle = "" if name == STOCK else "softpool_"
         file = CONFIGS / FOLDERS[model] / f"{model}_{middle}R_50_FPN_1x.yaml"
         overrides = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", device]
         # The step is taken, but the weights stay: training on noise with random weights diverges.
         overrides += ["MODEL.CHANNELS_LAST", str(channels_last), "SOLVER.BASE_LR", "0.0"]
-        cfg = load_config(str(file), overrides)
+        cfg = load_config(str(file), [*overrides, *options])
+        self.device, self.precision = device, find_precision(cfg)
         torch.manual_seed(0)
         # Any: attributes of a Module are Tensor or Module to a type checker.
         self.model: Any = Trainer.build_model(cfg)
@@ -58,7 +67,8 @@ class Arm:
         self.model.train()
         # The same anchors and proposals are drawn in every arm.
         torch.manual_seed(0)
-        with EventStorage():
+        autocast = torch.autocast(self.device, self.precision, enabled=self.precision is not None)
+        with EventStorage(), autocast:
             losses = self.model(self.batch)
         sum(losses.values()).backward()
         self.optimizer.step()

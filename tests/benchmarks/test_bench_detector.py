@@ -41,6 +41,19 @@ def test_run_measures_both_detectors_and_the_stem(tmp_path):
     assert all(len(line) <= 120 for line in result.stdout.splitlines() if line.startswith("|"))
 
 
+@pytest.mark.slow
+def test_switches_are_measured(tmp_path):
+    path = tmp_path / "switches.json"
+    small = ["--size", "64x96", "--seconds", "0", "--threads", "1", "--models", "retinanet"]
+    result = run("--switches", *small, "--json", str(path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = json.loads(path.read_text())["switches"]
+    assert {row["what"] for row in rows} == {"inference", "training step"}
+    assert len({row["switch"] for row in rows}) == 6
+    assert all(row["ratio"] == 1 for row in rows if row["switch"] == "none")
+    assert "MODEL.COMPILE_BACKBONE" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
