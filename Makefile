@@ -9,6 +9,8 @@ DETECTRON2 ?=
 DATA ?= digits
 MODEL ?= retinanet
 SEEDS ?= 1
+# A dump of advisories for `make audit` (docs/building.md); empty: OSV's service is asked.
+AUDIT_DB ?=
 # What `make test-wheel` tests the wheel with.
 TORCH ?= 2.13.0
 TEST_PYTHON ?= $(BIN)/python
@@ -34,7 +36,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo bench bench-detector bench-compare browser lock test test-hosts test-slow test-wheel sanitize lint format clean
+.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos test-wheel sanitize lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -86,13 +88,30 @@ bench-detector: setup  ## speed and memory of stock and SoftPool detectors, and 
 bench-compare: setup  ## speed and memory of the statistics on a pair of val2017's size
 	@$(QUIET) $(BIN)/python benchmarks/bench_compare.py --json output/bench/compare.json
 
-lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt and hosts.txt anew
+lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt and audit.txt anew
 	$(UV) pip compile pyproject.toml --all-extras --constraints requirements/constraints.txt \
 	    --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 	    --output-file requirements/lock.txt
 	$(UV) pip compile pyproject.toml requirements/hosts.in --extra detectron2 \
 	    --constraints requirements/lock.txt --python-version 3.11 --generate-hashes \
 	    --custom-compile-command 'make lock' --output-file requirements/hosts.txt
+	$(UV) pip compile requirements/audit.in --python-version 3.11 --generate-hashes \
+	    --custom-compile-command 'make lock' --output-file requirements/audit.txt
+
+# The tools of the next two targets stay out of the project's own environment.
+.venv-audit/.packages.stamp: requirements/audit.txt $(VENV)/.uv.stamp
+	@$(UV) venv --clear --python $(BIN)/python .venv-audit
+	@VIRTUAL_ENV=.venv-audit $(UV) pip install --require-hashes -r $<
+	@touch $@
+
+audit: .venv-audit/.packages.stamp  ## known vulnerabilities of the locked packages (AUDIT_DB=all.zip: without network)
+	@.venv-audit/bin/python tools/audit.py $(if $(AUDIT_DB),--database "$(AUDIT_DB)") \
+	    requirements/lock.txt requirements/hosts.txt requirements/audit.txt \
+	    requirements/uv.txt requirements/detectron2.txt
+
+licenses: setup .venv-audit/.packages.stamp  ## write docs/licenses.md anew
+	@$(MAKE) --no-print-directory .venv-hosts/.packages.stamp VENV=.venv-hosts LOCK=requirements/hosts.txt
+	@.venv-audit/bin/python tools/licenses.py --output docs/licenses.md
 
 test: setup  ## all tests but the slow ones
 	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do \
@@ -111,6 +130,9 @@ test-slow: setup  ## the slow tests, and the operator's random cases with more o
 	@$(BIN)/python -m pytest -m slow
 	@SOFTPOOL_EXAMPLES=1000 $(BIN)/python -m pytest tests/ops/test_soft_pool.py -k random_cases
 
+test-chaos: setup  ## kills at random moments, and soaks (40 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/chaos
+
 test-wheel: setup  ## the wheel's tests beside another torch (TORCH=2.13.0 TEST_PYTHON=...)
 	@SOFTPOOL_WHEEL_TORCH="$(TORCH)" SOFTPOOL_WHEEL_PYTHON="$(TEST_PYTHON)" \
 	    $(BIN)/python -m pytest -q -s -m slow tests/test_wheel.py
@@ -127,4 +149,4 @@ format: setup
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) .venv-hosts build softpool_det/*.so *.egg-info
+	rm -rf $(VENV) .venv-hosts .venv-audit build softpool_det/*.so *.egg-info

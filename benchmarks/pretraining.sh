@@ -77,3 +77,19 @@ for arm in "${arms[@]}"; do
 done
 "$PYTHON" tools/compare.py --output "$OUTPUT/detectors" --seeds "${seeds[@]}" "${detectors[@]}" -- \
   "${detector[@]}"
+
+# The pretrained detectors with each other: the first arm's is the baseline.
+inputs=() pretrained=$OUTPUT/pretrained
+mkdir -p "$pretrained"
+for number in "${!arms[@]}"; do
+  files=()
+  for seed in "${seeds[@]}"; do
+    # Without the comma, which joins files.
+    files+=("$pretrained/${number}_$seed.json")
+    cp "$OUTPUT/detectors/${arms[number]}, pretrained/seed_$seed/inference/coco_instances_results.json" \
+      "${files[-1]}"
+  done
+  inputs+=("${arms[number]}, pretrained=$(IFS=,; echo "${files[*]}")")
+done
+"$PYTHON" tools/compare.py --output "$pretrained" \
+  --gt "${DETECTRON2_DATASETS:-datasets}/digit_scenes_val/annotations.json" "${inputs[@]}"
