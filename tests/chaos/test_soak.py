@@ -1,0 +1,77 @@
+"""Long runs whose memory stays where it was: within 2 % after the warm-up."""
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.engine import HookBase
+
+from softpool_det.config import load_config
+from softpool_det.data import register_datasets
+from softpool_det.engine import Trainer
+from softpool_det.ops import soft_pool2d
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+
+CONFIG = Path(__file__).parents[2] / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
+TOLERANCE = 0.02
+
+
+def resident_bytes():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def sample():
+    gc.collect()
+    return resident_bytes(), len(gc.get_objects())
+
+
+def assert_flat(samples):
+    """The last of them against the first, which is after the warm-up."""
+    print("resident bytes and objects:", samples)
+    for first, last in zip(samples[0], samples[-1], strict=True):
+        assert last <= first * (1 + TOLERANCE), samples
+
+
+class Sampler(HookBase):
+    def __init__(self, period):
+        self.period, self.samples = period, []
+
+    def after_step(self):
+        if (self.trainer.iter + 1) % self.period == 0:
+            self.samples.append(sample())
+
+
+def test_training(small_datasets, tmp_path, monkeypatch):
+    """2,000 iterations; the first 400 are the warm-up."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(small_datasets))
+    torch.set_num_threads(1)
+    register_datasets()
+    tiny = ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2000, "SOLVER.STEPS", ()]
+    tiny += ["MODEL.FPN.OUT_CHANNELS", 16, "INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64]
+    tiny += ["DATALOADER.NUM_WORKERS", 0, "MODEL.DEVICE", "cpu", "SEED", 1]
+    tiny += ["SOLVER.CHECKPOINT_PERIOD", 500, "TEST.EVAL_PERIOD", 500, "OUTPUT_DIR", tmp_path]
+    trainer = Trainer(load_config(str(CONFIG), list(map(str, tiny))))
+    sampler = Sampler(400)
+    trainer.register_hooks([sampler])
+    trainer.train()
+    assert len(sampler.samples) == 5
+    assert_flat(sampler.samples)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_operator(channels_last):
+    """500,000 calls, each with its gradient."""
+    torch.set_num_threads(1)
+    input = torch.randn(1, 8, 9, 9, requires_grad=True)
+    if channels_last:
+        input = input.detach().to(memory_format=torch.channels_last).requires_grad_()
+    samples = []
+    for call in range(500_000):
+        soft_pool2d(input, 3, 2, 1).sum().backward()
+        input.grad = None
+        if call % 100_000 == 50_000:
+            samples.append(sample())
+    assert_flat(samples)
