@@ -220,7 +220,8 @@ def test_checkpoints_load_both_ways(make_config, tmp_path, caplog):
         DetectionCheckpointer(source, str(tmp_path)).save("model")
         with caplog.at_level(logging.WARNING):
             DetectionCheckpointer(target).load(str(tmp_path / "model.pth"))
-        assert not caplog.records
+        # Other tests may have had Detectron2 set its own loggers to INFO.
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
         for name, value in source.state_dict().items():
             assert torch.equal(target.state_dict()[name], value)
 

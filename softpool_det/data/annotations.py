@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def check_evaluation_annotations(name: str) -> None:
     path = _annotation_file(name)
     if path is None:
         return
-    for entry, reason in _faults(path, _read(path)):
+    for entry, reason in _faults(path, _read(path, needed=("images", "categories"))):
         raise DataError(f"{path}: {entry}: {reason}")
 
 
@@ -99,7 +99,9 @@ def _annotation_file(name: str) -> Path | None:
     return Path(metadata.json_file)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(
+    path: Path, needed: Sequence[str] = ("images", "categories", "annotations")
+) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -107,9 +109,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no JSON: {error.msg} at {where}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: no text in UTF-8: {error.reason} at byte {error.start}") from None
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+    lists = ("images", "categories", "annotations")
+    for key in lists:
+        # COCO's test sets have no annotations.
+        absent: list | None = None if key in needed else []
+        if not isinstance(data, dict) or not isinstance(data.setdefault(key, absent), list):
             raise DataError(f"{path}: the list {key!r} is missing; COCO's format has it")
+    for key in lists:
         for index, entry in enumerate(data[key]):
             if not isinstance(entry, dict) or not isinstance(entry.get("id"), _ID):
                 raise DataError(f"{path}: entry {index} of {key}: not an object with an 'id'")

@@ -143,6 +143,15 @@ def test_broken_file(dataset, tmp_path, content, reason):
         assert str(error.value).startswith(f"{tmp_path / 'instances.json'}: {reason}")
 
 
+def test_test_set_without_annotations(dataset, tmp_path):
+    content = coco()
+    del content["annotations"]
+    name = dataset(content)
+    check_evaluation_annotations(name)
+    with pytest.raises(DataError, match="the list 'annotations' is missing"):
+        check_training_annotations(name, True, Skipped(), tmp_path)
+
+
 def test_other_formats_are_taken_as_they_are(tmp_path):
     DatasetCatalog.register("annotations_test_other", list)
     try:
