@@ -119,9 +119,9 @@ test: setup  ## all tests but the slow ones
 	    echo "note: no Chromium, so the report's browser tests are skipped (make browser installs one)"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
-test-hosts:  ## the tests of other libraries' detectors, in an environment of their own
+test-hosts:  ## other libraries' detectors, in an environment of their own; every family of weights
 	@$(MAKE) --no-print-directory setup VENV=.venv-hosts LOCK=requirements/hosts.txt
-	@.venv-hosts/bin/python -m pytest tests/hosts
+	@.venv-hosts/bin/python -m pytest -m "not chaos" tests/hosts tests/weights/test_families.py
 
 browser:  ## Chromium for the report's tests: Debian's, where there is none (needs root)
 	@requirements/install_chromium.sh
