@@ -1,0 +1,1 @@
+"""What scaling.py computes: steps of data-parallel training on many GPUs, on paper."""
