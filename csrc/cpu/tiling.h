@@ -151,7 +151,10 @@ class Tiling {
 
   bool is_stock_stem() const {
     const Axis* axes = pool_.axes;
-    bool stock = axes[0].kernel == 1 && axes[0].stride == 1 && axes[0].padding == 0;
+    // The kernels take depth slices of input and output together. A lone output slice has stride 1
+    // whatever was asked for, so that the sizes have to be compared, too.
+    bool stock = axes[0].kernel == 1 && axes[0].stride == 1 && axes[0].padding == 0 &&
+        axes[0].size == axes[0].out_size;
     for (int d = 1; d < 3; ++d) {
       stock = stock && axes[d].kernel == 3 && axes[d].stride == 2 && axes[d].padding == 1 &&
           axes[d].dilation == 1;

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import soft_pool_gradient_oracle, soft_pool_oracle
 
-from softpool_det.ops import soft_pool2d
+from softpool_det.ops import soft_pool2d, soft_pool3d
 from softpool_det.ops._arguments import make_window
 from softpool_det.ops._reference import soft_pool_reference
 
@@ -208,6 +208,28 @@ def test_gradients_far_from_one(device, channels_last, window, value, upstream, 
         results += torch.autograd.grad(output, input, torch.full_like(output, upstream))
     torch.testing.assert_close(results[0].double(), results[1], rtol=1e-4, atol=1e-4 * upstream)
     assert (results[0] != 0).any()
+
+
+@pytest.mark.parametrize("gradient", ["paper", "exact"])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("stride", [2, 3, 7])
+@pytest.mark.parametrize("depth", [2, 3, 6])
+def test_depth_that_windows_step_over(device, channels_last, depth, stride, gradient):
+    """The stock stem's windows in slices of depth, of which no window holds some.
+
+    In float32, for float64 takes the general kernels.
+    """
+    window = ((1, 3, 3), (stride, 2, 2), (0, 1, 1), (1, 1, 1))
+    generator = torch.Generator().manual_seed(0)
+    input = torch.randn(1, 3, depth, 8, 9, generator=generator)
+    leaf = to_layout(input.clone(), channels_last).to(device).requires_grad_()
+    output = soft_pool3d(leaf, *window[:3], gradient=gradient)
+    upstream = torch.randn(output.shape, generator=generator)
+    output.backward(upstream.to(device))
+    expected = soft_pool_gradient_oracle(
+        upstream.double().numpy(), input.double().numpy(), window, gradient
+    )
+    np.testing.assert_allclose(leaf.grad.cpu().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [7, 56])
