@@ -25,7 +25,12 @@ from softpool_det.data.train_loader import TrainLoader
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
 from softpool_det.engine.loading import guarded_train_loader
-from softpool_det.engine.reproducible import LossNormalizer, Randomness, share_loss_normalizer
+from softpool_det.engine.reproducible import (
+    LeftOut,
+    LossNormalizer,
+    Randomness,
+    share_loss_normalizer,
+)
 from softpool_det.engine.signals import StopOnSignal, stop_if_received
 from softpool_det.engine.steps import PRECISIONS, StepTrainer
 from softpool_det.engine.telling import save_bad_batch
@@ -115,7 +120,7 @@ def _build_hooks(
 ) -> list[HookBase]:
     found = [clock, LossNormalizer(trainer.model)]
     if isinstance(trainer.data_loader, TrainLoader):
-        found.append(Randomness(trainer.data_loader))
+        found += [Randomness(trainer.data_loader), LeftOut(trainer.data_loader.skipped)]
     found += [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),

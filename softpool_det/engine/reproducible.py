@@ -11,6 +11,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils import comm
 from torch import nn
 
+from softpool_det.data.failures import Skipped
 from softpool_det.data.train_loader import TrainLoader
 from softpool_det.randomness import seed_all, seed_of
 
@@ -59,6 +60,23 @@ class LossNormalizer(HookBase):
     def load_state_dict(self, state: dict[str, float]) -> None:
         if self.detector is not None:
             setattr(self.detector, NORMALIZER, state[NORMALIZER])
+
+
+class LeftOut(HookBase):
+    """Saves what was left out of the training so far, so that the list at the end is of all of it.
+
+    Args:
+        skipped: of this process; the first one's is what a checkpoint holds.
+    """
+
+    def __init__(self, skipped: Skipped) -> None:
+        self.skipped = skipped
+
+    def state_dict(self) -> dict[str, str]:
+        return dict(self.skipped.reasons)
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        self.skipped.reasons.update(state)
 
 
 def share_loss_normalizer(model: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def describe(error: BaseException) -> str:
 
 
 def write_skipped(skipped: Skipped, folder: Path) -> None:
-    """List in `folder`/skipped.json what was left out, in earlier parts of the run, too.
+    """List in `folder`/skipped.json what was left out; no such file where nothing was.
 
     With several processes each has seen its own; the first one writes those of all.
     """
@@ -56,8 +55,7 @@ def write_skipped(skipped: Skipped, folder: Path) -> None:
     if not comm.is_main_process():
         return
     path = folder / SKIPPED_FILE
-    if path.is_file():
-        reasons = {**json.loads(path.read_text())["skipped"], **reasons}
+    path.unlink(missing_ok=True)  # of another run in this folder
     if reasons:
         write_json(path, {"count": len(reasons), "skipped": reasons})
         logger.warning("%d records were left out (INPUT.SKIP_CORRUPT): %s", len(reasons), path)

@@ -24,7 +24,12 @@ from softpool_det.data.train_loader import TrainLoader
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
 from softpool_det.engine.loading import build_train_loader
-from softpool_det.engine.reproducible import LossNormalizer, Randomness, share_loss_normalizer
+from softpool_det.engine.reproducible import (
+    LeftOut,
+    LossNormalizer,
+    Randomness,
+    share_loss_normalizer,
+)
 from softpool_det.engine.signals import StopOnSignal, stop_if_received
 from softpool_det.engine.steps import PRECISIONS, StepTrainer
 from softpool_det.engine.telling import save_bad_batch
@@ -117,6 +122,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         # The clock first, so that its after_step comes before evaluation and checkpoints.
         state = [self.clock, Randomness(self.loader), LossNormalizer(self._trainer.model)]
+        state.append(LeftOut(self.skipped))
         found = [hook for hook in super().build_hooks() if hook is not None]
         return insert_stop([*state, *found], StopOnSignal(self.checkpointer))
 

@@ -36,11 +36,12 @@ def data(small_datasets, tmp_path):
 def train(monkeypatch, tmp_path, one_thread):
     """Run the program here; gives the status and the last line."""
 
-    def run(*options, iterations=5):
+    def run(*options, iterations=5, resume=False):
         output = tmp_path / "output"
         sets = ["DATASETS.TRAIN", ("bad_runs_train",), "DATASETS.TEST", ("bad_runs_val",)]
         changes = [*TINY, *sets, "SOLVER.MAX_ITER", iterations, "OUTPUT_DIR", output]
-        argv = [str(PROGRAM), *arguments(RETINANET, *changes, *options)]
+        flags = ["--resume"] if resume else []
+        argv = [str(PROGRAM), *flags, *arguments(RETINANET, *changes, *options)]
         monkeypatch.setattr(sys, "argv", argv)
         try:
             runpy.run_path(str(PROGRAM), run_name="__main__")
@@ -96,8 +97,24 @@ def test_corrupt_data_are_left_out_and_listed(data, train, tmp_path):
     entry = next(name for name in skipped["skipped"] if "entry 0 of annotations" in name)
     assert "must not be negative" in skipped["skipped"][entry]
     assert result(tmp_path / "output")["metrics"]["bbox"]["AP"] >= 0
-    # Going on, which does nothing more, keeps the list.
-    assert train("INPUT.SKIP_CORRUPT", True, "DATALOADER.NUM_WORKERS", 0) == ""
+
+
+def test_list_is_of_all_parts_of_a_run(data, train, tmp_path):
+    """The image is whole again when the run goes on: what was left out before is listed still."""
+    image = first_image(data / "train")
+    content = image.read_bytes()
+    cut(image)
+    # 8 images, 2 a batch: all of them are seen in 4 iterations.
+    skip = ["INPUT.SKIP_CORRUPT", True]
+    assert train(*skip, "SOLVER.CHECKPOINT_PERIOD", 4, iterations=4) == ""
+    image.write_bytes(content)
+    (tmp_path / "output" / "skipped.json").unlink()
+    assert train(*skip, iterations=5, resume=True) == ""
+    skipped = json.loads((tmp_path / "output" / "skipped.json").read_text())
+    assert list(skipped["skipped"]) == [str(image)]
+    # A run that begins anew in the same folder has a list of its own, here none.
+    assert train(*skip, iterations=1) == ""
+    assert not (tmp_path / "output" / "skipped.json").exists()
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
