@@ -36,7 +36,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos test-wheel sanitize lint format clean
+.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos test-wheel sanitize fuzz lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -139,6 +139,9 @@ test-wheel: setup  ## the wheel's tests beside another torch (TORCH=2.13.0 TEST_
 
 sanitize: setup  ## the operator's tests on the CPU under AddressSanitizer and UBSan
 	@PYTHON=$(BIN)/python tools/sanitize.sh -q
+
+fuzz: setup  ## the operator on the CPU under libFuzzer and sanitizers, 10 minutes each instruction set (needs Clang)
+	@PYTHON=$(BIN)/python tools/fuzz.sh
 
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -41,6 +41,17 @@ struct Axis {
   SOFT_POOL_HD int64_t extent() const {
     return (kernel - 1) * dilation + 1;
   }
+  // The same windows without the taps that all of them have in the padding, so that what they cost
+  // is bounded by the input's size. Of each side's, one may stay: padding is never negative.
+  SOFT_POOL_HD Axis without_padding_taps() const {
+    const int64_t last = last_tap(0);
+    const int64_t cut = first_tap(out_size - 1);
+    const int64_t first = cut < padding / dilation ? cut : padding / dilation;
+    Axis axis = *this;
+    axis.padding = padding - first * dilation;
+    axis.kernel = last > first ? last - first : 1;
+    return axis;
+  }
   // No window outside [first_window(index), last_window(index)) holds the input index.
   SOFT_POOL_HD int64_t first_window(int64_t index) const {
     const int64_t reach = index + padding - extent();

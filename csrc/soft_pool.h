@@ -11,6 +11,7 @@
 // rules of torch.nn.functional.max_pool{2,3}d. Two dimensions are three with a depth of 1.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -89,6 +90,9 @@ struct Pool {
   }
 };
 
+// Of a dimension, and of all of them multiplied: elements of tensors, and their bytes.
+constexpr int64_t kLargest = std::numeric_limits<int64_t>::max() / 16;
+
 inline Axis make_axis(
     const char* name, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
     int64_t dilation, bool ceil_mode) {
@@ -102,6 +106,9 @@ inline Axis make_axis(
   check(
       dilation > 0 && dilation <= kMax, "soft_pool: dilation of the ", name,
       " must be positive, got ", dilation);
+  // With kernel and dilation below 2^31, no sum or product of a few of them overflows.
+  check(
+      size <= kLargest, "soft_pool: input ", name, " ", size, " is larger than ", kLargest);
   Axis axis{size, kernel, stride, padding, dilation, 0};
   check(
       padding >= 0 && padding <= kernel / 2, "soft_pool: padding of the ", name,
@@ -121,7 +128,8 @@ inline Axis make_axis(
 // As PyTorch's own suggest_memory_format(), which the stable ABI lacks: only strides that grow from
 // the channels over the spatial dimensions to the batch without ambiguity mean channels_last.
 inline bool has_channels_last_strides(const Tensor& tensor) {
-  if (tensor.stride(1) == 0) {
+  // Without elements, strides may be of any size, and mean nothing.
+  if (tensor.numel() == 0 || tensor.stride(1) == 0) {
     return false;
   }
   int64_t least = 0;
@@ -135,6 +143,42 @@ inline bool has_channels_last_strides(const Tensor& tensor) {
     least = size > 1 ? stride * size : stride;
   }
   return true;
+}
+
+// Refuses tensors that reach beyond their storage: it can be resized under them.
+inline void check_storage(const char* name, const Tensor& tensor) {
+  if (tensor.numel() == 0) {
+    return;
+  }
+  int64_t offset = 0, bytes = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(tensor.get(), &offset));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &bytes));
+  int64_t last = offset;
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    last += (tensor.size(dim) - 1) * tensor.stride(dim);
+  }
+  const int64_t needed = (last + 1) * static_cast<int64_t>(tensor.element_size());
+  check(
+      needed <= bytes, "soft_pool: ", name, " needs ", needed, " bytes of memory, its storage has ",
+      bytes);
+}
+
+inline void check_dtype(const Tensor& input) {
+  const ScalarType type = input.scalar_type();
+  check(
+      type == ScalarType::Double || type == ScalarType::Float || type == ScalarType::BFloat16 ||
+          type == ScalarType::Half,
+      "soft_pool: input must be float64, float32, bfloat16 or float16");
+}
+
+inline void check_count(const Ints& sizes) {
+  int64_t count = 1;
+  for (int64_t size : sizes) {
+    check(
+        size <= kLargest / count, "soft_pool: input is too large: input and output may have ",
+        kLargest, " elements at most");
+    count *= std::max<int64_t>(1, size);
+  }
 }
 
 inline Pool make_pool(
@@ -151,6 +195,8 @@ inline Pool make_pool(
       input.dim() == dims + 2, "soft_pool: input must have the dimensions of batch and channels "
       "and ", dims, " more, got ", input.dim());
   check(input.size(1) > 0, "soft_pool: input must have at least one channel");
+  check_dtype(input);
+  check_storage("input", input);
   Pool pool{input.size(0), input.size(1), {}, dims, has_channels_last_strides(input)};
   const char* names[] = {"depth", "height", "width"};
   for (int64_t d = 0; d < dims; ++d) {
@@ -159,6 +205,8 @@ inline Pool make_pool(
         names[axis], input.size(2 + d), kernel_size[d], stride[d], padding[d], dilation[d],
         ceil_mode);
   }
+  check_count(pool.shape(&Axis::size));
+  check_count(pool.shape(&Axis::out_size));
   return pool;
 }
 
@@ -174,6 +222,7 @@ inline void check_grad_output(const Tensor& grad_output, const Tensor& input, co
   check(
       grad_output.scalar_type() == input.scalar_type() && grad_output.device() == input.device(),
       "soft_pool_backward: grad_output must have input's dtype and device");
+  check_storage("grad_output", grad_output);
 }
 
 inline void check_affine(const Tensor& scale, const Tensor& shift, const Tensor& input) {
@@ -188,6 +237,7 @@ inline void check_affine(const Tensor& scale, const Tensor& shift, const Tensor&
             tensor->device() == input.device(),
         "affine_relu_soft_pool: scale and shift must be float32 (float64 with a float64 input) and "
         "on input's device");
+    check_storage("scale or shift", *tensor);
   }
 }
 

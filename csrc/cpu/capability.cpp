@@ -1,5 +1,8 @@
 #include "capability.h"
 
+#if defined(SOFT_POOL_AVX2)
+#include <cpuid.h>
+#endif
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -12,6 +15,14 @@ struct Candidate {
   bool runs;
 };
 
+#if defined(SOFT_POOL_AVX2)
+// Clang's __builtin_cpu_supports() did not know the name for long.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 const Kernels& choose() {
   const Candidate candidates[] = {
 #if defined(SOFT_POOL_AVX512)
@@ -21,8 +32,7 @@ const Kernels& choose() {
 #endif
 #if defined(SOFT_POOL_AVX2)
       {&kAvx2Kernels,
-       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c")},
+       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()},
 #endif
       {&kPlainKernels, true},
   };

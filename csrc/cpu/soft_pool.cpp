@@ -69,6 +69,7 @@ Pool simplified(Pool pool) {
   // Memory is the same, and the kernels' rows are longer.
   pool.channels_last = pool.channels_last && pool.channels > 1;
   for (Axis& axis : pool.axes) {
+    axis = axis.without_padding_taps();
     // No window follows: one phase instead of one for each tap of a global pooling.
     axis.stride = axis.out_size == 1 ? 1 : axis.stride;
   }

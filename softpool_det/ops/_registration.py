@@ -9,9 +9,8 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-from ._arguments import output_sizes
+from ._fake import fake_backward, fake_forward
 from ._functions import curvature_of, fold, tangent_of, unfold_batch
-from ._layout import memory_format_of
 
 _WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
 # Tensors that come before the window's five numbers, for each forward operator.
@@ -46,11 +45,11 @@ def register_operators() -> None:
         _define_exact(name, operands)
         for exact in (False, True):
             forward = f"softpool_det::{name}_exact" if exact else f"softpool_det::{name}"
-            torch.library.register_fake(forward, _fake_forward(operands))
+            torch.library.register_fake(forward, fake_forward(operands))
             _register_gradient(forward, name, operands, exact)
             torch.library.register_vmap(forward, _batched(forward, (0,)))
         backward = f"softpool_det::{name}_backward"
-        torch.library.register_fake(backward, _fake_backward)
+        torch.library.register_fake(backward, fake_backward(operands))
         _register_second_gradient(backward, operands)
         torch.library.register_vmap(backward, _batched(backward, (0, 1)))
 
@@ -64,28 +63,6 @@ def _define_exact(name: str, operands: int) -> None:
     exact = f"softpool_det::{name}_exact"
     torch.library.define(exact, f"({tensors}, {_WINDOW}) -> Tensor")
     torch.library.impl(exact, "CompositeExplicitAutograd", lambda *args: _operator(name)(*args))
-
-
-def _fake_forward(operands: int):
-    def fake(input, *arguments):
-        sizes = output_sizes(input.shape[2:], arguments[operands - 1 :])
-        return torch.empty(
-            (*input.shape[:2], *sizes),
-            dtype=input.dtype,
-            device=input.device,
-            memory_format=memory_format_of(input),
-        )
-
-    return fake
-
-
-def _fake_backward(grad_output, input, *arguments):
-    return torch.empty(
-        input.shape,
-        dtype=input.dtype,
-        device=input.device,
-        memory_format=memory_format_of(input),
-    )
 
 
 def _refuse_gradients_of_constants(ctx, first: int, operands: int) -> None:
