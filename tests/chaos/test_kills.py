@@ -10,7 +10,9 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,32 +31,43 @@ KILLS = 20
 PREPARE = "from softpool_det.data import ensure_dataset; ensure_dataset('digit_scenes_val')"
 
 
-def start(environment, command):
-    return subprocess.Popen(
-        list(map(str, command)),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@contextmanager
+def started(environment, command):
+    """The process, and a function that waits for its end and gives what it printed."""
+    # A pipe that nobody reads would stop the process when it is full.
+    with tempfile.TemporaryFile("w+", errors="replace") as printed:
+        process = subprocess.Popen(
+            list(map(str, command)),
+            env=environment,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+        def end():
+            process.wait()
+            printed.seek(0)
+            return printed.read()
+
+        yield process, end
 
 
 def kill_again_and_again(environment, command, moment, check):
-    """Gives how often the program was killed; it may end before."""
+    """Kill it `KILLS` times, then let it end. It may have ended before, which is printed."""
     killed = 0
     for _ in range(KILLS):
-        process = start(environment, command)
-        moment(process)
-        if process.poll() is None:
-            killed += 1
-            os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
+        with started(environment, command) as (process, end):
+            moment(process)
+            if process.poll() is None:
+                killed += 1
+                os.killpg(process.pid, signal.SIGKILL)
+            output = end()
         assert process.returncode in (0, -signal.SIGKILL), output[-3000:]
         check()
-    process = start(environment, command)
-    output, _ = process.communicate()
+    with started(environment, command) as (process, end):
+        output = end()
     assert process.returncode == 0, output[-3000:]
+    print(f"killed {killed} of {KILLS} times")
     return killed
 
 
@@ -70,17 +83,19 @@ def at_random(least, most):
 
 
 def while_writing(folder):
-    """As soon as a checkpoint's temporary folder is there, and a little later."""
+    """In the writing of the first, second or third checkpoint of a process, or shortly after."""
     draw = random.Random(0)
 
+    def partial():
+        return {path.name for path in folder.glob(".partial-model*")}
+
     def wait(process):
-        time.sleep(3)  # what an earlier process left is removed by then, or soon
-        old = {path.name for path in folder.glob(".partial-*")}
-        while process.poll() is None:
-            if {path.name for path in folder.glob(".partial-model*")} - old:
-                break
+        old, wanted = partial(), draw.randint(1, 3)
+        new = set()
+        while process.poll() is None and len(new) < wanted:
+            new |= partial() - old
             time.sleep(0.001)
-        time.sleep(draw.uniform(0, 0.1))
+        time.sleep(draw.uniform(0, 0.5))
 
     return wait
 

@@ -68,9 +68,7 @@ def link(compiler: str, objects: list[Path], output: Path) -> None:
     command = [compiler, "-fsanitize=address,undefined,fuzzer", *map(str, objects)]
     for folder in cpp_extension.library_paths():
         command += [f"-L{folder}", f"-Wl,-rpath,{folder}"]
-    # Python's functions are those of an import, which does not happen here.
     command += ["-ltorch_cpu", "-lc10", "-Wl,--allow-shlib-undefined"]
-    command += ["-Wl,--unresolved-symbols=ignore-in-object-files"]
     unfinished = output.with_suffix(".partial")
     subprocess.run([*command, "-o", str(unfinished)], check=True)
     unfinished.replace(output)

@@ -130,6 +130,11 @@ void backward(FuzzedDataProvider& bytes, const Case& given, at::IntArrayRef size
 }  // namespace
 }  // namespace fuzz
 
+// csrc/softpool_det.cpp is a Python module as well, which nobody imports here.
+extern "C" void* PyModule_Create2(void*, int) {
+  std::abort();
+}
+
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
   at::set_num_threads(1);
   return 0;
