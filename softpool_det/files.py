@@ -14,27 +14,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PARTIAL = ".partial-{name}-{host}-{pid}-"
+# No name of a machine has an @, as many have hyphens and end like another's; tempfile adds letters.
+_PARTIAL = ".partial-{name}@{host}@{pid}@"
 
 
 @contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, on the same file system, for what is to become `path`.
 
-    Folders that killed processes of this machine left for the same `path` are removed.
+    Folders that killed processes of this machine left beside `path` are removed: what they were to
+    become may never be written again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    _remove_abandoned(path.parent)
     prefix = _PARTIAL.format(name=path.name, host=socket.gethostname(), pid=os.getpid())
     with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
         yield Path(folder)
 
 
-def _remove_abandoned(path: Path) -> None:
-    prefix = _PARTIAL.format(name=path.name, host=socket.gethostname(), pid="")[:-1]
-    for folder in path.parent.glob(".partial-*"):
-        rest = folder.name.removeprefix(prefix)
-        match = re.match(r"(\d+)-", rest) if rest != folder.name else None
+def _remove_abandoned(parent: Path) -> None:
+    names = _PARTIAL.format(name=".*", host=re.escape(socket.gethostname()), pid=r"(\d+)")
+    for folder in parent.glob(".partial-*"):
+        match = re.fullmatch(f"{names}[^@]+", folder.name)
         if match and not _is_alive(int(match[1])):
             shutil.rmtree(folder, ignore_errors=True)
 
