@@ -86,6 +86,26 @@ def test_configs_refuse_weights_of_the_other_stem(arm, tmp_path):
     assert torch.equal(model.backbone.bottom_up.stem.conv1.weight, load_file(path)[STEM])
 
 
+@pytest.mark.usefixtures("in_root")
+@pytest.mark.parametrize("arm", POOLS)
+def test_checkpoints_know_their_stem(arm, tmp_path):
+    """A detector's, too: the other arm refuses it, unless told otherwise; its own takes it."""
+    SafeCheckpointer(detector(CONFIG.format(arm)), str(tmp_path)).save("model_final")
+    path = str(tmp_path / "model_final.pth")
+    own = detector(CONFIG.format(arm))
+    assert "stem_pool" not in SafeCheckpointer(own).load(path)
+    (other,) = [name for name in POOLS if name != arm]
+    match = rf"model_final\.pth: the stem pools with {POOLS[other]}, .* with {POOLS[arm]}: "
+    model = detector(CONFIG.format(other))
+    before = model.backbone.bottom_up.stem.conv1.weight.clone()
+    with pytest.raises(ValueError, match=match):
+        SafeCheckpointer(model).load(path)
+    assert torch.equal(model.backbone.bottom_up.stem.conv1.weight, before)
+    SafeCheckpointer(model, allow_other_stem_pool=True).load(path)
+    for key, value in own.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
 def test_lazy_config(lazy_config, tmp_path):
     """As it is, it takes BGR images (Detectron2's RetinaNet) and SoftPool."""
     config = tmp_path / "tiny.py"

@@ -3,7 +3,7 @@
 
     python tools/train_classifier.py --config-file configs/classification/digits_softpool_R_18.yaml
     torchrun --nproc-per-node 8 tools/train_classifier.py \\
-        --config-file configs/classification/imagenet_softpool_R_18.yaml
+        --config-file configs/classification/imagenet_paper_softpool_R_18.yaml
     python tools/train_classifier.py --eval-only --config-file ... MODEL.WEIGHTS FILE.safetensors
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 import zipfile
@@ -13,7 +14,12 @@ from detectron2.checkpoint import DetectionCheckpointer
 from safetensors.torch import load_file
 from torch import nn
 
-from softpool_det.engine.compatibility import check_names, check_weights
+from softpool_det.engine.compatibility import (
+    check_names,
+    check_stem_pool,
+    check_weights,
+    stem_pool_of,
+)
 from softpool_det.files import replacing, write_atomically
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
@@ -21,6 +27,7 @@ from softpool_det.weights.names import format_of
 from softpool_det.weights.pickles import check_origin, load_arrays
 
 TAG_FILE = "last_checkpoint"
+STEM_POOL = "stem_pool"
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -28,9 +35,10 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     A `.safetensors` has nothing else in it; where it has this package's metadata, weights that do
     not fit the model's images, strides or stem are refused. A `.pth` is read by torch.load with
-    `weights_only`, its default. A `.pkl`, the format of Detectron2's model zoo, is a pickle that
-    may call any function when it is read; here it may rebuild NumPy arrays and nothing else, and it
-    has to be named by its address in that zoo.
+    `weights_only`, its default; those of this class say how the stem pools, which is compared, too.
+    A `.pkl`, the format of Detectron2's model zoo, is a pickle that may call any function when it
+    is read; here it may rebuild NumPy arrays and nothing else, and it has to be named by its
+    address in that zoo.
 
     Args:
         model, save_dir, checkpointables: as for Detectron2's.
@@ -72,6 +80,9 @@ class SafeCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        pool = stem_pool_of(self.model)
+        if pool is not None:
+            states[STEM_POOL] = dataclasses.asdict(pool)
         path = Path(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
         try:
@@ -135,6 +146,9 @@ class SafeCheckpointer(DetectionCheckpointer):
                 # Detectron2 reads it after this; nothing but arrays has been found in it.
                 load_arrays(Path(filename))
             loaded = super()._load_file(filename)
+            told = loaded.pop(STEM_POOL, None)
+            if told is not None and not self.allow_other_stem_pool:
+                check_stem_pool(self.model, told, filename)
         check_names(self.model, loaded["model"], filename)
         return loaded
 

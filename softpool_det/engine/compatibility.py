@@ -49,12 +49,37 @@ def check_weights(
         *_images(model, metadata),
     ]
     if not allow_other_stem_pool:
-        faults += _stem_pool(resnet, metadata)
+        faults += _stem_pool(resnet, metadata.stem_pool)
     if faults:
         raise ValueError(
             f"the config does not fit the weights ({metadata.architecture}, from "
             f"{metadata.source_file or 'an unnamed source'}):\n  " + "\n  ".join(faults)
         )
+
+
+def stem_pool_of(model: nn.Module) -> StemPool | None:
+    """The pooling in the stem of the model's ResNet, or None where none is known."""
+    resnet = _find_resnet(model)
+    return None if resnet is None else _pool_of(resnet.stem)
+
+
+def check_stem_pool(model: nn.Module, told: Mapping[str, Any], filename: str) -> None:
+    """Refuse a checkpoint of a model whose stem pooled otherwise.
+
+    Args:
+        told: what `dataclasses.asdict` gave of that stem's `StemPool`.
+
+    Raises:
+        ValueError: they differ; names both poolings and the config keys. Or `told` is malformed.
+    """
+    try:
+        wanted = StemPool(**told)
+    except TypeError as error:
+        raise ValueError(f"{filename}: its stem_pool, {told!r}, is none: {error}") from None
+    resnet = _find_resnet(model)
+    faults = [] if resnet is None else _stem_pool(resnet, wanted)
+    if faults:
+        raise ValueError(f"{filename}: {faults[0]}")
 
 
 def check_names(model: nn.Module, state_dict: Mapping[str, Any], filename: str) -> None:
@@ -127,8 +152,8 @@ def _images(model: nn.Module, metadata: WeightsMetadata) -> list[str]:
     return faults
 
 
-def _stem_pool(resnet: ResNet, metadata: WeightsMetadata) -> list[str]:
-    found, wanted = _pool_of(resnet.stem), metadata.stem_pool
+def _stem_pool(resnet: ResNet, wanted: StemPool) -> list[str]:
+    found = _pool_of(resnet.stem)
     if found is None or found.window == wanted.window:
         return []
     if wanted.window == MAX_POOL.window:

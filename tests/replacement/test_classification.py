@@ -68,6 +68,22 @@ def test_counts_of_table_2(name):
     assert not any(isinstance(m, (nn.MaxPool2d, nn.AvgPool2d)) for m in model.modules())
 
 
+@pytest.mark.parametrize("name", TABLE_2)
+def test_shapes_of_table_2(name):
+    """Of images of 224 x 224: the stem's pooling gives 56 x 56, and nothing changes."""
+    with torch.device("meta"):
+        model = getattr(models, name)(weights=None).eval()
+        x = torch.empty(2, 3, 224, 224)
+    before, _ = shapes(model, x)
+    replaced = [row.name for row in replace_pooling(model, "all").replaced]
+    after, output = shapes(model, x)
+    assert {module: after[module] for module in before} == before
+    assert output.shape == (2, 1000)
+    sizes = [after[module][2:] for module in replaced]
+    # Those of a DenseNet follow the stem and its first three dense blocks.
+    assert sizes == [(56, 56), (28, 28), (14, 14), (7, 7)][: TABLE_2[name]]
+
+
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "googlenet", "inception_v3"])
 def test_output_shapes_and_keys_stay(name):
     if name == "inception_v3":
