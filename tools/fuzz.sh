@@ -30,12 +30,16 @@ options=abort_on_error=1:detect_container_overflow=0:alloc_dealloc_mismatch=0
 options+=:detect_odr_violation=0:detect_leaks=0:symbolize=1
 export ASAN_OPTIONS=$options UBSAN_OPTIONS=print_stacktrace=1
 flags=(-max_len=256 -timeout=20 -rss_limit_mb=4096 "-artifact_prefix=$FOLDER/")
+capabilities=()
 for capability in avx512 avx2 plain; do
-  export SOFTPOOL_CPU_CAPABILITY=$capability
-  if [[ $capability != plain ]] && ! grep -qw "${capability/avx512/avx512bw}" /proc/cpuinfo; then
+  if [[ $capability == plain ]] || grep -qw "${capability/avx512/avx512bw}" /proc/cpuinfo; then
+    capabilities+=("$capability")
+  else
     echo "fuzz: no $capability here"
-    continue
   fi
+done
+for capability in "${capabilities[@]}"; do
+  export SOFTPOOL_CPU_CAPABILITY=$capability
   echo "fuzz: $capability kernels"
   if [[ $# -gt 0 ]]; then
     "$FOLDER/operator" "${flags[@]}" "$1"
@@ -51,7 +55,10 @@ for capability in avx512 avx2 plain; do
 done
 if [[ ${KEEP:-0} == 1 ]]; then
   rm -rf "$FOLDER/small" && mkdir "$FOLDER/small"
-  "$FOLDER/operator" "${flags[@]}" -verbosity=0 -merge=1 "$FOLDER/small" "$FOLDER/corpus" \
-    2>"$FOLDER/merge.log"
+  for capability in "${capabilities[@]}"; do
+    # What reaches the same code another number of times is left out.
+    SOFTPOOL_CPU_CAPABILITY=$capability "$FOLDER/operator" "${flags[@]}" -verbosity=0 \
+      -use_counters=0 -merge=1 "$FOLDER/small" "$FOLDER/corpus" 2>"$FOLDER/merge.log"
+  done
   "$PYTHON" tools/fuzz/corpus.py pack "$FOLDER/small" "$CORPUS"
 fi
