@@ -16,6 +16,8 @@ from measuring.arguments import positive
 from measuring.files import write_json
 
 MODELS = ("retinanet", "mask_rcnn")
+# Keys of detector.switches.SWITCHES, which imports torch; the allocator comes before that.
+SWITCHES = ("channels_last", "bfloat16", "float16", "compile", "channels_last+bfloat16")
 
 
 def size(text: str) -> tuple[int, int]:
@@ -41,7 +43,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch", type=positive, help="images (default: 1, on a GPU 2)")
     parser.add_argument("--channels-last", action="store_true", help="that layout in both arms")
     parser.add_argument(
-        "--switches", action="store_true", help="the config's switches for speed, SoftPool only"
+        "--switches",
+        nargs="*",
+        metavar="NAME",
+        choices=SWITCHES,
+        help=f"the config's switches for speed, SoftPool alone: {', '.join(SWITCHES)}",
     )
     parser.add_argument("--seconds", type=float, default=60, help="for each model (default: 60)")
     parser.add_argument(
@@ -84,7 +90,7 @@ def run(args: argparse.Namespace) -> dict:
     height, width = args.size
     print(f"{machine['device_name']}, {machine['threads']} CPU threads; torch {machine['torch']}")
     print(f"{args.batch} image(s) of {height} x {width}, allocator: {setting}\n", flush=True)
-    if args.switches:
+    if args.switches is not None:
         return {"machine": machine, "allocator": setting, **run_switches(args)}
     case = stem_case(args)
     if setting == "kept":
@@ -117,7 +123,12 @@ def run_switches(args: argparse.Namespace) -> dict:
     rows: list[dict] = []
     for model in args.models:
         rows += measure_switches(
-            model, device=args.device, size=args.size, batch=args.batch, seconds=args.seconds
+            model,
+            args.switches or list(SWITCHES),
+            device=args.device,
+            size=args.size,
+            batch=args.batch,
+            seconds=args.seconds,
         )
     print(switches_table(rows))
     return {"size": list(args.size), "batch": args.batch, "switches": rows}

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from softpool_det.disks import naming
+
 # No name of a machine has an @, as many have hyphens and end like another's; tempfile adds letters.
 _PARTIAL = ".partial-{name}@{host}@{pid}@"
 
@@ -24,12 +26,16 @@ def partial_folder(path: Path) -> Iterator[Path]:
 
     Folders that killed processes of this machine left beside `path` are removed: what they were to
     become may never be written again.
+
+    Raises:
+        OSError: the disk is full or read-only; one line with `path` and the free space.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
-    prefix = _PARTIAL.format(name=path.name, host=socket.gethostname(), pid=os.getpid())
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
-        yield Path(folder)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
+        prefix = _PARTIAL.format(name=path.name, host=socket.gethostname(), pid=os.getpid())
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
+            yield Path(folder)
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import re
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -14,6 +15,7 @@ from detectron2.utils.file_io import Detectron2Handler
 from safetensors.torch import save_file
 from torch import nn
 
+from softpool_det.data.failures import DataError
 from softpool_det.engine.checkpoint import SafeCheckpointer
 
 # In Detectron2's catalogue and zoo.
@@ -144,3 +146,40 @@ def test_error_of_a_refused_pickle_names_the_call(model, tmp_path):
     path.write_bytes(pickle.dumps({"model": {}, "hook": print, "__author__": "stranger"}))
     with pytest.raises(pickle.UnpicklingError, match=r"calls builtins\.print; .* as \.pth"):
         SafeCheckpointer(model, trust_pickle=True).load(str(path))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.full((4,), 7.0).numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "cut": cut,
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(len(path.read_bytes()))),
+    "one bit": flip,
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_weights_are_named(damage, suffix, tmp_path):
+    """Those that a config names. In a `.safetensors` no checksum tells of one bit."""
+    if (damage, suffix) == ("one bit", ".safetensors"):
+        pytest.skip("the format has no checksums")
+    model = torch.nn.Linear(100, 1)
+    torch.nn.init.constant_(model.weight, 7)
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".pth":
+        torch.save({"model": model.state_dict()}, path)
+    else:
+        save_file(model.state_dict(), path)
+    SafeCheckpointer(model).load(str(path))
+    DAMAGES[damage](path)
+    with pytest.raises(DataError, match=rf"^{re.escape(str(path))}: .*(damaged|no checkpoint)"):
+        SafeCheckpointer(model).load(str(path))

@@ -11,10 +11,11 @@ import argparse
 import sys
 
 import torch.distributed as dist
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import default_argument_parser
 
 from softpool_det.arguments import add_trust_lazy_config
 from softpool_det.engine import EXPECTED, describe, run
+from softpool_det.engine.launching import launch_processes
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,11 +49,4 @@ if __name__ == "__main__":
     if dist.is_torchelastic_launched():
         main(args)
     else:
-        launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        launch_processes(main, args)

@@ -13,26 +13,31 @@ from detector.measure import INFERENCE, MIN_ROUNDS, TRAINING
 
 PLAIN = "none"
 AMP = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE")
+# bench_detector.py has the names, too.
+CHANNELS_LAST = ("MODEL.CHANNELS_LAST", "True")
 SWITCHES: dict[str, tuple[str, ...]] = {
-    PLAIN: (),
-    "MODEL.CHANNELS_LAST": ("MODEL.CHANNELS_LAST", "True"),
-    "SOLVER.AMP, bfloat16": (*AMP, "bfloat16"),
-    "SOLVER.AMP, float16": (*AMP, "float16"),
-    "MODEL.COMPILE_BACKBONE": ("MODEL.COMPILE_BACKBONE", "True"),
-    "MODEL.CHANNELS_LAST, SOLVER.AMP, bfloat16": (
-        *("MODEL.CHANNELS_LAST", "True"),
-        *(*AMP, "bfloat16"),
-    ),
+    "channels_last": CHANNELS_LAST,
+    "bfloat16": (*AMP, "bfloat16"),
+    "float16": (*AMP, "float16"),
+    "compile": ("MODEL.COMPILE_BACKBONE", "True"),
+    "channels_last+bfloat16": (*CHANNELS_LAST, *AMP, "bfloat16"),
 }
 
 
 def measure_switches(
-    model: str, *, device: str, size: tuple[int, int], batch: int, seconds: float
+    model: str,
+    switches: list[str],
+    *,
+    device: str,
+    size: tuple[int, int],
+    batch: int,
+    seconds: float,
 ) -> list[dict]:
     """Time a detector with each switch, interleaved.
 
     Args:
         model: "retinanet" or "mask_rcnn", R50-FPN, with SoftPool.
+        switches: keys of SWITCHES.
         device, size, batch: as in :func:`detector.arms.new_arms`.
         seconds: for all of them.
 
@@ -42,9 +47,10 @@ def measure_switches(
         those have no inference.
     """
     images = new_batch(size, batch)
+    chosen = {PLAIN: (), **{name: SWITCHES[name] for name in switches}}
     arms = {
         name: Arm(model, SOFTPOOL, device, False, images, options)
-        for name, options in SWITCHES.items()
+        for name, options in chosen.items()
     }
     functions = {(TRAINING, name): arm.train for name, arm in arms.items()}
     functions |= {

@@ -18,6 +18,9 @@ mkdir -p "$output"
 started=$(mktemp "$output/.started.XXXXXX")
 trap 'rm -f "$started"' EXIT
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# Since Slurm 22.05 srun does not take --cpus-per-task over from sbatch: by default torchrun, the
+# programs and their loader workers would share one core.
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 # The signal reaches torchrun, too, and by default ends it at once.
 srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 8 --max-restarts 3 \

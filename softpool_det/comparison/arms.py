@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from softpool_det.arguments import TRUST_LAZY_CONFIG
 from softpool_det.config import load_config
 from softpool_det.engine import EVALUATION_FILE, RESULT_FILE
+from softpool_det.engine.signals import Interrupted, passing_on
 from softpool_det.files import claim
 
 IDENTITY_FILE = "identity.txt"
@@ -98,7 +99,8 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
 
     Raises:
         FileExistsError: the folder holds a run of another config.
-        RuntimeError: the run failed; names its log.
+        RuntimeError: the run failed or was interrupted; names its log.
+        Interrupted: a signal came, which the run's process got, too; its checkpoint is saved.
     """
     identity = describe(arm.load(seed))
     if arm.weights is not None:
@@ -110,11 +112,11 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
     with file_lock(str(folder)):
         claim(folder / IDENTITY_FILE, identity)
         if not result.is_file():
-            _run(program, arm, seed, folder, label)
+            _run(program, arm, seed, folder, label, result)
     return json.loads(result.read_text())
 
 
-def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str) -> None:
+def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str, result: Path) -> None:
     mode = "--resume" if arm.weights is None else "--eval-only"
     command = [sys.executable, str(program), "--config-file", arm.config_file, mode]
     command += [TRUST_LAZY_CONFIG] if arm.trust_lazy_config else []
@@ -124,10 +126,21 @@ def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str) -> None:
     # of an nvcc without a GPU. Errors and this package's warnings come through.
     quiet = {"PYTHONWARNINGS": QUIET, "TORCH_LOGS": "-torch.utils.cpp_extension"}
     environment = {**quiet, **os.environ}
-    with log.open("a") as stdout:
-        status = subprocess.run(command, stdout=stdout, env=environment, check=False).returncode
+    running: list[subprocess.Popen] = []
+    with log.open("a") as stdout, passing_on(lambda: [part.pid for part in running]) as signals:
+        running.append(subprocess.Popen(command, stdout=stdout, env=environment))
+        status = running[0].wait()
+    # Before it listens, a signal ends it at once.
+    if signals and status in (0, *(-number for number in signals)):
+        print(f"{label}: interrupted; the same command goes on", file=sys.stderr)
+        raise Interrupted
     if status != 0:
         raise RuntimeError(
             f"{arm.name}, seed {seed}, ended with status {status}: its error is above, its log is "
             f"{log}"
+        )
+    if not result.is_file():
+        raise RuntimeError(
+            f"{arm.name}, seed {seed}, was interrupted by a signal to its process; the same "
+            f"command goes on. Its log is {log}"
         )

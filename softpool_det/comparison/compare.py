@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -82,6 +83,7 @@ def compare(
         for seed, path in zip(seeds, results[arm.name], strict=True):
             files.append((path, f"results of {arm.name}, seed {seed}"))
             files += _weights(arm, seed, folder)
+        files += [file for file in _trained_on(arm, seeds[0]) if file not in files]
     data |= {
         "seeds": list(seeds),
         "runs": runs,
@@ -151,12 +153,7 @@ def _run_all(
 def _common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
     names = {}
     for arm in arms:
-        cfg = arm.load(seed, folder)
-        if isinstance(cfg, CfgNode):
-            found = tuple(cfg.DATASETS.TEST)
-        else:
-            name = OmegaConf.select(cfg, "dataloader.test.dataset.names")
-            found = (name,) if isinstance(name, str) else tuple(name or ())
+        found = _dataset_names(arm.load(seed, folder), "test")
         if len(found) != 1:
             raise ValueError(
                 f"{arm.config_file} must name one data set to test on (DATASETS.TEST or "
@@ -166,6 +163,13 @@ def _common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
     if len(set(names.values())) > 1:
         raise ValueError(f"all arms must be tested on the same data set, got {names}")
     return next(iter(names.values()))
+
+
+def _dataset_names(cfg: CfgNode | DictConfig, which: Literal["train", "test"]) -> tuple[str, ...]:
+    if isinstance(cfg, CfgNode):
+        return tuple(cfg.DATASETS[which.upper()])
+    name = OmegaConf.select(cfg, f"dataloader.{which}.dataset.names")
+    return (name,) if isinstance(name, str) else tuple(name or ())
 
 
 def _detector(arm: Arm, seed: int, folder: Path) -> Detector:
@@ -179,6 +183,21 @@ def _detector(arm: Arm, seed: int, folder: Path) -> Detector:
 def _weights(arm: Arm, seed: int, folder: Path) -> list[tuple[Path, str]]:
     path = Path(_detector(arm, seed, folder)[1])
     return [(path, f"weights of {arm.name}, seed {seed}")] if path.is_file() else []
+
+
+def _trained_on(arm: Arm, seed: int) -> list[tuple[Path, str]]:
+    """What a training began with, as far as it lies here."""
+    if arm.weights is not None:
+        return []
+    cfg = arm.load(seed)
+    if isinstance(cfg, CfgNode):
+        initial = cfg.MODEL.WEIGHTS
+    else:
+        initial = OmegaConf.select(cfg, "train.init_checkpoint")
+    files = [(initial, f"weights that {arm.name} began with")] if initial else []
+    for name in _dataset_names(cfg, "train"):
+        files.append((MetadataCatalog.get(name).get("json_file", ""), f"annotations of {name}"))
+    return [(Path(path), what) for path, what in files if Path(path).is_file()]
 
 
 def _cost(cost: Cost, runs: Sequence[Mapping]) -> dict:

@@ -37,7 +37,7 @@ def compare_files(
         What comparison.json holds (docs/compare.md).
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: a file cannot be read or written.
         ValueError: fewer than two arms, two of one name, one file as two seeds, or a file is not
             what it should be.
     """

@@ -25,6 +25,9 @@ PACKAGES = (
     "pycocotools",
     "hotcoco",
     "numpy",
+    "numba",
+    "scipy",
+    "statsmodels",
 )
 
 

@@ -25,6 +25,7 @@ from .failures import DataError, Skipped
 _SUFFIX = "_without_faults"
 # What an id may be.
 _ID = (int, str, float)
+_TWICE = "its id was there before"
 
 
 def check_evaluation_annotations(name: str) -> None:
@@ -40,7 +41,8 @@ def check_evaluation_annotations(name: str) -> None:
     path = _annotation_file(name)
     if path is None:
         return
-    for entry, reason in _faults(path, _read(path, needed=("images", "categories"))):
+    data = _read(path, needed=("images", "categories"))
+    for _, (entry, reason) in _numbered_faults(data, evaluation=True):
         raise DataError(f"{path}: {entry}: {reason}")
 
 
@@ -64,7 +66,7 @@ def check_training_annotations(name: str, skip: bool, skipped: Skipped, folder: 
         return name
     data = _read(path)
     bad = set()
-    for index, (entry, reason) in _numbered_faults(path, data):
+    for index, (entry, reason) in _numbered_faults(data, evaluation=False):
         if not skip:
             raise DataError(
                 f"{path}: {entry}: {reason}; INPUT.SKIP_CORRUPT True leaves such entries out"
@@ -109,6 +111,8 @@ def _read(
         raise DataError(f"{path}: no JSON: {error.msg} at {where}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: no text in UTF-8: {error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a list in a list ...
+        raise DataError(f"{path}: no JSON that can be read: {error}") from None
     lists = ("images", "categories", "annotations")
     for key in lists:
         # COCO's test sets have no annotations.
@@ -116,9 +120,7 @@ def _read(
         if not isinstance(data, dict) or not isinstance(data.setdefault(key, absent), list):
             raise DataError(f"{path}: the list {key!r} is missing; COCO's format has it")
     for key in lists:
-        for index, entry in enumerate(data[key]):
-            if not isinstance(entry, dict) or not isinstance(entry.get("id"), _ID):
-                raise DataError(f"{path}: entry {index} of {key}: not an object with an 'id'")
+        _check_ids(path, key, data[key])
     for index, image in enumerate(data["images"]):
         size = image.get("height"), image.get("width")
         if not isinstance(image.get("file_name"), str) or set(map(type, size)) != {int}:
@@ -130,19 +132,29 @@ def _read(
     return data
 
 
-def _faults(path: Path, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    return (fault for _, fault in _numbered_faults(path, data))
+def _check_ids(path: Path, key: str, entries: list[Any]) -> None:
+    seen = set()
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), _ID):
+            raise DataError(f"{path}: entry {index} of {key}: not an object with an 'id'")
+        # Of two images or categories the last would win, and the other one's objects be its own:
+        # nothing that could be left out. Of annotations see below.
+        if entry["id"] in seen and key != "annotations":
+            raise DataError(f"{path}: entry {index} of {key} (id {entry['id']!r:.40}): {_TWICE}")
+        seen.add(entry["id"])
 
 
-def _numbered_faults(path: Path, data: dict[str, Any]) -> Iterator[tuple[int, tuple[str, str]]]:
+def _numbered_faults(
+    data: dict[str, Any], evaluation: bool
+) -> Iterator[tuple[int, tuple[str, str]]]:
     """(place in the list, (how the entry is called, what is wrong with it))."""
     categories = {category["id"] for category in data["categories"]}
     images = {image["id"]: image for image in data["images"]}
     seen = set()
     for index, annotation in enumerate(data["annotations"]):
-        reason = _fault(annotation, categories, images)
+        reason = _fault(annotation, categories, images) or _number_fault(annotation, evaluation)
         if annotation["id"] in seen:
-            reason = "its id was there before"
+            reason = _TWICE
         seen.add(annotation["id"])
         if reason is not None:
             entry = f"entry {index} of annotations (id {annotation['id']!r:.40}"
@@ -177,6 +189,20 @@ def _fault(
     return None
 
 
+def _number_fault(annotation: dict[str, Any], evaluation: bool) -> str | None:
+    """Of area and iscrowd, both of which pycocotools needs; a training reads iscrowd alone."""
+    area = annotation.get("area")
+    if area is None:
+        if evaluation:
+            return "area is missing; AP by size needs it"
+    elif not _all_finite([area]) or area < 0:
+        return f"area is {area!r:.40}, not a finite number of 0 or more"
+    if "iscrowd" not in annotation:
+        return "iscrowd is missing; AP needs it, 0 or 1" if evaluation else None
+    crowd = annotation["iscrowd"]
+    return None if crowd in (0, 1) else f"iscrowd is {crowd!r:.40}, not 0 or 1"
+
+
 def _area(segmentation: Any, image: dict[str, Any]) -> float:
     if isinstance(segmentation, dict):
         return float(mask_utils.area(compressed(segmentation, image["height"], image["width"])))
@@ -192,6 +218,9 @@ def _polygon_area(polygon: list[float]) -> float:
 
 
 def _all_finite(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        type(value) in (int, float) and math.isfinite(value) for value in values
-    )
+    try:
+        return isinstance(values, list) and all(
+            type(value) in (int, float) and math.isfinite(value) for value in values
+        )
+    except OverflowError:  # a whole number that no float holds
+        return False

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from iopath.common.file_io import file_lock
 
+from softpool_det.disks import naming
 from softpool_det.files import partial_folder
 
 logger = logging.getLogger(__name__)
@@ -77,13 +79,13 @@ def ensure_made(dataset: MadeDataset, root: Path) -> None:
         root: the folder of all data sets; made if it is not there.
 
     Raises:
+        OSError: the files cannot be written; the text names the folder.
         RuntimeError: a wheel that the data come from cannot be had (see `open_wheel`).
     """
     folder = root / dataset.name
     if _problem(dataset, folder) is None:
         return
-    root.mkdir(parents=True, exist_ok=True)
-    with file_lock(str(folder)):
+    with naming(folder), _locked(folder):
         problem = _problem(dataset, folder)
         if problem is None:
             return
@@ -101,6 +103,13 @@ def ensure_made(dataset: MadeDataset, root: Path) -> None:
             if folder.exists():
                 os.rename(folder, Path(temporary, "broken"))
             os.rename(made, folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(str(folder)):
+        yield
 
 
 def _problem(dataset: MadeDataset, folder: Path) -> str | None:

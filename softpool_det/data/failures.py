@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # What Pillow raises of damaged files, and Detectron2 of images that have another size than it was
 # told (a ValueError). Anything else is a fault of a program and keeps its traceback.
 _FAILURES = (OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error)
+# What mappers hand to PIL, which takes a PostScript program for an image.
+_IMAGES = ("file_name", "sem_seg_file_name", "pan_seg_file_name")
 
 
 class DataError(ValueError):
@@ -64,8 +66,8 @@ class GuardedMapper:
     def __call__(self, record: dict[str, Any]) -> Any:
         name = str(record.get("file_name", "a record without file_name"))
         try:
-            if "file_name" in record:
-                self._check_pixels(name)
+            for key in filter(record.__contains__, _IMAGES):
+                self._check_pixels(str(record[key]))
             return self.mapper(record)
         except _FAILURES as error:
             if isinstance(error, FileNotFoundError):

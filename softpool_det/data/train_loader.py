@@ -42,7 +42,7 @@ class Batches:
         rank, world_size: of this process and of all.
 
     Raises:
-        ValueError: the batch cannot be shared out evenly.
+        DataError: the batch cannot be shared out evenly.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Batches:
         world_size: int = 1,
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
-            raise ValueError(
+            raise DataError(
                 f"SOLVER.IMS_PER_BATCH must be a multiple of the {world_size} processes, "
                 f"got {batch_size}"
             )
@@ -135,8 +135,9 @@ class TrainLoader:
             iterating.
 
     Raises:
-        ValueError: the batch cannot be shared out evenly, or there are no records.
-        DataError: while iterating, where a record cannot be read and `skip` is not set.
+        ValueError: there are no records.
+        DataError: the batch cannot be shared out evenly; while iterating, where a record cannot be
+            read and `skip` is not set.
     """
 
     def __init__(

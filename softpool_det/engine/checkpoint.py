@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from softpool_det.data.failures import DataError
 from softpool_det.engine.compatibility import (
     check_names,
     check_stem_pool,
@@ -63,6 +66,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         """Load a checkpoint, as Detectron2's does.
 
         Raises:
+            DataError: the file is cut off or damaged.
             PermissionError: a `.pkl` from elsewhere than Detectron2's model zoo.
             ValueError: the metadata of a `.safetensors` do not fit the model, or the names in a
                 file are torchvision's; says what to do.
@@ -88,8 +92,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         try:
             with replacing(path) as temporary:
                 torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
-        except (OSError, RuntimeError) as error:
-            # torch says with the latter that a disk is full.
+        except RuntimeError as error:
+            # That is how torch says that a disk is full.
             free = shutil.disk_usage(path.parent).free
             text = str(error).splitlines()[0]
             raise OSError(
@@ -145,15 +149,29 @@ class SafeCheckpointer(DetectionCheckpointer):
             if filename.endswith(".pkl"):
                 # Detectron2 reads it after this; nothing but arrays has been found in it.
                 load_arrays(Path(filename))
-            loaded = super()._load_file(filename)
+            loaded = self._load_whole(filename)
             told = loaded.pop(STEM_POOL, None)
             if told is not None and not self.allow_other_stem_pool:
                 check_stem_pool(self.model, told, filename)
         check_names(self.model, loaded["model"], filename)
         return loaded
 
+    def _load_whole(self, filename: str) -> dict[str, Any]:
+        """Detectron2's reading; torch.load takes a changed bit without a word."""
+        with open(filename, "rb") as file:
+            start = file.read(2)
+        damage = find_damage(Path(filename)) if start == b"PK" else None
+        if not filename.endswith(".pkl") and start != b"PK" and start[:1] != pickle.PROTO:
+            damage = "it is no checkpoint of PyTorch's"
+        if damage is not None:
+            raise DataError(f"{filename}: {damage}")
+        return super()._load_file(filename)
+
     def _load_safetensors(self, filename: str) -> dict[str, Any]:
-        state_dict = load_file(filename)
+        try:
+            state_dict = load_file(filename)
+        except SafetensorError as error:
+            raise DataError(f"{filename}: it is cut off or damaged ({error})") from error
         metadata = read_metadata(filename)
         if metadata is None:
             self.logger.warning(

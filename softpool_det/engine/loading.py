@@ -22,8 +22,8 @@ def build_train_loader(cfg: CfgNode, skipped: Skipped) -> TrainLoader:
         skipped: takes what is left out.
 
     Raises:
-        DataError: an annotation file, or an entry of it, cannot be right.
-        ValueError: the batch cannot be shared out evenly.
+        DataError: an annotation file, or an entry of it, cannot be right; or the batch cannot be
+            shared out evenly.
     """
     skip, folder = cfg.INPUT.SKIP_CORRUPT, Path(cfg.OUTPUT_DIR)
     names = [check_training_annotations(name, skip, skipped, folder) for name in cfg.DATASETS.TRAIN]

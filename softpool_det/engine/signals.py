@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.distributed as dist
@@ -43,6 +43,37 @@ def listening() -> Iterator[None]:
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def passing_on(processes: Callable[[], Iterable[int | None]]) -> Iterator[list[int]]:
+    """In the block a signal of `SIGNALS` goes to other processes, whose end the block waits for.
+
+    Args:
+        processes: their numbers, at the time. While there are none, a signal does what it did
+            before.
+
+    Yields:
+        A list, to which signals that came are added.
+    """
+    came: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        others = [process for process in processes() if process is not None]
+        came.append(number)
+        if not others:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
+        for process in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    try:
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

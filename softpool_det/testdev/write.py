@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from softpool_det.disks import naming
 from softpool_det.files import replacing
 from softpool_det.testdev.layout import TESTSET, open_results, result_stem
 
@@ -32,6 +33,7 @@ def write_submission(
 
     Raises:
         FileNotFoundError: there is no file `results`.
+        OSError: a file cannot be written; the text names it.
         ValueError: `alg` cannot be part of the name, or `results` is a zip of several files.
     """
     stem = result_stem(alg, testset)
@@ -43,7 +45,8 @@ def write_submission(
     ):
         with copy.open("wb") as target:
             shutil.copyfileobj(source, target, _BLOCK)
-        _zip(copy, archive)
+        with naming(zip_file):  # else the error is of the JSON, which is whole by now
+            _zip(copy, archive)
     return json_file, zip_file
 
 

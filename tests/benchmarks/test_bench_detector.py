@@ -51,7 +51,7 @@ def test_switches_are_measured(tmp_path):
     assert {row["what"] for row in rows} == {"inference", "training step"}
     assert len({row["switch"] for row in rows}) == 6
     assert all(row["ratio"] == 1 for row in rows if row["switch"] == "none")
-    assert "MODEL.COMPILE_BACKBONE" in result.stdout
+    assert "channels_last+bfloat16" in result.stdout
 
 
 @pytest.mark.parametrize(

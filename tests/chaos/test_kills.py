@@ -100,13 +100,17 @@ def while_writing(folder):
     return wait
 
 
+def tiny(iterations):
+    options = ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", iterations, "SOLVER.STEPS", ()]
+    options += ["MODEL.FPN.OUT_CHANNELS", 16, "INPUT.MIN_SIZE_TRAIN", (64,)]
+    options += ["INPUT.MIN_SIZE_TEST", 64, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0]
+    return [*options, "DATALOADER.NUM_WORKERS", 0]
+
+
 def training(folder, period, iterations):
-    tiny = ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", iterations, "SOLVER.STEPS", ()]
-    tiny += ["MODEL.FPN.OUT_CHANNELS", 16, "INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64]
-    tiny += ["DATALOADER.NUM_WORKERS", 0, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0, "SEED", 1]
-    tiny += ["SOLVER.CHECKPOINT_PERIOD", period, "OUTPUT_DIR", folder]
+    options = ["SEED", 1, "SOLVER.CHECKPOINT_PERIOD", period, "OUTPUT_DIR", folder]
     program = [sys.executable, ROOT / "tools" / "train_net.py", "--resume"]
-    return [*program, "--config-file", CONFIG, *tiny]
+    return [*program, "--config-file", CONFIG, *tiny(iterations), *options]
 
 
 def states(folder):
@@ -212,10 +216,26 @@ def test_compare_is_killed(environment, detections, tmp_path):
         if (folder / "report.html").exists():
             assert (folder / "report.html").read_text().rstrip().endswith("</html>")
 
-    kill_again_and_again(environment, [*command, *files], at_random(2, 12), check)
+    killed = kill_again_and_again(environment, [*command, *files], at_random(2, 12), check)
+    assert killed > KILLS // 4
     check()
     assert (folder / "report.html").exists()
     assert not leftovers(folder)
+
+
+def test_compare_is_killed_while_it_trains(environment, small_datasets, tmp_path):
+    """With the training that it started; that goes on from its checkpoint."""
+    arms = [ROOT / f"configs/demo/digits_retinanet{arm}_R_18_FPN.yaml" for arm in ("", "_softpool")]
+    command = [sys.executable, ROOT / "tools" / "compare.py", "--output", tmp_path]
+    command += ["--baseline", arms[0], "--candidate", arms[1], "--resamples", "50"]
+    command += ["--", *tiny(60), "SOLVER.CHECKPOINT_PERIOD", 5]
+    killed = kill_again_and_again(environment, command, at_random(10, 25), lambda: None)
+    assert killed > KILLS // 4
+    data = json.loads((tmp_path / "comparison.json").read_text())
+    for name, runs in data["runs"].items():
+        assert runs["1"] == result(tmp_path / name / "seed_1")
+    assert (tmp_path / "report.html").exists()
+    assert not leftovers(tmp_path)
 
 
 def test_export_is_killed(environment, detections, tmp_path):
@@ -233,7 +253,7 @@ def test_export_is_killed(environment, detections, tmp_path):
         if name.with_suffix(".json").exists():
             assert len(json.loads(name.with_suffix(".json").read_text())) > 1
 
-    kill_again_and_again(environment, command, at_random(1, 6), check)
+    assert kill_again_and_again(environment, command, at_random(1, 6), check) > KILLS // 4
     done = subprocess.run(
         list(map(str, [*program, "--validate", f"{name}.zip", "--image-info", info])),
         env=environment,

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,13 +22,21 @@ TINY = [
 ]
 
 
-def compare(environment, output, *arguments, model="mask_rcnn", changes=()):
+def command(output, *arguments, model="mask_rcnn", changes=()):
     configs = [CONFIGS / f"digits_{model}{name}_R_18_FPN.yaml" for name in ("", "_softpool")]
-    command = [sys.executable, str(ROOT / "tools" / "compare.py"), "--output", str(output)]
-    command += ["--baseline", str(configs[0]), "--candidate", str(configs[1]), *arguments]
-    command += ["--resamples", "50"]
-    command += ["--", *TINY, *changes]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    run = [sys.executable, str(ROOT / "tools" / "compare.py"), "--output", str(output)]
+    run += ["--baseline", str(configs[0]), "--candidate", str(configs[1]), *arguments]
+    return [*run, "--resamples", "50", "--", *TINY, *changes]
+
+
+def compare(environment, output, *arguments, **options):
+    return subprocess.run(
+        command(output, *arguments, **options),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +99,9 @@ def test_says_what_differs_and_where_the_figures_come_from(finished):
     sums = {entry["what"]: entry["sha256"] for entry in data["provenance"]["files"]}
     assert sums["weights of stock, seed 1"] == digest
     assert {"ground truth", "results of SoftPool, seed 2"} <= set(sums)
+    # Both arms' training set, once.
+    what = [entry["what"] for entry in data["provenance"]["files"]]
+    assert what.count("annotations of digit_scenes_train") == 1
     page = (output / "report.html").read_text()
     assert digest in page
     assert page.count("data:image/") >= 6
@@ -137,6 +151,23 @@ def test_takes_checkpoints(finished, environment, tmp_path):
     taken = json.loads((tmp_path / "comparison.json").read_text())["runs"]["stock"]["1"]["metrics"]
     trained = json.loads((output / "stock" / "seed_1" / "result.json").read_text())["metrics"]
     assert taken == trained
+
+
+def test_signal_saves_and_ends_well(environment, tmp_path):
+    """It reaches the training, which would go on alone; the same command goes on."""
+    run = command(tmp_path, changes=["SOLVER.MAX_ITER", "3000"])
+    stock = tmp_path / "stock" / "seed_1"
+    process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (stock / "last_checkpoint").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert "interrupted; the same command goes on" in errors
+    log = (stock / "stdout.txt").read_text()
+    stop = re.search(r"saved after iteration (\d+); --resume goes on", log)[1]
+    assert (stock / "last_checkpoint").read_text() == f"model_{int(stop):07d}.pth"
 
 
 def test_says_which_arm_failed_and_where_its_log_is(environment, tmp_path):

@@ -1,13 +1,16 @@
 """Annotation files in COCO's format that cannot be right."""
 
 import json
+from functools import partial
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as mask_utils
 
+from softpool_det.data import tree_crowns
 from softpool_det.data.annotations import check_evaluation_annotations, check_training_annotations
+from softpool_det.data.cache import ensure_made
 from softpool_det.data.failures import DataError, Skipped
 
 SQUARE = [2, 2, 12, 2, 12, 12, 2, 12]
@@ -69,6 +72,16 @@ FAULTS = {
     ),
     "broken string": ({"segmentation": {"size": [20, 30], "counts": "~~"}}, "counts '~~'"),
     "id twice": ({"id": 1}, "its id was there before"),
+    "huge box": ({"bbox": [2, 2, 10**400, 5]}, "not four finite numbers"),
+    "NaN area": ({"area": NAN}, "area is nan, not a finite number of 0 or more"),
+    "infinite area": ({"area": float("inf")}, "area is inf, not a finite number"),
+    "huge area": ({"area": 10**400}, "not a finite number of 0 or more"),
+    "negative area": ({"area": -0.5}, "area is -0.5, not a finite number of 0 or more"),
+    "area of words": ({"area": "100"}, "area is '100', not a finite number of 0 or more"),
+    "crowd of two": ({"iscrowd": 2}, "iscrowd is 2, not 0 or 1"),
+    "crowd in words": ({"iscrowd": "0"}, "iscrowd is '0', not 0 or 1"),
+    # Detectron2 would leave such an object out of a training without a word.
+    "crowd of nothing": ({"iscrowd": None}, "iscrowd is None, not 0 or 1"),
 }
 
 
@@ -114,13 +127,65 @@ def test_good_file_is_taken_as_it_is(dataset, tmp_path):
             annotation(3, segmentation={**whole, "counts": whole["counts"].decode()}),
             annotation(4, bbox=[2, 2, 5, 0], segmentation=[[2, 2, 7, 2, 5, 2]]),
             annotation(5, segmentation=[]),
-        )
+            annotation(6, area=0, iscrowd=1, segmentation=rle()),
+            # As exporters write it, and what COCO's other tasks have.
+            annotation(7, area=52.5, iscrowd=False, num_keypoints=1, keypoints=[3, 3, 2]),
+        ),
     )
     check_evaluation_annotations(name)
     skipped = Skipped()
     assert check_training_annotations(name, True, skipped, tmp_path / "output") == name
     assert not skipped.reasons
     assert not (tmp_path / "output").exists()
+
+
+def test_own_data_sets_are_good(small_datasets, root, tmp_path):
+    trees = next(d for d in tree_crowns.DATASETS if d.name == "tree_crowns_val")
+    ensure_made(trees, root)
+    folders = [small_datasets / f"digit_scenes_{part}" for part in ("train", "val")]
+    for folder in (*folders, root / trees.name):
+        name = f"annotations_test_{folder.name}"
+        register_coco_instances(name, {}, str(folder / "annotations.json"), str(folder / "images"))
+        try:
+            check_evaluation_annotations(name)
+            assert check_training_annotations(name, False, Skipped(), tmp_path / "output") == name
+        finally:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize(("key", "absent"), [("area", True), ("area", False), ("iscrowd", True)])
+def test_what_only_an_evaluation_needs(dataset, tmp_path, key, absent, skip):
+    """Detectron2 trains without, pycocotools would end after the training with a KeyError."""
+    incomplete = annotation(2, **{key: None})
+    if absent:
+        del incomplete[key]
+    name = dataset(coco(annotation(1), incomplete))
+    skipped = Skipped()
+    assert check_training_annotations(name, skip, skipped, tmp_path / "output") == name
+    assert not skipped.reasons
+    assert [len(record["annotations"]) for record in DatasetCatalog.get(name)] == [2, 0]
+    with pytest.raises(DataError) as error:
+        check_evaluation_annotations(name)
+    assert str(error.value).startswith(
+        f"{tmp_path / 'instances.json'}: entry 1 of annotations (id 2, image_id 1): {key} is miss"
+    )
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_two_of_one_id(dataset, tmp_path, key):
+    """One of the two would vanish, from the training as from AP: an error always."""
+    content = coco(annotation(1))
+    content[key].append({**content[key][1], "id": 1})
+    name = dataset(content)
+    checks = [partial(check_training_annotations, name, s, Skipped(), tmp_path) for s in (0, 1)]
+    for check in (partial(check_evaluation_annotations, name), *checks):
+        with pytest.raises(DataError) as error:
+            check()
+        assert str(error.value) == (
+            f"{tmp_path / 'instances.json'}: entry 2 of {key} (id 1): its id was there before"
+        )
 
 
 @pytest.mark.parametrize(
@@ -133,6 +198,8 @@ def test_good_file_is_taken_as_it_is(dataset, tmp_path):
         (coco(images=[{"id": 1}]), "entry 0 of images: file_name, height and width are None"),
         (coco(categories=[3]), "entry 0 of categories: not an object with an 'id'"),
         (coco({"bbox": [1, 2, 3, 4]}), "entry 0 of annotations: not an object with an 'id'"),
+        ('{"images": [' + "1" * 5000 + "]}", "no JSON that can be read: Exceeds the limit"),
+        ("[" * 100_000, "no JSON that can be read: maximum recursion depth"),
     ],
 )
 def test_broken_file(dataset, tmp_path, content, reason):

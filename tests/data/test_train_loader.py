@@ -1,6 +1,7 @@
 """What is in a training batch: decided by seed and iteration alone."""
 
 import itertools
+import os
 import random
 
 import numpy as np
@@ -98,6 +99,12 @@ def test_goes_on_where_it_is_told(num_workers):
     rest = loader(num_workers=num_workers)
     rest.start = 5
     assert take(rest, 3) == whole[5:]
+
+
+def test_workers_stay():
+    """An epoch's end is no end: `persistent_workers` would change nothing."""
+    pids = take(loader(mapper=lambda _: os.getpid(), num_workers=2), 10 * len(RECORDS))
+    assert len({pid for batch in pids for pid in batch}) == 2
 
 
 def test_generators_of_the_process_are_left_alone():

@@ -1,10 +1,8 @@
 """What ends a run says one line; what is left out is listed."""
 
 import json
-import os
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -154,25 +152,6 @@ def test_output_folder_that_cannot_be_written(data, train, tmp_path):
     (tmp_path / "output").write_text("a file is in the way")
     end = train()
     assert end.startswith(f"error: the output folder {tmp_path / 'output'} cannot be written to: ")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of few megabytes, or a test that cannot be run."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=%d", "tmpfs", str(folder)]
-
-    def make(mebibytes, *options):
-        command = [part.replace("%d", f"{mebibytes}m") for part in mount]
-        if options:
-            command[4] += "," + ",".join(options)
-        if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-            pytest.skip("mounting a small disk needs root")
-        return folder
-
-    yield make
-    subprocess.run(["umount", "--lazy", str(folder)], check=False, stderr=subprocess.DEVNULL)
 
 
 def test_read_only_disk(data, train, small_disk):

@@ -8,12 +8,15 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from detectron2.data import Metadata
+from detectron2.data import DatasetMapper, Metadata
 from detectron2.structures import Boxes, Instances
 from PIL import EpsImagePlugin, Image
 from torch.utils.data import DataLoader
 
 from softpool_det.classification.datasets import open_dataset
+from softpool_det.config import DEFAULT_MAX_PIXELS
+from softpool_det.data.failures import DataError, GuardedMapper
+from softpool_det.data.train_loader import TrainLoader
 from softpool_det.images import read_rgb
 from softpool_det.report.gallery import gallery_rows
 from softpool_det.visualization import draw, visualize
@@ -100,6 +103,31 @@ def test_post_script_is_no_image(marker, tmp_path):
         image.load()
     assert marker.exists()
     marker.unlink()
+
+
+@pytest.mark.usefixtures("ghostscript")
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("key", ["file_name", "sem_seg_file_name"])
+def test_post_script_is_not_trained_on(key, workers, marker, tmp_path):
+    names = {"file_name": str(tmp_path / "a.png"), key: str(tmp_path / "bad.png")}
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "bad.png").write_text(post_script(marker))
+    record = {**names, "height": 9, "width": 9, "annotations": []}
+    mapper = DatasetMapper(is_train=True, augmentations=[], image_format="BGR")
+    # It would run: Detectron2 itself takes such a file for an image.
+    with contextlib.suppress(OSError):
+        mapper(dict(record))
+    assert marker.exists()
+    marker.unlink()
+    guarded = GuardedMapper(mapper, DEFAULT_MAX_PIXELS)
+    loader = TrainLoader([record], mapper=guarded, total_batch_size=1, num_workers=workers, seed=0)
+    with pytest.raises(DataError) as error:
+        next(iter(loader))
+    text = str(error.value)
+    assert text.startswith(f"{names['file_name']}: cannot identify image file ")
+    assert "bad.png" in text
+    assert len(text.splitlines()) == 1
+    assert not marker.exists()
 
 
 def test_images_that_are_cut_off_are_named(tmp_path):

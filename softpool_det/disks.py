@@ -1,0 +1,39 @@
+"""Disks that take no more, told in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Only writing ends with these. Other errors have a file's name, or may be of a file that is read.
+_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` where a full or read-only disk ends the writing of it.
+
+    The system's own error tells no file at all, or a temporary one that is gone by then.
+
+    Raises:
+        OSError: one line with the path and the free space.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _WRITING:
+            raise
+        free = _free_bytes(path) / 2**20
+        reason = os.strerror(error.errno)
+        raise OSError(
+            f"{path} cannot be written ({free:.0f} MiB are free now): {reason}"
+        ) from error
+
+
+def _free_bytes(path: Path) -> int:
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    return shutil.disk_usage(there).free
