@@ -83,8 +83,8 @@ bench: setup  ## speed and memory of the pooling beside max pooling's, and the t
 
 bench-detector: setup  ## speed and memory of stock and SoftPool detectors, and what the switches for speed give
 	@$(QUIET) $(BIN)/python benchmarks/bench_detector.py --json output/bench/detector.json
-	@$(QUIET) $(BIN)/python benchmarks/bench_detector.py \
-	    --switches channels_last bfloat16 compile channels_last+bfloat16 --json output/bench/switches.json
+	@$(QUIET) $(BIN)/python benchmarks/bench_detector.py --models retinanet --size 128x192 \
+	    --seconds 40 --switches --json output/bench/switches.json
 
 bench-compare: setup  ## speed and memory of the statistics on a pair of val2017's size
 	@$(QUIET) $(BIN)/python benchmarks/bench_compare.py --json output/bench/compare.json

@@ -61,6 +61,11 @@ def _checked_sizes(input: torch.Tensor, parameters, window: Window) -> list[int]
         f"soft_pool: input must have the dimensions of batch and channels and {dims} more, "
         f"got {input.dim()}",
     )
+    channels = input.shape[1]
+    _check(
+        not isinstance(channels, int) or channels > 0,
+        "soft_pool: input must have at least one channel",
+    )
     names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATING_TYPES)
     _check(
         input.dtype in FLOATING_TYPES,

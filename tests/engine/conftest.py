@@ -1,7 +1,10 @@
 import os
+import shutil
 import subprocess
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 
 
 @pytest.fixture
@@ -21,3 +24,18 @@ def small_disk(tmp_path):
 
     yield make
     subprocess.run(["umount", "--lazy", str(folder)], check=False, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def data(small_datasets, tmp_path):
+    """A copy of the small digit scenes to break, registered as a stranger's."""
+    names = {}
+    for part in ("train", "val"):
+        folder = shutil.copytree(small_datasets / f"digit_scenes_{part}", tmp_path / part)
+        names[part] = f"bad_runs_{part}"
+        files = str(folder / "annotations.json"), str(folder / "images")
+        register_coco_instances(names[part], {}, *files)
+    yield tmp_path
+    for name in [name for name in DatasetCatalog.list() if name.startswith("bad_runs_")]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

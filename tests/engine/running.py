@@ -97,3 +97,11 @@ def losses(folder):
 
 def result(folder):
     return json.loads((folder / "result.json").read_text())
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def first_image(folder):
+    return sorted((folder / "images").iterdir())[0]

@@ -2,32 +2,23 @@
 
 import json
 import runpy
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
-from running import PROGRAM, RETINANET, TINY, arguments, last_checkpoint, result
+from running import (
+    PROGRAM,
+    RETINANET,
+    TINY,
+    arguments,
+    cut,
+    first_image,
+    last_checkpoint,
+    result,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:The distutils", "ignore:.*cuda.amp")
-
-
-@pytest.fixture
-def data(small_datasets, tmp_path):
-    """A copy of the small digit scenes to break, registered as a stranger's."""
-    names = {}
-    for part in ("train", "val"):
-        folder = shutil.copytree(small_datasets / f"digit_scenes_{part}", tmp_path / part)
-        names[part] = f"bad_runs_{part}"
-        files = str(folder / "annotations.json"), str(folder / "images")
-        register_coco_instances(names[part], {}, *files)
-    yield tmp_path
-    for name in [name for name in DatasetCatalog.list() if name.startswith("bad_runs_")]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
 
 
 @pytest.fixture
@@ -54,14 +45,6 @@ def edit(path, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:300])
-
-
-def first_image(folder):
-    return sorted((folder / "images").iterdir())[0]
 
 
 def negative_box(content):

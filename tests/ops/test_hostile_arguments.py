@@ -72,6 +72,15 @@ def test_numbers_of_numbers(where, lengths):
         forward(input, *windows, False)
 
 
+@pytest.mark.parametrize("batch", [0, 1])
+def test_no_channels(where, batch):
+    input = torch.zeros(batch, 0, 4, 4, device=where)
+    with pytest.raises(RuntimeError, match="at least one channel"):
+        forward(input, *STEM)
+    with pytest.raises(RuntimeError, match="at least one channel"):
+        backward(input[..., :2, :2], input, *STEM, True)
+
+
 @pytest.mark.parametrize("number", HUGE)
 @pytest.mark.parametrize("argument", range(4))
 def test_numbers_out_of_range(where, argument, number):
