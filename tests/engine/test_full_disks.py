@@ -98,12 +98,13 @@ def export(failure, results):
     return lambda output: failure("export_testdev.py", "--alg", "x", *files, "--output", output)
 
 
+@pytest.mark.slow
 def test_export_on_a_read_only_disk(export, small_disk):
     output = small_disk(1, "ro") / "new"
     assert told(export(output), output / f"{NAME}.zip", READ_ONLY)
 
 
-@pytest.mark.parametrize("kind", ["json", "zip"])
+@pytest.mark.parametrize("kind", ["json", pytest.param("zip", marks=pytest.mark.slow)])
 def test_export_on_a_full_disk(kind, export, results, small_disk):
     """Neither of the two files without the other."""
     disk = small_disk(4)
@@ -120,6 +121,7 @@ def prepare(failure, tmp_path):
     return lambda root: failure("train_net.py", *options, DETECTRON2_DATASETS=str(root))
 
 
+@pytest.mark.slow
 def test_data_set_on_a_read_only_disk(prepare, small_disk):
     disk = small_disk(1, "ro")
     assert told(prepare(disk), disk / "digit_scenes_train", READ_ONLY)
@@ -132,7 +134,7 @@ def test_data_set_on_a_full_disk(prepare, small_datasets, small_disk):
     assert names(disk) == ["digit_scenes_train.lock", "wheels"]
 
 
-@pytest.mark.parametrize("left", [0, 200_000])
+@pytest.mark.parametrize("left", [0, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_wheel_on_a_full_disk(left, prepare, small_disk):
     """Before pip begins, and under it."""
     disk = small_disk(4)

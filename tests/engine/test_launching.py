@@ -48,6 +48,7 @@ def test_signal_reaches_the_processes(environment, tmp_path, number):
     assert torch.load(tmp_path / f"model_{stop:07d}.pth")["iteration"] == stop
 
 
+@pytest.mark.slow
 def test_error_is_a_line(environment, tmp_path):
     output = finish(environment, *options(tmp_path, batch=3), returncode=1)
     assert "error: " in output
