@@ -33,5 +33,5 @@ def parse_args() -> argparse.Namespace:
 if __name__ == "__main__":
     try:
         run(parse_args())
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, FloatingPointError) as error:
         sys.exit(f"error: {error}")

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from softpool_det.classification.predictions import Predictions
+from softpool_det.engine.signals import stop_if_received
 
 
 @torch.inference_mode()
@@ -23,12 +24,17 @@ def predict(model: nn.Module, loader: DataLoader, labels: list[int], device: str
 
     Returns:
         Of the whole data set, in every process.
+
+    Raises:
+        Interrupted: a signal came to the only process; several finish what they share out.
     """
     # Zero where another process has the image: the sum over all processes is the whole.
     found = torch.zeros(2, len(labels), dtype=torch.int64, device=device)
     training = model.training
     model.eval()
     for images, targets, indices in loader:
+        if not dist.is_initialized():
+            stop_if_received()
         targets, indices = targets.to(device), indices.to(device)
         logits = model(images.to(device))["linear"]
         best = logits.topk(min(5, logits.shape[1])).indices

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import pickle
 from pathlib import Path
 
 import torch
@@ -22,6 +21,12 @@ from softpool_det.classification.build import (
     build_train_loader,
     build_training,
 )
+from softpool_det.classification.checkpoint import (
+    CHECKPOINT_FILE,
+    PREVIOUS_FILE,
+    load_checkpoint,
+    save_checkpoint,
+)
 from softpool_det.classification.config import identity, load_config
 from softpool_det.classification.datasets import LabelledImages
 from softpool_det.classification.evaluation import predict
@@ -30,16 +35,18 @@ from softpool_det.classification.training import Training
 from softpool_det.classification.weights import load_weights, metadata
 from softpool_det.distributed import process_group
 from softpool_det.engine.hooks import peak_memory_bytes
-from softpool_det.files import claim, replacing, write_json
+from softpool_det.engine.signals import Interrupted, any_received, listening
+from softpool_det.files import claim, write_json
 from softpool_det.weights import save_weights
 
-CHECKPOINT_FILE = "checkpoint.pth"
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model_final.safetensors"
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.npz"
 EVALUATION_FILE = "evaluation.json"
 EVALUATION_PREDICTIONS_FILE = "evaluation_predictions.npz"
+# Iterations after which several processes look whether one got a signal.
+STOP_PERIOD = 10
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +64,12 @@ def run(args: argparse.Namespace) -> dict:
 
     Raises:
         FileExistsError: the output folder holds a run of another config.
+        FloatingPointError: the loss is no finite number.
+        Interrupted: SIGTERM or SIGUSR1 came; a checkpoint of the training is saved.
         FileNotFoundError, ValueError: data, weights or a key's value are not what they should be.
     """
     cfg = load_config(args.config_file, args.opts)
-    with process_group(cfg.MODEL.DEVICE) as device:
+    with listening(), process_group(cfg.MODEL.DEVICE) as device:
         cfg.defrost()
         cfg.MODEL.DEVICE = device
         cfg.freeze()
@@ -104,22 +113,27 @@ def train(cfg: CfgNode, resume: bool) -> dict:
         return json.loads((folder / RESULT_FILE).read_text())
     test_set = build_test_dataset(cfg)
     training = start(cfg, test_set)
-    checkpoint = folder / CHECKPOINT_FILE
-    if resume and checkpoint.is_file():
-        training.load_state_dict(_read_checkpoint(checkpoint, cfg.MODEL.DEVICE))
-        logger.info("going on from iteration %d", training.progress.iteration)
+    if resume:
+        _go_on(training, folder, cfg.MODEL.DEVICE)
+    final = _evaluate_epoch(cfg, training, test_set) if training.awaits_evaluation else None
 
-    final: Predictions | None = None
+    def save() -> None:
+        if comm.is_main_process():
+            save_checkpoint(folder, training.state_dict())
 
     def after_iteration(ends_epoch: bool) -> None:
         nonlocal final
         iteration = training.progress.iteration
-        if ends_epoch:
-            final = _evaluate_epoch(cfg, training, test_set)
-        is_due = ends_epoch or iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0
-        if is_due and comm.is_main_process():
-            with replacing(checkpoint) as temporary:
-                torch.save(training.state_dict(), temporary)
+        try:
+            _stop_if_asked(iteration)
+            if ends_epoch:
+                final = _evaluate_epoch(cfg, training, test_set)
+        except Interrupted:
+            save()
+            logger.info("saved after iteration %d; --resume goes on from there", iteration)
+            raise
+        if ends_epoch or iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
+            save()
 
     training.run(after_iteration)
     # A run that was interrupted behind its last iteration is not evaluated yet.
@@ -127,15 +141,17 @@ def train(cfg: CfgNode, resume: bool) -> dict:
     return _finish(cfg, training, final, len(test_set.classes))
 
 
-def _read_checkpoint(path: Path, device: str) -> dict:
-    try:
-        return torch.load(path, device, weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{path} is damaged, or holds more than tensors and plain values; nothing of it was "
-            f"run. Remove it to begin anew ({reason})"
-        ) from error
+def _go_on(training: Training, folder: Path, device: str) -> None:
+    state = load_checkpoint(folder, device)
+    if state is not None:
+        training.load_state_dict(state)
+        logger.info("going on from iteration %d", training.progress.iteration)
+
+
+def _stop_if_asked(iteration: int) -> None:
+    # Processes have to wait for their GPUs to ask each other.
+    if (comm.get_world_size() == 1 or iteration % STOP_PERIOD == 0) and any_received():
+        raise Interrupted
 
 
 def _claim_folder(folder: Path, cfg: CfgNode, resume: bool) -> None:
@@ -143,7 +159,7 @@ def _claim_folder(folder: Path, cfg: CfgNode, resume: bool) -> None:
         path = folder / CONFIG_FILE
         if not resume:
             # A new run in its place: what is left of an old one would be taken for this one's.
-            for name in (CONFIG_FILE, CHECKPOINT_FILE, RESULT_FILE):
+            for name in (CONFIG_FILE, CHECKPOINT_FILE, PREVIOUS_FILE, RESULT_FILE):
                 (folder / name).unlink(missing_ok=True)
         claim(path, identity(cfg))
     comm.synchronize()

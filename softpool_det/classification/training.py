@@ -92,6 +92,13 @@ class Training:
         images = self.progress.iteration * self.loader.batch_size
         return images / self.progress.seconds if self.progress.seconds else math.nan
 
+    @property
+    def awaits_evaluation(self) -> bool:
+        """Whether an interruption came between an epoch's end and its evaluation's."""
+        epoch, since = divmod(self.progress.iteration, self.loader.iterations)
+        evaluated = any(entry["epoch"] == epoch for entry in self.progress.history)
+        return epoch > 0 and since == 0 and not evaluated
+
     def run(self, after_iteration: Callable[[bool], None]) -> None:
         """Train to the end.
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
-import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from softpool_det.data.failures import DataError
+from softpool_det.engine.archives import find_damage, save_archive
 from softpool_det.engine.compatibility import (
     check_names,
     check_stem_pool,
     check_weights,
     stem_pool_of,
 )
-from softpool_det.files import replacing, write_atomically
+from softpool_det.files import write_atomically
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
 from softpool_det.weights.names import format_of
@@ -89,16 +87,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             states[STEM_POOL] = dataclasses.asdict(pool)
         path = Path(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
-        try:
-            with replacing(path) as temporary:
-                torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
-        except RuntimeError as error:
-            # That is how torch says that a disk is full.
-            free = shutil.disk_usage(path.parent).free
-            text = str(error).splitlines()[0]
-            raise OSError(
-                f"{path} cannot be written ({free / 2**20:.0f} MiB are free now): {text}"
-            ) from error
+        save_archive(path, {"model": self.model.state_dict(), **states, **kwargs})
         self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -186,16 +175,3 @@ class SafeCheckpointer(DetectionCheckpointer):
         # Weights of a backbone alone are found by the ends of their names, as Detectron2 does
         # for its own ImageNet weights.
         return {"model": state_dict, "matching_heuristics": True}
-
-
-def find_damage(path: Path) -> str | None:
-    """What is wrong with the bytes of a checkpoint, or None.
-
-    torch.save writes a zip archive with checksums, which torch.load does not look at.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        return f"it is cut off or damaged ({error})"
-    return None if damaged is None else f"{damaged} in it is damaged (its checksum differs)"

@@ -107,7 +107,7 @@ class StopOnSignal(HookBase):
 
     def after_step(self) -> None:
         self._is_inside_step = False
-        if _any_received():
+        if any_received():
             raise Interrupted
 
     def after_train(self) -> None:
@@ -120,7 +120,8 @@ class StopOnSignal(HookBase):
             logger.info("saved after iteration %d; --resume goes on from there", done)
 
 
-def _any_received() -> bool:
+def any_received() -> bool:
+    """Whether any of the processes got a signal; all have to ask, and wait for each other."""
     if comm.get_world_size() == 1:
         return bool(_received)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -196,9 +196,7 @@ class Payload:
 
 def test_checkpoint_does_not_run(tiny, run_here, tmp_path):
     torch.save({"progress": Payload(tmp_path / "marker")}, tmp_path / "checkpoint.pth")
-    with pytest.raises(
-        ValueError, match=r"checkpoint\.pth is damaged, or holds more than"
-    ) as error:
+    with pytest.raises(ValueError, match=r"checkpoint\.pth holds more than") as error:
         run_here(CONFIG, *tiny, "OUTPUT_DIR", tmp_path, resume=True)
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "marker").exists()
