@@ -57,6 +57,8 @@ def add_training_config(cfg: CN) -> None:
     cfg.INPUT.SKIP_CORRUPT = False
     # Images of more are not decoded; Pillow's own limit. (In a LazyConfig: train.max_pixels.)
     cfg.INPUT.MAX_PIXELS = DEFAULT_MAX_PIXELS
+    # Keep the workers of evaluations from one to the next; those of a training always stay.
+    cfg.DATALOADER.PERSISTENT_WORKERS = False
     # Compile the backbone with torch.compile; minutes at the start.
     cfg.MODEL.COMPILE_BACKBONE = False
     # Keep images and weights in torch.channels_last: the faster layout on a CPU.

@@ -24,14 +24,24 @@ def naming(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _WRITING:
+    except (OSError, RuntimeError) as error:
+        reason = _reason(error)
+        if reason is None:
             raise
         free = _free_bytes(path) / 2**20
-        reason = os.strerror(error.errno)
         raise OSError(
             f"{path} cannot be written ({free:.0f} MiB are free now): {reason}"
         ) from error
+
+
+def _reason(error: BaseException | None) -> str | None:
+    # A torch.save to an open file fails once more when it closes its archive (a RuntimeError).
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    # One that was named already has no number.
+    if error is None or error.errno not in _WRITING:
+        return None
+    return os.strerror(error.errno)
 
 
 def _free_bytes(path: Path) -> int:

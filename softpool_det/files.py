@@ -70,6 +70,18 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
 
 
+@contextmanager
+def replacing_within(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`; files that were written to it go there, each whole."""
+    with partial_folder(folder) as temporary:
+        yield temporary
+        folder.mkdir(exist_ok=True)
+        for path in temporary.iterdir():
+            _sync(path)
+            os.replace(path, folder / path.name)
+        _sync(folder)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

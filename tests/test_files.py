@@ -1,12 +1,13 @@
 """Temporary folders of processes that were killed, and of those that were not."""
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 
-from softpool_det.files import partial_folder, replacing
+from softpool_det.files import partial_folder, replacing, replacing_within
 
 # Ends as a killed process does: between the new name and the temporary folder's removal.
 KILLED = """
@@ -47,3 +48,18 @@ def test_folders_of_others_stay(tmp_path, host, monkeypatch):
         with partial_folder(tmp_path / "c.json"):
             assert {*mine, other.name} < set(partial(tmp_path))
     assert partial(tmp_path) == [other.name]
+
+
+def test_files_of_a_folder_are_replaced_one_by_one(tmp_path):
+    folder = tmp_path / "new"
+    with replacing_within(folder) as temporary:
+        (temporary / "a").write_text("1")
+        (temporary / "b").write_text("1")
+        assert not folder.exists()
+    with contextlib.suppress(KeyboardInterrupt), replacing_within(folder) as temporary:
+        (temporary / "a").write_text("half")
+        raise KeyboardInterrupt
+    with replacing_within(folder) as temporary:
+        (temporary / "b").write_text("2")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "1", "b": "2"}
+    assert partial(tmp_path) == []

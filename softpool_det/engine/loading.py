@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.data.build import _train_loader_from_config
+from torch.utils.data import DataLoader
 
 from softpool_det.data.annotations import check_training_annotations
-from softpool_det.data.failures import GuardedMapper, Skipped
+from softpool_det.data.failures import EvaluationBatches, GuardedMapper, Skipped
 from softpool_det.data.train_loader import TrainLoader
+from softpool_det.engine.signals import stop_if_received
+
+# By config and data set: Detectron2 asks for a loader before every evaluation.
+_kept: dict[tuple[str, str], EvaluationBatches] = {}
 
 
 def build_train_loader(cfg: CfgNode, skipped: Skipped) -> TrainLoader:
@@ -49,3 +55,40 @@ def guarded_train_loader(
 ) -> TrainLoader:
     """A :class:`TrainLoader` whose mapper is guarded; other arguments are those of the two."""
     return TrainLoader(dataset, mapper=GuardedMapper(mapper, max_pixels), **options)
+
+
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> EvaluationBatches:
+    """Detectron2's evaluation loader of a config, guarded.
+
+    With `DATALOADER.PERSISTENT_WORKERS` it is the same one each time, whose workers stay until the
+    program's end.
+
+    Args:
+        cfg: Detectron2's DATALOADER and INPUT keys, besides this package's.
+        dataset_name: registered.
+    """
+    if not cfg.DATALOADER.PERSISTENT_WORKERS or not cfg.DATALOADER.NUM_WORKERS:
+        return _guarded(_test_loader(cfg, dataset_name))
+    key = cfg.dump(), dataset_name
+    if key not in _kept:
+        once = _test_loader(cfg, dataset_name)
+        _kept[key] = _guarded(
+            DataLoader(
+                once.dataset,
+                once.batch_size,
+                sampler=once.sampler,
+                num_workers=once.num_workers,
+                collate_fn=once.collate_fn,
+                persistent_workers=True,
+            )
+        )
+    return _kept[key]
+
+
+def _test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
+    mapper = GuardedMapper(DatasetMapper(cfg, False), cfg.INPUT.MAX_PIXELS)
+    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+
+def _guarded(loader: DataLoader) -> EvaluationBatches:
+    return EvaluationBatches(loader, before_batch=stop_if_received)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import COCOEvaluator
@@ -19,18 +18,19 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from torch import nn
 
-from softpool_det.data.failures import EvaluationBatches, GuardedMapper, Skipped
+from softpool_det.data.failures import Skipped
 from softpool_det.data.train_loader import TrainLoader
 from softpool_det.engine.checkpoint import SafeCheckpointer
+from softpool_det.engine.evaluator import Evaluator
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
-from softpool_det.engine.loading import build_train_loader
+from softpool_det.engine.loading import build_test_loader, build_train_loader
 from softpool_det.engine.reproducible import (
     LeftOut,
     LossNormalizer,
     Randomness,
     share_loss_normalizer,
 )
-from softpool_det.engine.signals import StopOnSignal, stop_if_received
+from softpool_det.engine.signals import StopOnSignal
 from softpool_det.engine.steps import PRECISIONS, StepTrainer
 from softpool_det.engine.telling import save_bad_batch
 
@@ -98,9 +98,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        mapper = GuardedMapper(DatasetMapper(cfg, False), cfg.INPUT.MAX_PIXELS)
-        loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
-        return EvaluationBatches(loader, before_batch=stop_if_received)
+        return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -117,7 +115,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
         folder = os.path.join(cfg.OUTPUT_DIR, "inference")
-        return COCOEvaluator(dataset_name, output_dir=folder)
+        return Evaluator(dataset_name, output_dir=folder)
 
     def build_hooks(self) -> list[HookBase]:
         # The clock first, so that its after_step comes before evaluation and checkpoints.
