@@ -18,6 +18,9 @@ from measuring.files import write_json
 MODELS = ("retinanet", "mask_rcnn")
 # Keys of detector.switches.SWITCHES, which imports torch; the allocator comes before that.
 SWITCHES = ("channels_last", "bfloat16", "float16", "compile", "channels_last+bfloat16")
+# Of the loader, so that no model has to be measured with it.
+PERSISTENT_WORKERS = "persistent_workers"
+NUM_WORKERS = 2
 
 
 def size(text: str) -> tuple[int, int]:
@@ -46,8 +49,9 @@ def parsed() -> argparse.Namespace:
         "--switches",
         nargs="*",
         metavar="NAME",
-        choices=SWITCHES,
-        help=f"the config's switches for speed, SoftPool alone: {', '.join(SWITCHES)}",
+        choices=(*SWITCHES, PERSISTENT_WORKERS),
+        help="the config's switches for speed, SoftPool alone: "
+        f"{', '.join((*SWITCHES, PERSISTENT_WORKERS))}",
     )
     parser.add_argument("--seconds", type=float, default=60, help="for each model (default: 60)")
     parser.add_argument(
@@ -119,12 +123,17 @@ def run(args: argparse.Namespace) -> dict:
 def run_switches(args: argparse.Namespace) -> dict:
     """Measure what each switch is worth, and print it."""
     from detector.switches import measure_switches, switches_table
+    from detector.workers import measure_workers
 
+    chosen = args.switches or [*SWITCHES, PERSISTENT_WORKERS]
     rows: list[dict] = []
-    for model in args.models:
+    if PERSISTENT_WORKERS in chosen:
+        chosen.remove(PERSISTENT_WORKERS)
+        rows += measure_workers(NUM_WORKERS, args.seconds)
+    for model in args.models if chosen else ():
         rows += measure_switches(
             model,
-            args.switches or list(SWITCHES),
+            chosen,
             device=args.device,
             size=args.size,
             batch=args.batch,

@@ -72,8 +72,12 @@ def switches_table(rows: list[dict]) -> str:
     cells = [
         [
             *(row["model"], row["what"], row["switch"], f"{row['median_ms']:.4g}"),
-            *(f"{row['ratio']:.2f}", f"{row['peak_bytes'] / 2**20:.0f}"),
+            *(f"{row['ratio']:.2f}", mebibytes(row["peak_bytes"])),
         ]
         for row in rows
     ]
     return table(headers, ["<", "<", "<", ">", ">", ">"], cells)
+
+
+def mebibytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 2**20:.0f}"

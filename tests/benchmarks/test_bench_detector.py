@@ -48,8 +48,9 @@ def test_switches_are_measured(tmp_path):
     result = run("--switches", *small, "--json", str(path))
     assert result.returncode == 0, result.stdout + result.stderr
     rows = json.loads(path.read_text())["switches"]
-    assert {row["what"] for row in rows} == {"inference", "training step"}
-    assert len({row["switch"] for row in rows}) == 6
+    whats = {"inference", "training step", "images of an evaluation"}
+    assert {row["what"] for row in rows} == whats
+    assert len({row["switch"] for row in rows}) == 7
     assert all(row["ratio"] == 1 for row in rows if row["switch"] == "none")
     assert "channels_last+bfloat16" in result.stdout
 
