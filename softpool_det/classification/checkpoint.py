@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from softpool_det.engine.archives import find_damage, save_archive
+from softpool_det.archives import find_damage, save_archive
+from softpool_det.weights.pickles import reason_of
 
 CHECKPOINT_FILE = "checkpoint.pth"
 # For where the newest one is found damaged.
@@ -50,8 +51,7 @@ def _read(path: Path, device: str) -> dict[str, Any]:
     try:
         return torch.load(path, device, weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{path} holds more than tensors and plain values; nothing of it was run. Remove it "
-            f"to begin anew ({reason})"
+            f"to begin anew ({reason_of(error)})"
         ) from error

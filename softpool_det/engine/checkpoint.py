@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from softpool_det.archives import find_damage, save_archive
 from softpool_det.data.failures import DataError
-from softpool_det.engine.archives import find_damage, save_archive
 from softpool_det.engine.compatibility import (
     check_names,
     check_stem_pool,
@@ -25,7 +25,7 @@ from softpool_det.files import write_atomically
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
 from softpool_det.weights.names import format_of
-from softpool_det.weights.pickles import check_origin, load_arrays
+from softpool_det.weights.pickles import check_origin, load_arrays, reason_of
 
 TAG_FILE = "last_checkpoint"
 STEM_POOL = "stem_pool"
@@ -64,7 +64,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         """Load a checkpoint, as Detectron2's does.
 
         Raises:
-            DataError: the file is cut off or damaged.
+            DataError: the file is cut off or damaged, or needs code to be read, which has not run.
             PermissionError: a `.pkl` from elsewhere than Detectron2's model zoo.
             ValueError: the metadata of a `.safetensors` do not fit the model, or the names in a
                 file are torchvision's; says what to do.
@@ -135,9 +135,6 @@ class SafeCheckpointer(DetectionCheckpointer):
         if filename.endswith(".safetensors"):
             loaded = self._load_safetensors(filename)
         else:
-            if filename.endswith(".pkl"):
-                # Detectron2 reads it after this; nothing but arrays has been found in it.
-                load_arrays(Path(filename))
             loaded = self._load_whole(filename)
             told = loaded.pop(STEM_POOL, None)
             if told is not None and not self.allow_other_stem_pool:
@@ -154,7 +151,16 @@ class SafeCheckpointer(DetectionCheckpointer):
             damage = "it is no checkpoint of PyTorch's"
         if damage is not None:
             raise DataError(f"{filename}: {damage}")
-        return super()._load_file(filename)
+        try:
+            if filename.endswith(".pkl"):
+                # Detectron2 reads it after this; nothing but arrays has been found in it.
+                load_arrays(Path(filename))
+            return super()._load_file(filename)
+        except (pickle.UnpicklingError, RuntimeError) as error:
+            raise DataError(
+                f"{filename} holds more than tensors and plain values, or is no checkpoint; "
+                f"nothing of it was run ({reason_of(error)})"
+            ) from error
 
     def _load_safetensors(self, filename: str) -> dict[str, Any]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -55,6 +56,16 @@ def check_origin(path: str, trust_pickle: bool = False) -> None:
             f"its address ({Detectron2Handler.PREFIX}...). If you know where this one comes from, "
             "pass --trust-pickle to tools/train_net.py or tools/convert_weights.py"
         )
+
+
+def reason_of(error: BaseException) -> str:
+    """What torch.load or :func:`load_arrays` did not take, in a few words.
+
+    torch.load's own text tells at length how the file may be run all the same.
+    """
+    text = str(error) or type(error).__name__
+    found = re.search(r"WeightsUnpickler error:\s*(.+?)( was not an allowed|$)", text, re.MULTILINE)
+    return found[1] if found else text.splitlines()[0]
 
 
 def load_arrays(path: Path) -> Any:

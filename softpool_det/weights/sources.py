@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from detectron2.utils.file_io import PathManager
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from softpool_det.archives import find_damage
 from softpool_det.weights.metadata import WeightsMetadata, read_metadata
 from softpool_det.weights.names import Tensors, format_of
-from softpool_det.weights.pickles import check_origin, load_arrays
+from softpool_det.weights.pickles import check_origin, load_arrays, reason_of
 
 # Where training programs keep a model's weights among other things.
 _WRAPPERS = ("state_dict", "model", "blobs")
@@ -83,6 +85,9 @@ def read_source(path: str, trust_pickle: bool = False) -> Source:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
+    damage = find_damage(file) if zipfile.is_zipfile(file) else None
+    if damage is not None:
+        raise ValueError(f"{file}: {damage}")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
@@ -91,9 +96,9 @@ def _read(file: Path) -> Mapping[str, Any]:
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"{file} holds more than tensors and plain values, or is no checkpoint: {reason}. "
+            f"{file} holds more than tensors and plain values, or is no checkpoint: "
+            f"{reason_of(error)}. "
             "Where you trust it, load it and save its state dict alone with torch.save"
         ) from error
     if not isinstance(content, Mapping):

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import torch
 
+from softpool_det.archives import find_damage
 from softpool_det.data import digit_scenes
 from softpool_det.data.wheels import open_wheel
-from softpool_det.engine.checkpoint import find_damage
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

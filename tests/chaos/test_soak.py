@@ -1,5 +1,6 @@
 """Long runs whose memory stays where it was: within 2 % after the warm-up."""
 
+import ctypes
 import gc
 from pathlib import Path
 
@@ -24,13 +25,23 @@ def resident_bytes():
 
 
 def sample():
+    """Resident bytes and objects.
+
+    What glibc keeps of freed memory goes back first: up to 5 % more, depending on where the last
+    evaluation's blocks lay. Without that, the same run ended between 0.4 % and 3.6 % above its first
+    sample, while what was allocated stayed the same to the megabyte.
+    """
     gc.collect()
-    return resident_bytes(), len(gc.get_objects())
+    as_it_is = resident_bytes()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+    samples = resident_bytes(), len(gc.get_objects())
+    print(f"resident bytes {as_it_is}, given back {as_it_is - samples[0]}, objects {samples[1]}")
+    return samples
 
 
 def assert_flat(samples):
     """The last of them against the first, which is after the warm-up."""
-    print("resident bytes and objects:", samples)
     for first, last in zip(samples[0], samples[-1], strict=True):
         assert last <= first * (1 + TOLERANCE), samples
 
