@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
 from softpool_det.classification.datasets import LabelledImages
+from softpool_det.data.workers import outlive_sigterm
 from softpool_det.randomness import seed_of, seeded
 
 
@@ -88,6 +89,7 @@ class TrainLoader:
             batch_sampler=batches,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
+            worker_init_fn=outlive_sigterm,
         )
 
 
@@ -97,7 +99,12 @@ def evaluation_loader(
     """This process's share of a data set, each image once: batches of (image, label, index)."""
     share = range(rank, len(dataset), world_size)
     batches = [list(share[i : i + batch_size]) for i in range(0, len(share), batch_size)]
-    return DataLoader(_Indexed(dataset), batch_sampler=batches, num_workers=num_workers)
+    return DataLoader(
+        _Indexed(dataset),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        worker_init_fn=outlive_sigterm,
+    )
 
 
 class _Indexed(Dataset):

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from softpool_det.randomness import seed_of, seeded
 
 from .failures import DataError, Sample, Skipped, Unreadable
+from .workers import outlive_sigterm
 
 # Of (index of the record, place in the stream of all images).
 Place = tuple[int, int]
@@ -175,6 +176,7 @@ class TrainLoader:
             collate_fn=trivial_batch_collator,
             # Only for the workers' seeds; the generator of this process stays as it is.
             generator=torch.Generator(),
+            worker_init_fn=outlive_sigterm,
         )
         for samples in loader:
             for sample in samples:

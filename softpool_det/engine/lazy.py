@@ -17,11 +17,13 @@ from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
+from torch.utils.data import DataLoader
 
 from softpool_det.config import DEFAULT_MAX_PIXELS
 from softpool_det.data.annotations import check_training_annotations
 from softpool_det.data.failures import EvaluationBatches, GuardedMapper, Skipped
 from softpool_det.data.train_loader import TrainLoader
+from softpool_det.data.workers import with_lasting_workers
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
 from softpool_det.engine.loading import guarded_train_loader
@@ -43,9 +45,11 @@ def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
     """Evaluate `model` with `cfg.dataloader.{test,evaluator}`; returns {"bbox": {"AP": ...}}."""
     options = _arguments(cfg.dataloader.test)
     options["mapper"] = GuardedMapper(options["mapper"], _max_pixels(cfg))
-    build = _target(cfg.dataloader.test)
-    loader = EvaluationBatches(build(**options), before_batch=stop_if_received)
-    results = inference_on_dataset(model, loader, instantiate(cfg.dataloader.evaluator))
+    loader = _target(cfg.dataloader.test)(**options)
+    if isinstance(loader, DataLoader) and loader.batch_size:
+        loader = with_lasting_workers(loader)
+    batches = EvaluationBatches(loader, before_batch=stop_if_received)
+    results = inference_on_dataset(model, batches, instantiate(cfg.dataloader.evaluator))
     print_csv_format(results)
     return results
 

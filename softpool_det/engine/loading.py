@@ -9,11 +9,11 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.data.build import _train_loader_from_config
-from torch.utils.data import DataLoader
 
 from softpool_det.data.annotations import check_training_annotations
 from softpool_det.data.failures import EvaluationBatches, GuardedMapper, Skipped
 from softpool_det.data.train_loader import TrainLoader
+from softpool_det.data.workers import with_lasting_workers
 from softpool_det.engine.signals import stop_if_received
 
 # By config and data set: Detectron2 asks for a loader before every evaluation.
@@ -67,28 +67,16 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> EvaluationBatches:
         cfg: Detectron2's DATALOADER and INPUT keys, besides this package's.
         dataset_name: registered.
     """
-    if not cfg.DATALOADER.PERSISTENT_WORKERS or not cfg.DATALOADER.NUM_WORKERS:
-        return _guarded(_test_loader(cfg, dataset_name))
+    if not cfg.DATALOADER.PERSISTENT_WORKERS:
+        return _test_loader(cfg, dataset_name)
     key = cfg.dump(), dataset_name
     if key not in _kept:
-        once = _test_loader(cfg, dataset_name)
-        _kept[key] = _guarded(
-            DataLoader(
-                once.dataset,
-                once.batch_size,
-                sampler=once.sampler,
-                num_workers=once.num_workers,
-                collate_fn=once.collate_fn,
-                persistent_workers=True,
-            )
-        )
+        _kept[key] = _test_loader(cfg, dataset_name)
     return _kept[key]
 
 
-def _test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
+def _test_loader(cfg: CfgNode, dataset_name: str) -> EvaluationBatches:
     mapper = GuardedMapper(DatasetMapper(cfg, False), cfg.INPUT.MAX_PIXELS)
-    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
-
-
-def _guarded(loader: DataLoader) -> EvaluationBatches:
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    loader = with_lasting_workers(loader, cfg.DATALOADER.PERSISTENT_WORKERS)
     return EvaluationBatches(loader, before_batch=stop_if_received)
