@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state` as the newest checkpoint; the newest until now becomes the previous one.
+    """Write `state` as the newest checkpoint; the newest until now, if whole, is the previous one.
 
     Raises:
         OSError: it cannot be written; the one before is there.
     """
     path = folder / CHECKPOINT_FILE
-    if path.is_file():
+    if path.is_file() and find_damage(path) is None:
         os.replace(path, folder / PREVIOUS_FILE)
     save_archive(path, state)
 

@@ -25,7 +25,8 @@ from softpool_det.files import write_atomically
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
 from softpool_det.weights.names import format_of
-from softpool_det.weights.pickles import check_origin, load_arrays, reason_of
+from softpool_det.weights.pickled_arrays import load_arrays
+from softpool_det.weights.pickles import check_origin, reason_of
 
 TAG_FILE = "last_checkpoint"
 STEM_POOL = "stem_pool"
@@ -57,7 +58,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
-        self.trust_pickle, self.is_resumed = trust_pickle, False
+        self.trust_pickle, self.is_resumed, self._given = trust_pickle, False, ""
         self.allow_other_stem_pool = allow_other_stem_pool
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -71,6 +72,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         """
         if path:
             check_origin(path, self.trust_pickle)
+        self._given = path
         return super().load(path, *args, **kwargs)
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -132,6 +134,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return self.load(path, checkpointables=[])
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        check_origin(self._given, self.trust_pickle, filename)
         if filename.endswith(".safetensors"):
             loaded = self._load_safetensors(filename)
         else:
@@ -156,7 +159,9 @@ class SafeCheckpointer(DetectionCheckpointer):
                 # Detectron2 reads it after this; nothing but arrays has been found in it.
                 load_arrays(Path(filename))
             return super()._load_file(filename)
-        except (pickle.UnpicklingError, RuntimeError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # whatever bytes lead to
             raise DataError(
                 f"{filename} holds more than tensors and plain values, or is no checkpoint; "
                 f"nothing of it was run ({reason_of(error)})"

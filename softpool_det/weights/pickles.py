@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 from detectron2.checkpoint.catalog import ModelCatalog, ModelCatalogHandler
@@ -19,18 +17,6 @@ TRUSTED_PREFIXES = (
     f"{ModelCatalog.S3_C2_DETECTRON_PREFIX}/",
 )
 
-# What pickled arrays refer to, from Python 2 (protocol 2) to now; numpy.core is the name
-# that numpy._core had before NumPy 2.
-_ARRAY_PARTS = {
-    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
-    *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-    ("collections", "OrderedDict"),
-}
-
 
 def is_of_zoo(path: str) -> bool:
     """Whether a file is named by its address in Detectron2's catalogue or model zoo."""
@@ -38,19 +24,22 @@ def is_of_zoo(path: str) -> bool:
     return path.startswith(TRUSTED_PREFIXES) and ".." not in path.split("/")
 
 
-def check_origin(path: str, trust_pickle: bool = False) -> None:
+def check_origin(path: str, trust_pickle: bool = False, file: str | Path = "") -> None:
     """Refuse a `.pkl` that is not named by its address in Detectron2's catalogue or model zoo.
 
     Args:
         path: a path or URL, as the user gave it.
         trust_pickle: take any.
+        file: that it led to on this machine, where that is known.
 
     Raises:
         PermissionError: the file is a pickle of unknown origin; says what to do.
     """
     if trust_pickle or is_of_zoo(path):
         return
-    if urlparse(path).path.lower().endswith(".pkl"):
+    # Programs differ in what they take for the file's name where there is a #, a ; or a ?.
+    names = (path, urlparse(path).path, re.split("[#;?]", path)[0], str(file))
+    if any(name.lower().endswith(".pkl") for name in names):
         raise PermissionError(
             f"{path} is a pickle from outside Detectron2's model zoo. Name a file of the zoo by "
             f"its address ({Detectron2Handler.PREFIX}...). If you know where this one comes from, "
@@ -66,24 +55,3 @@ def reason_of(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     found = re.search(r"WeightsUnpickler error:\s*(.+?)( was not an allowed|$)", text, re.MULTILINE)
     return found[1] if found else text.splitlines()[0]
-
-
-def load_arrays(path: Path) -> Any:
-    """Read a pickle of NumPy arrays and plain values.
-
-    Raises:
-        pickle.UnpicklingError: the file needs anything else; nothing of that has run.
-    """
-    with path.open("rb") as file:
-        return _ArrayUnpickler(file, encoding="latin1").load()
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAY_PARTS:
-            raise pickle.UnpicklingError(
-                f"the checkpoint calls {module}.{name}; a .pkl of weights holds NumPy arrays and "
-                "plain values only. Load it where you trust it, and save its state dict with "
-                "torch.save as .pth"
-            )
-        return super().find_class(module, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.utils.file_io import PathManager
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from softpool_det.archives import find_damage
 from softpool_det.weights.metadata import WeightsMetadata, read_metadata
 from softpool_det.weights.names import Tensors, format_of
-from softpool_det.weights.pickles import check_origin, load_arrays, reason_of
+from softpool_det.weights.pickled_arrays import load_arrays
+from softpool_det.weights.pickles import check_origin, reason_of
 
 # Where training programs keep a model's weights among other things.
 _WRAPPERS = ("state_dict", "model", "blobs")
@@ -71,6 +70,7 @@ def read_source(path: str, trust_pickle: bool = False) -> Source:
     file = Path(PathManager.get_local_path(path) if "://" in path else path)
     if not file.is_file():
         raise FileNotFoundError(f"{path} does not exist")
+    check_origin(path, trust_pickle, file)
     content = _read(file)
     metadata = read_metadata(file) if file.suffix == ".safetensors" else None
     config = _read_timm_config(file) if metadata is None else {}
@@ -95,7 +95,9 @@ def _read(file: Path) -> Mapping[str, Any]:
             content = load_arrays(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, SafetensorError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever bytes lead to
         raise ValueError(
             f"{file} holds more than tensors and plain values, or is no checkpoint: "
             f"{reason_of(error)}. "
