@@ -137,8 +137,10 @@ def merge_config(cfg: CN, config_file: str, overrides: Sequence[str], hint: str 
     except (KeyError, AssertionError) as error:
         # yacs reports a wrong key of a file as KeyError, of an override as AssertionError.
         if "Non-existent" not in str(error):
-            raise
+            raise ValueError(f"{config_file}, {' '.join(overrides)}: {error}") from error
         raise KeyError(_name_nearest_keys(cfg, str(error.args[0])) + hint) from error
+    except (AttributeError, TypeError) as error:  # a number for a name, a value for a group ...
+        raise ValueError(f"{config_file} is no config: {error}") from error
 
 
 def _name_nearest_keys(cfg: CN, message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from PIL import Image, UnidentifiedImageError
 # By content, not by name. PIL knows more: of those, PostScript (EPS) is a program, which PIL has
 # Ghostscript run.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+_DAMAGE = (SyntaxError, EOFError, ValueError, TypeError, IndexError, OverflowError, struct.error)
 
 
 class ImageError(ValueError):
@@ -37,13 +41,13 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             yield image
-    except FileNotFoundError:
+    except (FileNotFoundError, ImageError):
         raise
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise ImageError(f"{path} cannot be read as an image ({known})") from error
     # What PIL's decoders raise for files that are damaged.
-    except (Image.DecompressionBombError, OSError, SyntaxError, EOFError) as error:
+    except (Image.DecompressionBombError, OSError, *_DAMAGE) as error:
         raise ImageError(f"{path} cannot be read as an image: {error}") from error
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from pycocotools import mask as mask_utils
 
 from softpool_det.rle import counts_problem
 
 # pycocotools counts pixels in 32 bits.
 MAX_PIXELS = 2**32 - 1
+# It draws polygons in 32-bit integers, 5 steps a pixel, and keeps each step; in a training they are
+# up to 280 times larger.
+MAX_COORDINATE, MAX_PERIMETER = 2**20, 2**22
 
 
 def compressed(segmentation, height: int, width: int) -> dict:
@@ -36,11 +41,39 @@ def compressed(segmentation, height: int, width: int) -> dict:
         _check_list(counts, height, width)
     elif not height:
         raise ValueError("polygons need the height and width of their image")
+    else:
+        check_polygons(segmentation)
     try:
         encoded = mask_utils.frPyObjects(segmentation, height, width)
         return mask_utils.merge(encoded) if isinstance(encoded, list) else encoded
     except Exception as error:  # Cython raises bare Exception.
         raise ValueError(f"the segmentation cannot be read: {error}") from error
+
+
+def check_polygons(segmentation) -> None:
+    """Raise ValueError for what is no list of polygons, or is none that pycocotools can draw.
+
+    Polygons of fewer than three points pass: Detectron2 leaves them out.
+    """
+    if not isinstance(segmentation, list) or not all(map(_is_polygon, segmentation)):
+        raise ValueError(f"segmentation is {segmentation!r:.60}, not polygons of finite numbers")
+    for polygon in segmentation:
+        steps = [abs(polygon[i] - polygon[i - 2]) for i in range(len(polygon))]
+        largest = max(map(abs, polygon), default=0)
+        if largest > MAX_COORDINATE or sum(steps) > MAX_PERIMETER:
+            raise ValueError(
+                f"the polygon {polygon!r:.60} leaves every image: coordinates of at most "
+                f"{MAX_COORDINATE} and a circumference of at most {MAX_PERIMETER} can be drawn"
+            )
+
+
+def _is_polygon(value) -> bool:
+    try:
+        return isinstance(value, list) and all(
+            type(number) in (int, float) and math.isfinite(number) for number in value
+        )
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _check_size(size: list, height: int, width: int) -> None:

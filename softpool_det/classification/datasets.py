@@ -15,7 +15,7 @@ from torchvision.datasets import ImageFolder
 
 from softpool_det.data.cache import datasets_root
 from softpool_det.data.digit_scenes import load_digits
-from softpool_det.images import read_rgb
+from softpool_det.images import ImageError, read_rgb
 
 FASHION_CLASSES = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -114,6 +114,13 @@ SMALL_DATASETS = {
 }
 
 
+def _read_there(path: str) -> Image.Image:
+    try:
+        return read_rgb(path)
+    except FileNotFoundError as error:  # a link to nothing: the folder has the name
+        raise ImageError(f"{path} does not exist") from error
+
+
 # What both have: classes (names), targets (a label for each image), a length.
 LabelledImages: TypeAlias = "ImageFolder | LabelledArrays"
 
@@ -150,4 +157,4 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
                 key=key, folder=folder, problem=problem, names=", ".join(SMALL_DATASETS), root=root
             )
         )
-    return ImageFolder(str(folder), transform, loader=read_rgb)
+    return ImageFolder(str(folder), transform, loader=_read_there)

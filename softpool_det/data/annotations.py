@@ -17,7 +17,7 @@ from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as mask_utils
 
 from softpool_det.files import write_atomically
-from softpool_det.masks import compressed
+from softpool_det.masks import check_polygons, compressed
 
 from .failures import DataError, Skipped
 
@@ -28,11 +28,12 @@ _ID = (int, str, float)
 _TWICE = "its id was there before"
 
 
-def check_evaluation_annotations(name: str) -> None:
+def check_evaluation_annotations(name: str, masks: bool = False) -> None:
     """Look through the ground truth of a data set in COCO's format; others are taken as they are.
 
     Args:
         name: registered with Detectron2.
+        masks: masks are evaluated, too.
 
     Raises:
         DataError: names the file and the first entry that cannot be right. Nothing is left out of a
@@ -42,7 +43,7 @@ def check_evaluation_annotations(name: str) -> None:
     if path is None:
         return
     data = _read(path, needed=("images", "categories"))
-    for _, (entry, reason) in _numbered_faults(data, evaluation=True):
+    for _, (entry, reason) in _numbered_faults(data, evaluation=True, masks=masks):
         raise DataError(f"{path}: {entry}: {reason}")
 
 
@@ -123,20 +124,32 @@ def _read(
         _check_ids(path, key, data[key])
     for index, image in enumerate(data["images"]):
         size = image.get("height"), image.get("width")
-        if not isinstance(image.get("file_name"), str) or set(map(type, size)) != {int}:
+        is_size = set(map(type, size)) == {int} and min(size) > 0
+        if not isinstance(image.get("file_name"), str) or not is_size:
             raise DataError(
                 f"{path}: entry {index} of images: file_name, height and width are "
                 f"{image.get('file_name')!r:.60}, {size[0]!r:.20} and {size[1]!r:.20}, not a name "
-                "and two whole numbers"
+                "and two whole numbers of 1 or more"
             )
+    for index, category in enumerate(data["categories"]):
+        if not isinstance(category.get("name"), str):
+            name = category.get("name")
+            raise DataError(f"{path}: entry {index} of categories: its name is {name!r:.40}")
+    if not data["images"] or not data["categories"]:
+        raise DataError(f"{path}: there are no images or no categories in it")
     return data
 
 
 def _check_ids(path: Path, key: str, entries: list[Any]) -> None:
-    seen = set()
+    seen: set[Any] = set()
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), _ID):
             raise DataError(f"{path}: entry {index} of {key}: not an object with an 'id'")
+        # They are sorted; NaN is not even the same as itself.
+        if isinstance(entry["id"], str) != isinstance(entries[0]["id"], str):
+            raise DataError(f"{path}: entry {index} of {key}: ids are texts and numbers")
+        if entry["id"] != entry["id"]:
+            raise DataError(f"{path}: entry {index} of {key}: its id is NaN")
         # Of two images or categories the last would win, and the other one's objects be its own:
         # nothing that could be left out. Of annotations see below.
         if entry["id"] in seen and key != "annotations":
@@ -145,7 +158,7 @@ def _check_ids(path: Path, key: str, entries: list[Any]) -> None:
 
 
 def _numbered_faults(
-    data: dict[str, Any], evaluation: bool
+    data: dict[str, Any], evaluation: bool, masks: bool = False
 ) -> Iterator[tuple[int, tuple[str, str]]]:
     """(place in the list, (how the entry is called, what is wrong with it))."""
     categories = {category["id"] for category in data["categories"]}
@@ -153,6 +166,8 @@ def _numbered_faults(
     seen = set()
     for index, annotation in enumerate(data["annotations"]):
         reason = _fault(annotation, categories, images) or _number_fault(annotation, evaluation)
+        if masks and reason is None:
+            reason = _mask_fault(annotation, images)
         if annotation["id"] in seen:
             reason = _TWICE
         seen.add(annotation["id"])
@@ -175,6 +190,10 @@ def _fault(
         return f"bbox is {box!r:.60}, not four finite numbers [x, y, width, height]"
     if min(box[2:]) < 0:
         return f"bbox is {box!r:.60}: width and height must not be negative"
+    if annotation.get("ignore", 0) != 0:
+        return f"ignore is {annotation['ignore']!r:.40}; Detectron2 takes 0 alone"
+    if annotation.get("keypoints") and not _all_finite(annotation["keypoints"]):
+        return f"keypoints are {annotation['keypoints']!r:.60}, not finite numbers"
     segmentation = annotation.get("segmentation")
     if not segmentation:
         return None
@@ -186,6 +205,16 @@ def _fault(
     # leaves out by itself.
     if area == 0 and min(box[2:]) > 0:
         return f"the mask has no area, its bbox is {box!r:.60}"
+    return None
+
+
+def _mask_fault(annotation: dict[str, Any], images: dict[Any, dict[str, Any]]) -> str | None:
+    """Of a ground truth for masks; a training leaves such objects out."""
+    image = images[annotation["image_id"]]
+    try:
+        compressed(annotation.get("segmentation") or None, image["height"], image["width"])
+    except ValueError as error:
+        return f"{error}; AP of masks needs one"
     return None
 
 
@@ -206,8 +235,7 @@ def _number_fault(annotation: dict[str, Any], evaluation: bool) -> str | None:
 def _area(segmentation: Any, image: dict[str, Any]) -> float:
     if isinstance(segmentation, dict):
         return float(mask_utils.area(compressed(segmentation, image["height"], image["width"])))
-    if not isinstance(segmentation, list) or not all(map(_all_finite, segmentation)):
-        raise ValueError(f"segmentation is {segmentation!r:.60}, not polygons of finite numbers")
+    check_polygons(segmentation)
     return sum(_polygon_area(polygon) for polygon in segmentation)
 
 

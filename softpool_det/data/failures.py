@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # What Pillow raises of damaged files, and Detectron2 of images that have another size than it was
 # told (a ValueError). Anything else is a fault of a program and keeps its traceback.
 _FAILURES = (OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error)
+# Of the objects of an image all have to have these, or none.
+_OPTIONAL = ("segmentation", "keypoints")
 # What mappers hand to PIL, which takes a PostScript program for an image.
 _IMAGES = ("file_name", "sem_seg_file_name", "pan_seg_file_name")
 
@@ -69,6 +71,10 @@ class GuardedMapper:
             for key in filter(record.__contains__, _IMAGES):
                 self._check_pixels(str(record[key]))
             return self.mapper(record)
+        except KeyError as error:
+            if error.args[0] not in _OPTIONAL:
+                raise
+            return Unreadable(name, f"an object of it has no {error}")
         except _FAILURES as error:
             if isinstance(error, FileNotFoundError):
                 return Unreadable(name, "there is no such file")

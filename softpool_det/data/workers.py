@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+import time
 
 from torch.utils.data import DataLoader
 
@@ -11,13 +14,27 @@ GRACE_SECONDS = 30
 
 
 def outlive_sigterm(_worker: int) -> None:
-    """A DataLoader's `worker_init_fn`: SIGTERM ends the worker only after `GRACE_SECONDS`.
+    """A DataLoader's `worker_init_fn`: of a SIGTERM that others than the loader sent, wait.
 
-    Slurm and systemd send it to every process of a job. The step that is running needs its images,
-    or nothing would be saved; at the run's end the loader ends its workers itself.
+    torchrun, Slurm and systemd send it to every process of a job, and a worker of torch's ends at
+    once. The step that is running needs its images, or nothing would be saved.
     """
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
+    # Blocked in all threads, for the one that waits for it and learns who sent it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey(loader: int) -> None:
+    sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
+    end = time.monotonic() + GRACE_SECONDS
+    while sender != loader:
+        left = max(end - time.monotonic(), 0)
+        again = signal.sigtimedwait({signal.SIGTERM}, left)
+        if again is None:
+            os._exit(1)
+        sender = again.si_pid
+    # As torch's own handler does.
+    os._exit(0)
 
 
 def with_lasting_workers(loader: DataLoader, persistent: bool = False) -> DataLoader:

@@ -112,9 +112,11 @@ class SafeCheckpointer(DetectionCheckpointer):
         ordered = sorted(found, key=lambda path: found[path], reverse=True)
         if not note.is_file():
             return ordered
-        noted = found.get(Path(self.save_dir, note.read_text().strip()), math.inf)
-        since = note.stat().st_mtime_ns
-        return [path for path in ordered if found[path] <= noted or path.stat().st_mtime_ns > since]
+        name, noted_at = note.read_text(errors="replace").strip(), note.stat().st_mtime_ns
+        since = [path for path in ordered if path.stat().st_mtime_ns > noted_at]
+        # Without a name a run began anew, and no checkpoint was there before that is its own.
+        noted = found.get(Path(self.save_dir, name), math.inf if name else -1)
+        return since + [path for path in ordered if found[path] <= noted and path not in since]
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the newest checkpoint that is whole, or load `path`.
@@ -131,7 +133,10 @@ class SafeCheckpointer(DetectionCheckpointer):
                 self.is_resumed = True
                 return self.load(str(checkpoint))
             self.logger.warning("passed over: %s: %s", checkpoint, damage)
-        return self.load(path, checkpointables=[])
+        loaded = self.load(path, checkpointables=[])
+        if self.save_dir and self.save_to_disk and not resume and self.checkpointables:
+            self.tag_last_checkpoint("")
+        return loaded
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         check_origin(self._given, self.trust_pickle, filename)

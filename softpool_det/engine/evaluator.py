@@ -8,6 +8,7 @@ from typing import Any
 from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 
+from softpool_det.engine.signals import at_once
 from softpool_det.files import replacing_within
 
 
@@ -20,6 +21,7 @@ class Evaluator(COCOEvaluator):
         """AP by task, as Detectron2's; writes what that writes into the output folder.
 
         Raises:
+            Interrupted: a signal came.
             OSError: the disk is full or read-only; one line with the folder and the free space.
         """
         folder = self._output_dir
@@ -28,6 +30,7 @@ class Evaluator(COCOEvaluator):
         with replacing_within(Path(folder)) as temporary:
             self._output_dir = str(temporary)
             try:
-                return super().evaluate(img_ids)
+                with at_once():
+                    return super().evaluate(img_ids)
             finally:
                 self._output_dir = folder

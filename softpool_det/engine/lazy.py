@@ -33,9 +33,9 @@ from softpool_det.engine.reproducible import (
     Randomness,
     share_loss_normalizer,
 )
-from softpool_det.engine.signals import StopOnSignal, stop_if_received
+from softpool_det.engine.signals import StopOnSignal, at_once, stop_if_received
 from softpool_det.engine.steps import PRECISIONS, StepTrainer
-from softpool_det.engine.telling import save_bad_batch
+from softpool_det.engine.telling import save_bad_batch, setting_up
 from softpool_det.engine.trainer import distribute, insert_stop
 
 logger = logging.getLogger(__name__)
@@ -76,23 +76,24 @@ def train_lazy(
         The results of the last evaluation, the seconds spent in training steps, and what was left
         out.
     """
-    skipped = Skipped()
-    trainer = _build_trainer(cfg, skipped)
-    checkpointer = SafeCheckpointer(
-        trainer.model,
-        cfg.train.output_dir,
-        trust_pickle=trust_pickle,
-        allow_other_stem_pool=allows_other_stem_pool(cfg),
-        trainer=trainer,
-    )
-    clock, results = TrainingClock(), {}
+    skipped, clock = Skipped(), TrainingClock()
+    results: dict = {}
+    with setting_up(), at_once():
+        trainer = _build_trainer(cfg, skipped)
+        checkpointer = SafeCheckpointer(
+            trainer.model,
+            cfg.train.output_dir,
+            trust_pickle=trust_pickle,
+            allow_other_stem_pool=allows_other_stem_pool(cfg),
+            trainer=trainer,
+        )
 
-    def evaluate() -> dict:
-        results.update(evaluate_lazy(cfg, trainer.model))
-        return results
+        def evaluate() -> dict:
+            results.update(evaluate_lazy(cfg, trainer.model))
+            return results
 
-    trainer.register_hooks(_build_hooks(cfg, trainer, checkpointer, clock, progress, evaluate))
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+        trainer.register_hooks(_build_hooks(cfg, trainer, checkpointer, clock, progress, evaluate))
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     trainer.train(trainer.iter + 1 if checkpointer.is_resumed else 0, cfg.train.max_iter)
     return results, clock.seconds, skipped
 

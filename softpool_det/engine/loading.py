@@ -11,7 +11,7 @@ from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.data.build import _train_loader_from_config
 
 from softpool_det.data.annotations import check_training_annotations
-from softpool_det.data.failures import EvaluationBatches, GuardedMapper, Skipped
+from softpool_det.data.failures import DataError, EvaluationBatches, GuardedMapper, Skipped
 from softpool_det.data.train_loader import TrainLoader
 from softpool_det.data.workers import with_lasting_workers
 from softpool_det.engine.signals import stop_if_received
@@ -36,7 +36,10 @@ def build_train_loader(cfg: CfgNode, skipped: Skipped) -> TrainLoader:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TRAIN = tuple(names)
-    given = _train_loader_from_config(cfg)
+    try:
+        given = _train_loader_from_config(cfg)
+    except AssertionError as error:  # nothing is left to train on
+        raise DataError(f"DATASETS.TRAIN {', '.join(names)}: {error}") from error
     return guarded_train_loader(
         **given,
         max_pixels=cfg.INPUT.MAX_PIXELS,

@@ -21,8 +21,8 @@ from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import peak_memory_bytes
 from softpool_det.engine.lazy import allows_other_stem_pool, evaluate_lazy, train_lazy
 from softpool_det.engine.setup import check_inputs, check_writable
-from softpool_det.engine.signals import listening
-from softpool_det.engine.telling import tell_once, write_skipped
+from softpool_det.engine.signals import at_once, listening
+from softpool_det.engine.telling import setting_up, tell_once, write_skipped
 from softpool_det.engine.trainer import Trainer
 from softpool_det.files import write_json
 
@@ -63,22 +63,26 @@ def run(args: argparse.Namespace) -> dict:
 
 def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
     training = () if args.eval_only else cfg.DATASETS.TRAIN
-    check_inputs((*training, *cfg.DATASETS.TEST), cfg.MODEL.WEIGHTS)
-    _check_evaluation(cfg.DATASETS.TEST, cfg.OUTPUT_DIR)
-    _set_up(cfg, args, cfg.OUTPUT_DIR)
-    if args.eval_only:
-        model = Trainer.build_model(cfg)
-        checkpointer = SafeCheckpointer(
-            model,
-            save_dir=cfg.OUTPUT_DIR,
-            trust_pickle=args.trust_pickle,
-            allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
-        )
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    with setting_up(), at_once():
+        check_inputs((*training, *cfg.DATASETS.TEST), cfg.MODEL.WEIGHTS)
+        _check_evaluation(cfg.DATASETS.TEST, cfg.OUTPUT_DIR, cfg.MODEL.MASK_ON)
+        _set_up(cfg, args, cfg.OUTPUT_DIR)
+        trainer = None
+        if args.eval_only:
+            model = Trainer.build_model(cfg)
+            checkpointer = SafeCheckpointer(
+                model,
+                save_dir=cfg.OUTPUT_DIR,
+                trust_pickle=args.trust_pickle,
+                allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
+            )
+            checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        else:
+            trainer = Trainer(cfg, args.progress, args.trust_pickle)
+            trainer.resume_or_load(resume=args.resume)
+    if trainer is None:
         metrics, seconds = Trainer.test(cfg, model), None
     else:
-        trainer = Trainer(cfg, args.progress, args.trust_pickle)
-        trainer.resume_or_load(resume=args.resume)
         trainer.train()
         metrics, seconds = getattr(trainer, "_last_eval_results", {}), trainer.clock.seconds
         write_skipped(trainer.skipped, Path(cfg.OUTPUT_DIR))
@@ -91,9 +95,10 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     training, test = (_names(cfg, part) for part in ("train", "test"))
     weights = cfg.train.init_checkpoint
     wanted = test if args.eval_only else training + test
-    check_inputs(wanted, weights, "train.init_checkpoint")
-    _check_evaluation(test, cfg.train.output_dir)
-    _set_up(cfg, args, cfg.train.output_dir)
+    with setting_up(), at_once():
+        check_inputs(wanted, weights, "train.init_checkpoint")
+        _check_evaluation(test, cfg.train.output_dir)
+        _set_up(cfg, args, cfg.train.output_dir)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
         checkpointer = SafeCheckpointer(
@@ -102,7 +107,8 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
             trust_pickle=args.trust_pickle,
             allow_other_stem_pool=allows_other_stem_pool(cfg),
         )
-        checkpointer.resume_or_load(weights, resume=args.resume)
+        with setting_up():
+            checkpointer.resume_or_load(weights, resume=args.resume)
         metrics, seconds = evaluate_lazy(cfg, model), None
     else:
         options = args.resume, args.progress, args.trust_pickle
@@ -122,11 +128,11 @@ def _names(cfg: DictConfig, part: str) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _check_evaluation(datasets: Iterable[str], folder: str) -> None:
+def _check_evaluation(datasets: Iterable[str], folder: str, masks: bool = False) -> None:
     """Before the training, not after it: what its evaluation will need."""
     check_writable(folder)
     for name in datasets:
-        check_evaluation_annotations(name)
+        check_evaluation_annotations(name, masks)
 
 
 def _write_result(folder: str, metrics: dict, seconds: float | None, device: str) -> None:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 _received: list[int] = []
+# Blocks in which nothing is lost when a signal ends them.
+_unguarded: list[None] = []
 
 
 class Interrupted(SystemExit):
@@ -39,6 +41,8 @@ def listening() -> Iterator[None]:
         # Workers inherit this. Slurm signals them, too, and the step that is running needs them.
         if os.getpid() == owner:
             _received.append(number)
+            if _unguarded:
+                raise Interrupted
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
@@ -46,6 +50,21 @@ def listening() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """In the block a signal does not wait: for what takes minutes and saves nothing by itself.
+
+    Raises:
+        Interrupted: a signal came, in the block or before it.
+    """
+    stop_if_received()
+    _unguarded.append(None)
+    try:
+        yield
+    finally:
+        _unguarded.pop()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,21 @@ def tell_once() -> None:
     loop = logging.getLogger("detectron2.engine.train_loop")
     if not any(isinstance(known, _WithoutTracebacks) for known in loop.filters):
         loop.addFilter(_WithoutTracebacks())
+
+
+@contextmanager
+def setting_up() -> Iterator[None]:
+    """What fails in the block is of what the user gave, and its text tells what.
+
+    Raises:
+        DataError: in the place of KeyError, ValueError and RuntimeError.
+    """
+    try:
+        yield
+    except EXPECTED:
+        raise
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise DataError(str(error.args[0]) if error.args else type(error).__name__) from error
 
 
 def describe(error: BaseException) -> str:

@@ -25,7 +25,7 @@ def read_known_spread(path: str | Path) -> dict[str, float]:
         for task, values in _by_seed(data):
             by_task.setdefault(task, []).append(max(values) - min(values))
         seeds = len(data["seeds"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: no known spread in it ({error!r}); {wanted}") from error
     if seeds < 2 or not by_task:
         raise ValueError(f"{path}: has {seeds} seed(s); {wanted}")

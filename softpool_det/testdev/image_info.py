@@ -31,7 +31,7 @@ def read_image_info(path: Path) -> ImageInfo:
         data = json.loads(path.read_text())
         sizes = {image["id"]: (image["height"], image["width"]) for image in data["images"]}
         category_ids = frozenset(category["id"] for category in data["categories"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} must be COCO's image_info: an object with images (id, height, width) and "
             f"categories (id); reading it failed with {error!r}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import launch
 
 from softpool_det.data import ensure_dataset, register_datasets
-from softpool_det.engine import run
+from softpool_det.engine import EXPECTED, describe, run
+from softpool_det.engine.launching import launch_processes
+from softpool_det.engine.signals import Interrupted
 
 RESULTS = Path("inference", "coco_instances_results.json")
 
@@ -69,12 +71,30 @@ def detect(
         progress="",
         trust_pickle=False,
         trust_lazy_config=trust_lazy_config,
+        num_gpus=num_gpus,
+        num_machines=1,
+        machine_rank=0,
+        dist_url="auto",
         opts=[*overrides, *_options(config_file, weights, dataset, folder)],
     )
-    launch(run, num_gpus, dist_url="auto", args=(args,))
+    try:
+        launch_processes(_run, args)
+    except Interrupted as error:
+        # That is success for a training, which goes on later.
+        raise RuntimeError("interrupted by a signal; nothing was written") from error
     if not results.is_file():
         raise RuntimeError(f"the model gave no results on {dataset}: {results} was not written")
     return results
+
+
+def _run(args: argparse.Namespace) -> None:
+    try:
+        run(args)
+    except EXPECTED as error:
+        if args.num_gpus <= 1:
+            raise
+        # Of one process among several the parent learns the status alone.
+        sys.exit(describe(error))
 
 
 def _options(config_file: str, weights: str, dataset: str, folder: Path) -> list[str]:

@@ -47,6 +47,8 @@ def write_submission(
             shutil.copyfileobj(source, target, _BLOCK)
         with naming(zip_file):  # else the error is of the JSON, which is whole by now
             _zip(copy, archive)
+        # A kill between the two new files must not leave an old zip beside a new JSON.
+        zip_file.unlink(missing_ok=True)
     return json_file, zip_file
 
 

@@ -6,10 +6,12 @@ pointers to Python objects.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,10 @@ def load_arrays(path: Path) -> Any:
             damaged.
     """
     try:
-        with path.open("rb") as file:
-            return _arrays(_Unpickler(file, encoding="latin1").load())
+        content = io.BytesIO(path.read_bytes())
+        # Without readinto, for which room is made for as many bytes as the pickle says that it has.
+        source: Any = SimpleNamespace(read=content.read, readline=content.readline)
+        return _arrays(_Unpickler(source, encoding="latin1").load())
     except (pickle.UnpicklingError, OSError):
         raise
     except Exception as error:  # whatever bytes lead to

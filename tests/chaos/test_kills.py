@@ -53,22 +53,23 @@ def started(environment, command):
 
 
 def kill_again_and_again(environment, command, moment, check):
-    """Kill it `KILLS` times, then let it end. It may have ended before, which is printed."""
-    killed = 0
-    for _ in range(KILLS):
+    """Kill it `KILLS` times, then let it end. Starts that ended before do not count."""
+    killed = starts = 0
+    while killed < KILLS:
+        starts += 1
+        assert starts <= 4 * KILLS, f"killed {killed} of {starts} times only"
         with started(environment, command) as (process, end):
             moment(process)
             if process.poll() is None:
-                killed += 1
                 os.killpg(process.pid, signal.SIGKILL)
             output = end()
+            killed += process.returncode == -signal.SIGKILL
         assert process.returncode in (0, -signal.SIGKILL), output[-3000:]
         check()
     with started(environment, command) as (process, end):
         output = end()
     assert process.returncode == 0, output[-3000:]
-    print(f"killed {killed} of {KILLS} times")
-    return killed
+    print(f"killed {killed} times of {starts}")
 
 
 def at_random(least, most):
@@ -146,10 +147,7 @@ def test_checkpoints_are_whole_whenever_it_is_killed(environment, tmp_path):
         for path in broken.glob("model_*.pth"):
             assert find_damage(path) is None, path
 
-    killed = kill_again_and_again(
-        environment, training(broken, 1, 60), while_writing(broken), check
-    )
-    assert killed > KILLS // 2
+    kill_again_and_again(environment, training(broken, 1, 60), while_writing(broken), check)
     assert same(states(broken), states(whole))
     assert result(broken)["metrics"] == result(whole)["metrics"]
     assert not leftovers(broken)
@@ -161,8 +159,7 @@ def test_training_is_killed(environment, tmp_path):
     command = [*training(broken, 5, 300), "TEST.EVAL_PERIOD", 50]
     plain = [*training(whole, 5, 300), "TEST.EVAL_PERIOD", 50]
     subprocess.run(list(map(str, plain)), env=environment, check=True)
-    killed = kill_again_and_again(environment, command, at_random(3, 14), lambda: None)
-    assert killed > KILLS // 2
+    kill_again_and_again(environment, command, at_random(3, 14), lambda: None)
     assert same(states(broken), states(whole))
     assert result(broken)["metrics"] == result(whole)["metrics"]
     assert not leftovers(broken)
@@ -178,7 +175,7 @@ def test_data_set_preparation_is_killed(environment, tmp_path):
             assert (folder / "manifest.json").is_file()
 
     command = [sys.executable, "-c", PREPARE]
-    assert kill_again_and_again(environment, command, at_random(1, 7), check) > 3
+    kill_again_and_again(environment, command, at_random(1, 7), check)
     assert len(list((folder / "images").iterdir())) == 500
     assert not leftovers(tmp_path)
 
@@ -216,8 +213,7 @@ def test_compare_is_killed(environment, detections, tmp_path):
         if (folder / "report.html").exists():
             assert (folder / "report.html").read_text().rstrip().endswith("</html>")
 
-    killed = kill_again_and_again(environment, [*command, *files], at_random(2, 12), check)
-    assert killed > KILLS // 4
+    kill_again_and_again(environment, [*command, *files], at_random(2, 12), check)
     check()
     assert (folder / "report.html").exists()
     assert not leftovers(folder)
@@ -229,8 +225,7 @@ def test_compare_is_killed_while_it_trains(environment, small_datasets, tmp_path
     command = [sys.executable, ROOT / "tools" / "compare.py", "--output", tmp_path]
     command += ["--baseline", arms[0], "--candidate", arms[1], "--resamples", "50"]
     command += ["--", *tiny(60), "SOLVER.CHECKPOINT_PERIOD", 5]
-    killed = kill_again_and_again(environment, command, at_random(10, 25), lambda: None)
-    assert killed > KILLS // 4
+    kill_again_and_again(environment, command, at_random(10, 25), lambda: None)
     data = json.loads((tmp_path / "comparison.json").read_text())
     for name, runs in data["runs"].items():
         assert runs["1"] == result(tmp_path / name / "seed_1")
@@ -253,7 +248,7 @@ def test_export_is_killed(environment, detections, tmp_path):
         if name.with_suffix(".json").exists():
             assert len(json.loads(name.with_suffix(".json").read_text())) > 1
 
-    assert kill_again_and_again(environment, command, at_random(1, 6), check) > KILLS // 4
+    kill_again_and_again(environment, command, at_random(1, 6), check)
     done = subprocess.run(
         list(map(str, [*program, "--validate", f"{name}.zip", "--image-info", info])),
         env=environment,

@@ -73,19 +73,36 @@ def test_workers_outlive_a_signal_to_all(kind, number, environment):
     assert time.monotonic() - start < 25
 
 
-SCRIPT_OF_AN_ORPHAN = """
-import os, signal, time
+SCRIPT_OF_A_WORKER = """
+import time
 from softpool_det.data import workers
-workers.GRACE_SECONDS = 1
+workers.GRACE_SECONDS = 3
 workers.outlive_sigterm(0)
-os.kill(os.getpid(), signal.SIGTERM)
-time.sleep(30)
+print("ready", flush=True)
+time.sleep(60)
 """
+# Another process than its parent sends the signal.
+BY_ANOTHER = "import os, signal, sys; os.kill(int(sys.argv[1]), signal.SIGTERM)"
+
+
+def start_worker(environment):
+    command = [sys.executable, "-c", SCRIPT_OF_A_WORKER]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_worker_ends_when_its_loader_says_so(environment):
+    process = start_worker(environment)
+    process.terminate()
+    assert process.wait(2) == 0
 
 
 def test_worker_does_not_stay_for_ever(environment):
-    """Where nothing ends it, it ends when its time of grace is over."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT_OF_AN_ORPHAN], env=environment, timeout=60, check=False
-    )
-    assert done.returncode == -signal.SIGALRM
+    """Where its loader does not end it, it ends when its time of grace is over."""
+    process = start_worker(environment)
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", BY_ANOTHER, str(process.pid)], check=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    assert process.wait(30) == 1
