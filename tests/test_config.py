@@ -92,3 +92,18 @@ def test_unknown_key(key, nearest, tmp_path):
 def test_wrong_type_is_yacs_own_error():
     with pytest.raises(ValueError, match="Type mismatch"):
         load_config(BASE, ["MODEL.STEM_POOL.CEIL_MODE", "[1]"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("_BASE_: 5", "_BASE_: [1]", "1: 2", "MODEL: 5", "MODEL:\n  1: 2", "VERSION: x"),
+        *("MODEL:\n  WEIGHTS: 2001-01-01", "SOLVER:\n  STEPS: !!set {a, b}"),
+        "MODEL:\n  MASK_ON: !!binary aGk=",
+    ],
+)
+def test_what_is_no_config_names_the_file(text, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{path}"):
+        load_config(str(path))

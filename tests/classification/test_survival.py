@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from softpool_det.classification.checkpoint import load_checkpoint, save_checkpoint
 from softpool_det.classification.training import Training
 from softpool_det.engine.signals import Interrupted
 
@@ -130,6 +131,17 @@ def test_damaged_checkpoint_is_passed_over(damage, run_tiny, whole):
     assert f"passed over: {path}: " in log
     assert "going on from iteration 4" in log
     assert_same(broken, whole)
+
+
+def test_damaged_checkpoint_does_not_take_the_place_of_the_one_before(tmp_path):
+    save_checkpoint(tmp_path, {"number": 1})
+    save_checkpoint(tmp_path, {"number": 2})
+    newest = tmp_path / "checkpoint.pth"
+    newest.write_bytes(flip_a_bit(newest.read_bytes()))
+    assert load_checkpoint(tmp_path, "cpu") == {"number": 1}
+    save_checkpoint(tmp_path, {"number": 3})
+    newest.unlink()
+    assert load_checkpoint(tmp_path, "cpu") == {"number": 1}
 
 
 @pytest.mark.slow

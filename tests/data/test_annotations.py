@@ -71,6 +71,10 @@ FAULTS = {
         "add up to height x width",
     ),
     "broken string": ({"segmentation": {"size": [20, 30], "counts": "~~"}}, "counts '~~'"),
+    "polygon out of this world": ({"segmentation": [[1e9, 1, 9, 1, 9, 1e9]]}, "leaves every image"),
+    "endless polygon": ({"segmentation": [[0, 0, 9e5, 9e5] * 9]}, "leaves every image"),
+    "ignored": ({"ignore": 1}, "ignore is 1; Detectron2 takes 0 alone"),
+    "keypoints of nothing": ({"keypoints": [None, 1, 2]}, "keypoints are [None, 1, 2]"),
     "id twice": ({"id": 1}, "its id was there before"),
     "huge box": ({"bbox": [2, 2, 10**400, 5]}, "not four finite numbers"),
     "NaN area": ({"area": NAN}, "area is nan, not a finite number of 0 or more"),
@@ -173,6 +177,24 @@ def test_what_only_an_evaluation_needs(dataset, tmp_path, key, absent, skip):
     )
 
 
+MASK_FAULTS = {
+    "none": None,
+    "empty": [],
+    "a line and a polygon": [[2, 2, 9, 2], [2, 2, 9, 2, 5, 9]],
+    "a point and a polygon": [[2, 2], [2, 2, 9, 2, 5, 9]],
+}
+
+
+@pytest.mark.parametrize("segmentation", MASK_FAULTS.values(), ids=MASK_FAULTS)
+def test_what_only_an_evaluation_of_masks_needs(dataset, segmentation, tmp_path):
+    """pycocotools would end after the training with an error of its own."""
+    name = dataset(coco(annotation(1), annotation(2, segmentation=segmentation)))
+    check_training_annotations(name, False, Skipped(), tmp_path / "output")
+    check_evaluation_annotations(name)
+    with pytest.raises(DataError, match=r"\(id 2, image_id 1\): .*; AP of masks needs one"):
+        check_evaluation_annotations(name, masks=True)
+
+
 @pytest.mark.parametrize("key", ["images", "categories"])
 def test_two_of_one_id(dataset, tmp_path, key):
     """One of the two would vanish, from the training as from AP: an error always."""
@@ -197,6 +219,17 @@ def test_two_of_one_id(dataset, tmp_path, key):
         (json.dumps({"images": [], "annotations": []}), "the list 'categories' is missing"),
         (coco(images=[{"id": 1}]), "entry 0 of images: file_name, height and width are None"),
         (coco(categories=[3]), "entry 0 of categories: not an object with an 'id'"),
+        (coco(images=[]), "there are no images or no categories"),
+        (coco(categories=[{"id": 1}]), "entry 0 of categories: its name is None"),
+        (
+            coco(categories=[{"id": 1, "name": "a"}, {"id": "x", "name": "b"}]),
+            "entry 1 of categories: ids are texts and numbers",
+        ),
+        (coco(categories=[{"id": NAN, "name": "a"}]), "entry 0 of categories: its id is NaN"),
+        (
+            coco(images=[{"id": 1, "file_name": "1.png", "height": -20, "width": 30}]),
+            "entry 0 of images: file_name, height and width are '1.png', -20 and 30, not a name",
+        ),
         (coco({"bbox": [1, 2, 3, 4]}), "entry 0 of annotations: not an object with an 'id'"),
         ('{"images": [' + "1" * 5000 + "]}", "no JSON that can be read: Exceeds the limit"),
         ("[" * 100_000, "no JSON that can be read: maximum recursion depth"),

@@ -1,5 +1,6 @@
 """What ends a run says one line; what is left out is listed."""
 
+import functools
 import json
 import runpy
 import sys
@@ -96,6 +97,36 @@ def test_list_is_of_all_parts_of_a_run(data, train, tmp_path):
     # A run that begins anew in the same folder has a list of its own, here none.
     assert train(*skip, iterations=1) == ""
     assert not (tmp_path / "output" / "skipped.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["DATASETS.TRAIN", ("nope",)], "no data set 'nope' is registered"),
+        (["SOLVER.OPTIMIZER", "Adam"], "SOLVER.OPTIMIZER must be SGD or AdamW, got 'Adam'"),
+        (["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "int8"], "SOLVER.AMP.DTYPE must be"),
+        (["MODEL.META_ARCHITECTURE", "Nope"], "No object named 'Nope' found"),
+    ],
+)
+def test_faulty_config(data, train, options, reason):
+    end = train(*options)
+    assert end.startswith(f"error: {reason}")
+    assert "\n" not in end
+
+
+def test_malicious_weights(data, train, tmp_path):
+    path, marker = tmp_path / "model.pth", tmp_path / "marker"
+    torch.save({"model": functools.partial(Path.mkdir, marker)}, path)
+    end = train("MODEL.WEIGHTS", path)
+    assert end.startswith(f"error: {path} holds more than tensors and plain values")
+    assert "\n" not in end
+    assert not marker.exists()
+
+
+def test_nothing_to_train_on(data, train):
+    path = data / "train" / "annotations.json"
+    edit(path, lambda content: content["annotations"].clear())
+    assert train().startswith("error: DATASETS.TRAIN bad_runs_train: No valid data found")
 
 
 @pytest.mark.parametrize("part", ["train", "val"])

@@ -167,6 +167,31 @@ def test_older_run_in_the_same_folder(checkpoints):
     assert resumed(checkpoints) == 19
 
 
+def test_killed_between_checkpoint_and_note_after_the_end(checkpoints):
+    """Of a run that was made longer: its old end is not its newest checkpoint."""
+    (checkpoints / "model_0000019.pth").rename(checkpoints / "model_final.pth")
+    (checkpoints / "last_checkpoint").write_text("model_final.pth")
+    newest = checkpoints / "model_0000029.pth"
+    newest.write_bytes(newest.read_bytes())
+    assert resumed(checkpoints) == 29
+
+
+def test_new_run_in_the_folder_of_an_old_one(checkpoints):
+    """Killed before its first checkpoint, it begins anew; behind that, it goes on from it."""
+    SafeCheckpointer(nn.Linear(100, 1), str(checkpoints), trainer=nn.Linear(1, 1)).resume_or_load(
+        "", resume=False
+    )
+    assert resumed(checkpoints) == -1
+    first = checkpoints / "model_0000009.pth"
+    first.write_bytes(first.read_bytes())
+    assert resumed(checkpoints) == 9
+
+
+def test_note_that_is_no_text(checkpoints):
+    (checkpoints / "last_checkpoint").write_bytes(b"\xff\xfe")
+    assert resumed(checkpoints) in (-1, 29)
+
+
 def test_nothing_partial_is_left(checkpoints):
     assert sorted(path.name for path in checkpoints.iterdir()) == [
         "last_checkpoint",

@@ -191,7 +191,8 @@ def test_killed_rank_is_started_again(environment, tmp_path):
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.slow)])
 def test_signal_to_torchrun(environment, tmp_path, name):
     """It hands it on; the processes agree on the step after which they save, and end in time."""
-    changes = ["SOLVER.CHECKPOINT_PERIOD", 5]
+    # It signals the whole group, in which the loaders' workers are, too.
+    changes = ["SOLVER.CHECKPOINT_PERIOD", 5, "DATALOADER.NUM_WORKERS", 1]
     run = options(tmp_path, *changes, batch=4, iterations=5000)
     # By itself SIGUSR1 would end torchrun at once, and leave the processes behind.
     handled = "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
