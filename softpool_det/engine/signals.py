@@ -38,7 +38,8 @@ def listening() -> Iterator[None]:
     _received.clear()
 
     def note(number: int, _frame: object) -> None:
-        # Workers inherit this. Slurm signals them, too, and the step that is running needs them.
+        # Workers inherit this (but for SIGTERM: data/workers.py). Slurm signals them, too, and the
+        # step that is running needs them.
         if os.getpid() == owner:
             _received.append(number)
             if _unguarded:
