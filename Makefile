@@ -132,7 +132,7 @@ test-slow: setup  ## the slow tests, and the operator's random cases with more o
 	@SOFTPOOL_EXAMPLES=1000 $(BIN)/python -m pytest tests/ops/test_soft_pool.py -k random_cases
 
 test-chaos: setup  ## kills at random moments, and soaks
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos -rP tests/chaos
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/chaos
 
 test-wheel: setup  ## the wheel's tests beside another torch (TORCH=2.13.0 TEST_PYTHON=...)
 	@SOFTPOOL_WHEEL_TORCH="$(TORCH)" SOFTPOOL_WHEEL_PYTHON="$(TEST_PYTHON)" \
