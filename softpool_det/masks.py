@@ -55,7 +55,7 @@ def check_polygons(segmentation) -> None:
 
     Polygons of fewer than three points pass: Detectron2 leaves them out.
     """
-    if not isinstance(segmentation, list) or not all(map(_is_polygon, segmentation)):
+    if not isinstance(segmentation, list) or not all(map(all_finite, segmentation)):
         raise ValueError(f"segmentation is {segmentation!r:.60}, not polygons of finite numbers")
     for polygon in segmentation:
         steps = [abs(polygon[i] - polygon[i - 2]) for i in range(len(polygon))]
@@ -67,10 +67,11 @@ def check_polygons(segmentation) -> None:
             )
 
 
-def _is_polygon(value) -> bool:
+def all_finite(values) -> bool:
+    """Whether it is a list of numbers, none of them NaN or infinite."""
     try:
-        return isinstance(value, list) and all(
-            type(number) in (int, float) and math.isfinite(number) for number in value
+        return isinstance(values, list) and all(
+            type(value) in (int, float) and math.isfinite(value) for value in values
         )
     except OverflowError:  # a whole number that no float holds
         return False

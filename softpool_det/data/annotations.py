@@ -7,7 +7,6 @@ later, a mask of another size a crash or a wrong AP.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as mask_utils
 
 from softpool_det.files import write_atomically
-from softpool_det.masks import check_polygons, compressed
+from softpool_det.masks import all_finite, check_polygons, compressed
 
 from .failures import DataError, Skipped
 
@@ -186,13 +185,13 @@ def _fault(
         known = ", ".join(map(str, list(categories)[:10]))
         return f"category_id {category_id!r:.40} is not among the categories ({known}, ...)"
     box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not _all_finite(box):
+    if not isinstance(box, list) or len(box) != 4 or not all_finite(box):
         return f"bbox is {box!r:.60}, not four finite numbers [x, y, width, height]"
     if min(box[2:]) < 0:
         return f"bbox is {box!r:.60}: width and height must not be negative"
     if annotation.get("ignore", 0) != 0:
         return f"ignore is {annotation['ignore']!r:.40}; Detectron2 takes 0 alone"
-    if annotation.get("keypoints") and not _all_finite(annotation["keypoints"]):
+    if annotation.get("keypoints") and not all_finite(annotation["keypoints"]):
         return f"keypoints are {annotation['keypoints']!r:.60}, not finite numbers"
     segmentation = annotation.get("segmentation")
     if not segmentation:
@@ -224,7 +223,7 @@ def _number_fault(annotation: dict[str, Any], evaluation: bool) -> str | None:
     if area is None:
         if evaluation:
             return "area is missing; AP by size needs it"
-    elif not _all_finite([area]) or area < 0:
+    elif not all_finite([area]) or area < 0:
         return f"area is {area!r:.40}, not a finite number of 0 or more"
     if "iscrowd" not in annotation:
         return "iscrowd is missing; AP needs it, 0 or 1" if evaluation else None
@@ -243,12 +242,3 @@ def _polygon_area(polygon: list[float]) -> float:
     x, y = polygon[0::2], polygon[1::2]
     twice = sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(y)))
     return abs(twice) / 2
-
-
-def _all_finite(values: Any) -> bool:
-    try:
-        return isinstance(values, list) and all(
-            type(value) in (int, float) and math.isfinite(value) for value in values
-        )
-    except OverflowError:  # a whole number that no float holds
-        return False

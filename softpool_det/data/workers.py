@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 # Within these the run saves and ends (docs/reliability.md); a worker does not stay longer.
 GRACE_SECONDS = 30
@@ -44,12 +44,16 @@ def with_lasting_workers(loader: DataLoader, persistent: bool = False) -> DataLo
         loader: of batches of `batch_size`, by a sampler.
         persistent: keep the workers from one iteration over the loader to the next.
     """
+    if isinstance(loader.dataset, IterableDataset):  # has no sampler that another could take
+        return loader
     return DataLoader(
         loader.dataset,
         loader.batch_size,
         sampler=loader.sampler,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
+        drop_last=loader.drop_last,
+        pin_memory=loader.pin_memory,
         worker_init_fn=outlive_sigterm,
         persistent_workers=persistent and loader.num_workers > 0,
     )

@@ -48,7 +48,7 @@ def check_origin(path: str, trust_pickle: bool = False, file: str | Path = "") -
 
 
 def reason_of(error: BaseException) -> str:
-    """What torch.load or :func:`load_arrays` did not take, in a few words.
+    """What a reader of weights did not take, in a few words.
 
     torch.load's own text tells at length how the file may be run all the same.
     """
