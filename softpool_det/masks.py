@@ -6,8 +6,6 @@ import math
 
 from pycocotools import mask as mask_utils
 
-from softpool_det.rle import counts_problem
-
 # pycocotools counts pixels in 32 bits.
 MAX_PIXELS = 2**32 - 1
 # It draws polygons in 32-bit integers, 5 steps a pixel, and keeps each step; in a training they are
@@ -87,6 +85,9 @@ def _check_size(size: list, height: int, width: int) -> None:
 
 
 def _check_compressed(counts: str, height: int, width: int) -> None:
+    # Most data have polygons alone, and numba takes a tenth of a program's start.
+    from softpool_det.rle import counts_problem
+
     # In UTF-8 letters outside ASCII are bytes above 127, which no run length has.
     problem = counts_problem(counts.encode("utf-8", "surrogatepass"), height * width)
     if problem is not None:

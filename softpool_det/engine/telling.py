@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import torch
 from detectron2.utils import comm
-from detectron2.utils.visualizer import Visualizer
 
 from softpool_det.data.failures import DataError, Skipped
 from softpool_det.files import replacing, write_json
@@ -92,6 +91,9 @@ def save_bad_batch(
     Returns:
         Where it is, for an error's text.
     """
+    # With matplotlib, a fifth of a program's start, which hardly any run has a use for.
+    from detectron2.utils.visualizer import Visualizer
+
     kept = folder / f"bad_batch_{iteration:07d}_rank{comm.get_rank()}"
     images = []
     for number, record in enumerate(batch):

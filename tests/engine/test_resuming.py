@@ -71,7 +71,11 @@ def test_killed_at_50_of_100(environment, unbroken, tmp_path, config):
     assert {i: after[i] for i in before} == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
 def test_signal_saves_and_ends_well(environment, unbroken, tmp_path, number):
     process = start(environment, *options(RETINANET, tmp_path))
     wait_for(process, lambda: last_checkpoint(tmp_path) >= 19)
@@ -95,7 +99,7 @@ def test_signal_in_an_evaluation(environment, tmp_path):
     for line in process.stdout:
         if "Start inference" in line:
             break
-    output = kill(process, signal.SIGTERM)
+    output = kill(process, signal.SIGUSR1)
     assert process.returncode == 0, output
     assert "Traceback" not in output
     stop = last_checkpoint(tmp_path)

@@ -258,6 +258,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_two_hosts(environment, hosts, shared, tmp_path):
     """A torchrun with a process on each: the bits of two processes on one."""
     processes, endpoint = [], f"{hosts[0][2]}:{free_port()}"

@@ -4,6 +4,8 @@ import io
 import json
 import pickle
 import struct
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -14,6 +16,23 @@ from safetensors.torch import save_file
 from softpool_det.data.failures import DataError
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.weights.metadata import FORMAT, FORMAT_KEY
+
+ROOT = Path(__file__).parents[2]
+DETECTOR = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
+CLASSIFIER = ROOT / "configs/classification/digits_softpool_R_18.yaml"
+# What a program is given so that it reads the weights; {} is their place.
+PROGRAMS = {
+    "train_net.py": "--num-gpus 0 --config-file {detector} MODEL.WEIGHTS {}",
+    "visualize.py": "--config-file {detector} --weights {} --input in.png --output out.png"
+    " MODEL.DEVICE cpu",
+    "export_testdev.py": "--num-gpus 0 --config-file {detector} --weights {} --alg a --output {out}"
+    " --dataset digit_scenes_val MODEL.DEVICE cpu",
+    "compare.py": "--baseline {detector} --candidate {detector} --baseline-weights {}"
+    " --output {out} -- MODEL.DEVICE cpu",
+    "train_classifier.py": "--config-file {classifier} MODEL.WEIGHTS {} OUTPUT_DIR {out}",
+    "evaluate_classifiers.py": "swap --weights {} --trained {classifier} --swapped {classifier}"
+    " --output {out}",
+}
 
 
 class Payload:
@@ -59,6 +78,29 @@ def test_checkpoints_do_not_run(kind, marker, refusal, tmp_path):
     assert error.startswith(f"error: {path} holds more than tensors and plain values")
     with pytest.raises(DataError, match=r"nothing of it was run|no checkpoint of PyTorch"):
         SafeCheckpointer(torch.nn.Linear(1, 1)).load(str(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_program_runs_a_checkpoint(program, environment, marker, tmp_path):
+    # Classifiers start from no other format.
+    suffix = ".safetensors" if "classifier" in program else ".pth"
+    path, output = tmp_path / f"model{suffix}", tmp_path / "out"
+    write_checkpoint(path, "zip", marker)
+    places = {"detector": DETECTOR, "classifier": CLASSIFIER, "out": output}
+    words = PROGRAMS[program].format(path, **places).split()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / program), *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"error: {path} " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("model_final.pth"))
 
 
 def test_a_name_through_the_zoo_is_not_of_the_zoo(marker, refusal, tmp_path):
