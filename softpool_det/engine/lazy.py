@@ -12,7 +12,7 @@ from detectron2.config import instantiate
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import HookBase, hooks
 from detectron2.engine.defaults import default_writers
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -25,6 +25,7 @@ from softpool_det.data.failures import EvaluationBatches, GuardedMapper, Skipped
 from softpool_det.data.train_loader import TrainLoader
 from softpool_det.data.workers import with_lasting_workers
 from softpool_det.engine.checkpoint import SafeCheckpointer
+from softpool_det.engine.evaluator import Evaluator
 from softpool_det.engine.hooks import ProgressLine, TrainingClock
 from softpool_det.engine.loading import guarded_train_loader
 from softpool_det.engine.reproducible import (
@@ -49,9 +50,23 @@ def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
     if isinstance(loader, DataLoader) and loader.batch_size:
         loader = with_lasting_workers(loader)
     batches = EvaluationBatches(loader, before_batch=stop_if_received)
-    results = inference_on_dataset(model, batches, instantiate(cfg.dataloader.evaluator))
+    results = inference_on_dataset(model, batches, build_evaluator(cfg.dataloader.evaluator))
     print_csv_format(results)
     return results
+
+
+def build_evaluator(call: Any) -> Any:
+    """What `cfg.dataloader.evaluator` names: for Detectron2's `COCOEvaluator`, that of ours."""
+    if isinstance(call, ListConfig):
+        return [build_evaluator(each) for each in call]
+    if isinstance(call, DictConfig) and "_target_" in call and _target(call) is COCOEvaluator:
+        return Evaluator(**_arguments(call))
+    return instantiate(call)
+
+
+def evaluates_masks(cfg: DictConfig) -> bool:
+    """The LazyConfig's `MODEL.MASK_ON`, of Detectron2's R-CNNs."""
+    return OmegaConf.select(cfg, "model.roi_heads.mask_head", default=None) is not None
 
 
 def allows_other_stem_pool(cfg: DictConfig) -> bool:

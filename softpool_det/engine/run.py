@@ -19,7 +19,12 @@ from softpool_det.data.failures import DataError
 from softpool_det.distributed import process_group
 from softpool_det.engine.checkpoint import SafeCheckpointer
 from softpool_det.engine.hooks import peak_memory_bytes
-from softpool_det.engine.lazy import allows_other_stem_pool, evaluate_lazy, train_lazy
+from softpool_det.engine.lazy import (
+    allows_other_stem_pool,
+    evaluate_lazy,
+    evaluates_masks,
+    train_lazy,
+)
 from softpool_det.engine.setup import check_inputs, check_writable
 from softpool_det.engine.signals import at_once, listening
 from softpool_det.engine.telling import setting_up, tell_once, write_skipped
@@ -97,7 +102,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     wanted = test if args.eval_only else training + test
     with setting_up(), at_once():
         check_inputs(wanted, weights, "train.init_checkpoint")
-        _check_evaluation(test, cfg.train.output_dir)
+        _check_evaluation(test, cfg.train.output_dir, evaluates_masks(cfg))
         _set_up(cfg, args, cfg.train.output_dir)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)

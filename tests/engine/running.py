@@ -99,6 +99,12 @@ def result(folder):
     return json.loads((folder / "result.json").read_text())
 
 
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:300])
 

@@ -14,6 +14,7 @@ from running import (
     TINY,
     arguments,
     cut,
+    edit,
     first_image,
     last_checkpoint,
     result,
@@ -40,12 +41,6 @@ def train(monkeypatch, tmp_path, one_thread):
         return ""
 
     return run
-
-
-def edit(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def negative_box(content):

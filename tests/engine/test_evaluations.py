@@ -5,13 +5,17 @@ import multiprocessing
 
 import pytest
 import torch
+from detectron2.config import LazyCall
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.structures import Boxes, Instances
+from omegaconf import OmegaConf
 from running import RETINANET, TINY
 
 from softpool_det.config import load_config
 from softpool_det.data import register_datasets
 from softpool_det.engine import Trainer
 from softpool_det.engine.evaluator import Evaluator
+from softpool_det.engine.lazy import build_evaluator
 
 NAME = "digit_scenes_val"
 FILES = {"coco_instances_results.json", "instances_predictions.pth"}
@@ -75,3 +79,13 @@ def test_files_of_an_evaluation_that_fails_are_those_before(small_disk):
         evaluate(folder, 5000)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["inference"]
+
+
+def test_lazy_configs_get_that_evaluator(tmp_path):
+    cfg = OmegaConf.create({"folder": str(tmp_path)}, flags={"allow_objects": True})
+    cfg.ours = LazyCall(COCOEvaluator)(dataset_name=NAME, output_dir="${folder}")
+    cfg.both = [cfg.ours, LazyCall(DatasetEvaluator)()]
+    built = build_evaluator(cfg.ours)
+    assert type(built) is Evaluator
+    assert built._output_dir == str(tmp_path)
+    assert [type(each) for each in build_evaluator(cfg.both)] == [Evaluator, DatasetEvaluator]

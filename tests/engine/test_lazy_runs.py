@@ -5,16 +5,16 @@ import runpy
 import sys
 
 import pytest
-from running import PROGRAM, cut, first_image, result
+from running import PROGRAM, cut, edit, first_image, result
 
 
 @pytest.fixture
 def train(monkeypatch, tmp_path, one_thread, lazy_config):
     """Run the program here, on the data to break; gives its last line."""
     config = tmp_path / "tiny.py"
-    config.write_text(lazy_config)
 
-    def run(*options):
+    def run(*options, more=""):
+        config.write_text(lazy_config + more)
         sets = [f"dataloader.{part}.dataset.names=bad_runs_{name}" for part, name in PARTS.items()]
         here = ["train.device=cpu", f"train.output_dir={tmp_path / 'output'}", "train.max_iter=5"]
         flags = ["--trust-lazy-config", "--config-file", str(config)]
@@ -53,6 +53,16 @@ def test_image_of_too_many_pixels(data, train):
     end = train("train.max_pixels=100")
     assert end.startswith(f"error: {data / 'train' / 'images'}")
     assert "pixels" in end
+
+
+def test_object_without_a_mask(data, train):
+    """In the ground truth of a model with a mask head; where boxes alone count, it is no fault."""
+    path = data / "val" / "annotations.json"
+    edit(path, lambda content: content["annotations"][0].pop("segmentation"))
+    end = train(more="model = get_config('common/models/mask_rcnn_fpn.py').model\n")
+    assert end.startswith(f"error: {path}: entry 0 of annotations (id 1, image_id 1): ")
+    assert end.endswith("AP of masks needs one")
+    assert train("train.max_iter=1") == ""
 
 
 def test_loss_that_is_not_finite(data, train, tmp_path):
