@@ -125,12 +125,14 @@ def _output_size(
     size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
 ) -> int:
     extent = (kernel - 1) * dilation + 1
-    free = size + 2 * padding - extent
-    count = (free + (stride - 1 if ceil_mode else 0)) // stride + 1
     if ceil_mode:
-        # The last window has to start inside the input or the padding before it. No comparison: it
-        # would restrict the sizes for which an exported program holds.
-        count = torch.sym_min(count, (size + padding + stride - 1) // stride)
+        # A last window that is not whole has to start inside the input or the padding before it. No
+        # minimum of sizes: it would restrict those for which an exported program holds, and break
+        # the graph of a compiled one.
+        covered = size + padding + min(padding - extent + stride, 0)
+        count = (covered + stride - 1) // stride
+    else:
+        count = (size + 2 * padding - extent) // stride + 1
     if not torch.jit.is_tracing() and count < 1:
         raise ValueError(
             f"input of size {size} is too small for a window of {extent} with padding {padding}"

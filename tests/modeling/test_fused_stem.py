@@ -258,10 +258,11 @@ def test_deepcopy():
 
 
 @pytest.mark.parametrize("gradient", ["paper", "exact"])
-def test_compiles_into_one_graph(gradient):
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_into_one_graph(gradient, dynamic):
     torch.compiler.reset()
     stem = make_stem(ceil_mode=True, gradient=gradient).train()
-    compiled = torch.compile(stem, fullgraph=True, backend="aot_eager", dynamic=True)
+    compiled = torch.compile(stem, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for x in (images(), images()[:, :, 2:, 3:]):
         results = []
         for function in (compiled, stem):

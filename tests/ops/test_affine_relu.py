@@ -135,11 +135,14 @@ def test_errors_name_argument_and_remedy():
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-def test_compiles_into_one_graph(device, channels_last, gradient):
-    def pool(input, scale, shift):
-        return affine_relu_soft_pool2d(input, scale, shift, 3, 2, 1, gradient=gradient)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_into_one_graph(device, channels_last, gradient, dynamic):
+    window = {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}
 
-    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=True)
+    def pool(input, scale, shift):
+        return affine_relu_soft_pool2d(input, scale, shift, **window, gradient=gradient)
+
+    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for shape in ((2, 5, 9, 11), (3, 5, 12, 10)):
         input, scale, shift = operands(torch.float32, shape, device)
         input = to_layout(input, channels_last).requires_grad_()

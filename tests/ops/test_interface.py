@@ -95,9 +95,11 @@ def test_operators_themselves_have_gradients(device, gradient):
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-def test_compiles_into_one_graph(device, dims, channels_last, gradient):
-    pool = MODULES[dims](3, 2, 1, gradient=gradient)
-    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=True)
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_into_one_graph(device, dims, channels_last, gradient, ceil_mode, dynamic):
+    pool = MODULES[dims](3, 2, 1, ceil_mode=ceil_mode, gradient=gradient)
+    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for extra in (0, 1):
         shape = [size + extra for size in SHAPES[dims]]
         input = to_layout(torch.randn(shape, device=device), channels_last).requires_grad_()
