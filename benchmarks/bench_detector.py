@@ -11,6 +11,9 @@ import argparse
 import os
 from pathlib import Path
 
+# TorchInductor imports it, and it refuses where something looked for pip before (three runs of the
+# switches failed so); here nothing has.
+import setuptools  # noqa: F401
 from measuring import allocator
 from measuring.arguments import positive
 from measuring.files import write_json

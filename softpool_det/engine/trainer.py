@@ -88,10 +88,6 @@ class Trainer(DefaultTrainer):
         if cfg.MODEL.CHANNELS_LAST:
             model = model.to(memory_format=torch.channels_last)
         if cfg.MODEL.COMPILE_BACKBONE:
-            # Before TorchInductor does it in the middle of compiling, beside threads of its own.
-            # There setuptools, which this imports, at times met Python's distutils and failed.
-            from torch.utils import cpp_extension  # noqa: F401
-
             # In place: names in the state dict stay. Images have many sizes.
             model.backbone.compile(dynamic=True)
         return model
