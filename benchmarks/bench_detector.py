@@ -11,8 +11,8 @@ import argparse
 import os
 from pathlib import Path
 
-# TorchInductor imports it, and in three runs of the switches it refused there, with the error that it
-# has where something looked for pip before. What did was not found; here nothing has.
+# TorchInductor imports it, and in three runs of the switches it refused there, with the error
+# that it has where something looked for pip before. What did was not found; here nothing has.
 import setuptools  # noqa: F401
 from measuring import allocator
 from measuring.arguments import positive
