@@ -23,7 +23,6 @@ from pathlib import Path
 from softpool_det.arguments import add_trust_lazy_config
 from softpool_det.comparison import Arm, compare, compare_files
 from softpool_det.comparison.output import REPORT_FILE, TABLE_FILE
-from softpool_det.report.words import left_out
 
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
@@ -108,21 +107,36 @@ def checked(specs: list[list[str]]) -> list[list[str]]:
 
 
 def parse_results(inputs: list[str]) -> dict[str, list[Path]]:
-    """[NAME=]FILE[,FILE...] by name; without one, the first file's name.
+    """[NAME=]FILE[,FILE...] by name; without one, see :func:`default_names`.
 
     Files may have "=" in their paths, and names "/": what is there as it stands has no name.
     """
-    results: dict[str, list[Path]] = {}
+    parsed = []
     for text in inputs:
         name, separator, files = text.partition("=")
         if not separator or _files(text) is not None:
             name, files = "", text
-        paths = _files(files) or [Path(file) for file in files.split(",")]
-        name = name or paths[0].stem
+        parsed.append((name, _files(files) or [Path(file) for file in files.split(",")]))
+    defaults = iter(default_names([paths[0] for name, paths in parsed if not name]))
+    results: dict[str, list[Path]] = {}
+    for name, paths in parsed:
+        name = name or next(defaults)
         if name in results:
             raise ValueError(f"two inputs are called {name!r}; write NAME=FILE")
         results[name] = paths
     return results
+
+
+def default_names(files: list[Path]) -> list[str]:
+    """The files' stems; if two are equal, the nearest folders that differ, or numbers."""
+    stems = [file.name.removesuffix(".gz").removesuffix(".json") for file in files]
+    depths = range(2, max((len(file.parts) for file in files), default=0) + 1)
+    folders = [
+        [f.parts[-depth] if len(f.parts) >= depth else s for f, s in zip(files, stems, strict=True)]
+        for depth in depths
+    ]
+    numbered = [f"{stem} ({number})" for number, stem in enumerate(stems, 1)]
+    return next(names for names in (stems, *folders, numbered) if len(set(names)) == len(names))
 
 
 def _files(text: str) -> list[Path] | None:
@@ -152,8 +166,8 @@ def main() -> None:
     # A console may lack letters, and a name hold bytes that are none.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    for note in left_out(data):
-        print(note, file=sys.stderr)
+    for remark in data["remarks"]:
+        print(remark, file=sys.stderr)
     print((args.output / TABLE_FILE).read_text(encoding="utf-8"))
     print(f"Report: {args.output / REPORT_FILE}")
     for results in data["tasks"].values():

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from softpool_det.masks import compressed
 
 _SIDES = ("height", "width")
+# Bytes that a gzip'd file may unpack to.
+MAX_UNPACKED = 2**32
 
 
 class Entries:
@@ -52,6 +57,13 @@ class Entries:
             self.fail(index, f"{key} is {values[index]!r:.60}, not a finite number")
         return array
 
+    def ids(self, key: str) -> np.ndarray:
+        """(N,) int64, or text as objects where all are text, as pycocotools takes image ids."""
+        values = self.column(key)
+        if set(map(type, values)) == {str}:
+            return np.array(values, dtype=object)
+        return self._whole(key, values)
+
     def integers(self, key: str) -> np.ndarray:
         """(N,) int64."""
         return self._whole(key, self.column(key))
@@ -81,12 +93,14 @@ class Entries:
 
     def lookup(self, key: str, known: np.ndarray, where: str) -> np.ndarray:
         """(N,) int32: places in `known`, which rises."""
-        ids = self.integers(key)
+        ids = self.ids(key) if known.dtype == object else self.integers(key)
+        if known.dtype == object and ids.dtype != object and len(ids):
+            self.fail(0, f"{key} is {ids[0]}, but the ids in {where} are text")
         places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         found = known[places] == ids
         if not found.all():
             index = int(np.argmin(found))
-            self.fail(index, f"{key} {ids[index]} is not in {where}")
+            self.fail(index, f"{key} {ids[index]!s:.60} is not in {where}")
         return places.astype(np.int32)
 
     def boxes(self) -> np.ndarray:
@@ -143,8 +157,33 @@ def _float(value: float) -> float:
 
 
 def read_json(path: Path):
+    """Read a JSON file, gzip'd or not.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else, or unpacks to more than 4 GiB.
+    """
     try:
         with path.open("rb") as file:
+            magic = file.read(2)
+            file.seek(0)
+            if magic == b"\x1f\x8b":
+                return json.loads(_unpacked(path, file))
             return json.load(file)
+    except UnicodeDecodeError as error:
+        zipped = magic == b"PK"
+        what = "a zip archive; unpack it" if zipped else f"not in UTF-8 (byte {error.start})"
+        raise ValueError(f"{path}: not a JSON file: {what}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from error
+
+
+def _unpacked(path: Path, file: BinaryIO) -> bytes:
+    try:
+        with gzip.open(file) as unpacked:
+            data = unpacked.read(MAX_UNPACKED + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"damaged gzip data: {error}") from error
+    if len(data) > MAX_UNPACKED:
+        raise ValueError(f"it unpacks to more than {MAX_UNPACKED / 2**30:g} GiB")
+    return data

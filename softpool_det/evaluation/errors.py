@@ -120,15 +120,14 @@ def tide_errors(
 
 def _truth(ground_truth: GroundTruth, objects: np.ndarray, task: str) -> dict:
     """The ground truth without crowds, as COCO's dict."""
+    # Numbers of its own for the images: their ids may be text.
     sizes = ground_truth.image_sizes.tolist()
     key = "bbox" if task == "bbox" else "segmentation"
     shapes = ground_truth.boxes.tolist() if task == "bbox" else ground_truth.masks
     return {
         "images": [
             {"id": image_id, "height": height, "width": width}
-            for image_id, (height, width) in zip(
-                ground_truth.image_ids.tolist(), sizes, strict=True
-            )
+            for image_id, (height, width) in enumerate(sizes, 1)
         ],
         "categories": [
             {"id": category_id, "name": name}
@@ -139,7 +138,7 @@ def _truth(ground_truth: GroundTruth, objects: np.ndarray, task: str) -> dict:
         "annotations": [
             {
                 "id": int(ground_truth.object_ids[i]),
-                "image_id": int(ground_truth.image_ids[ground_truth.object_image[i]]),
+                "image_id": int(ground_truth.object_image[i]) + 1,
                 "category_id": int(ground_truth.category_ids[ground_truth.object_category[i]]),
                 "area": float(ground_truth.areas[i]),
                 "iscrowd": 0,
@@ -155,11 +154,9 @@ def _results(
 ) -> list[dict]:
     """Entries of the result file, with what the task needs."""
     key = "bbox" if task == "bbox" else "segmentation"
-    columns = detections.boxes if task == "bbox" else detections.masks
-    if columns is None:
-        raise ValueError(f"{detections.path}: the detections have no {key!r}")
-    shapes = columns.tolist() if isinstance(columns, np.ndarray) else columns
-    image = ground_truth.image_ids[detections.image].tolist()
+    columns = detections.shapes(task)
+    shapes = columns.tolist() if task == "bbox" else columns
+    image = (detections.image + 1).tolist()
     category = ground_truth.category_ids[detections.category].tolist()
     score = detections.score.tolist()
     return [

@@ -13,6 +13,7 @@ from softpool_det.evaluation.gains import image_gains
 from softpool_det.evaluation.matches import Matches, match
 from softpool_det.evaluation.objects import object_tests
 from softpool_det.evaluation.protocol import TASKS
+from softpool_det.evaluation.remarks import file_remarks, skipped_remarks, tie_remarks
 from softpool_det.evaluation.results import (
     Detections,
     GroundTruth,
@@ -20,6 +21,7 @@ from softpool_det.evaluation.results import (
     read_ground_truth,
 )
 from softpool_det.evaluation.statistics import compare_runs
+from softpool_det.evaluation.ties import tie_effects
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def compare_results(
         "known_spread": dict(known_spread) if known_spread else None,
     }
     tasks = {}
+    remarks = file_remarks(truth, runs.detections)
+    remarks += skipped_remarks(truth, runs.detections, list(runs.matches))
     for task, arms in runs.matches.items():
         tasks[task] = compare_runs(
             arms,
@@ -97,28 +101,21 @@ def compare_results(
             progress=progress,
         )
         _describe(tasks[task], truth, runs, task, numbers)
-    return {**data, "left_out": _left_out(truth, runs), "tasks": tasks}
-
-
-def _left_out(truth: GroundTruth, runs: Runs) -> dict[str, str]:
-    """By task, the first file without it, where some file has it and it is not compared."""
-    files = [found for arm in runs.detections.values() for found in arm]
-    there = {task for found in files for task in found.tasks} - set(runs.matches)
-    return {
-        task: next((str(f.path) for f in files if task not in f.tasks), str(truth.path))
-        for task in TASKS
-        if task in there
-    }
+        remarks += tie_remarks(task, tasks[task]["ties"], tasks[task]["metrics"])
+    return {**data, "remarks": remarks, "tasks": tasks}
 
 
 def _describe(
     result: dict, truth: GroundTruth, runs: Runs, task: str, seeds: Sequence[int]
 ) -> None:
-    """Add to a task what explains the difference: objects, curves, errors, scores, images."""
+    """Add to a task what explains the difference: ties, objects, curves, errors, scores, images."""
     arms = runs.matches[task]
     baseline, *candidates = arms
     for difference, name in zip(result["differences"], candidates, strict=True):
         difference["objects"] = object_tests(arms[baseline], arms[name], seeds)
+    result["ties"] = {
+        name: tie_effects(truth, runs.detections[name], taken, task) for name, taken in arms.items()
+    }
     result["curves"] = {name: precision_recall_curves(taken) for name, taken in arms.items()}
     result["errors"] = {
         name: mean_errors(truth, runs.detections[name], taken, task) for name, taken in arms.items()

@@ -37,10 +37,11 @@ def image_gains(
     )
     gain = second - first
     order = np.argsort(-gain, kind="stable")
+    image_ids = baseline[0].image_ids.tolist()
     return [
         {
             "candidate": candidate_name,
-            "image_id": int(baseline[0].image_ids[i]),
+            "image_id": image_ids[i],
             "baseline": float(first[i]),
             "candidate_ap": float(second[i]),
             "gain": float(gain[i]),

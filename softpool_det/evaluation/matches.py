@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -17,7 +18,6 @@ from softpool_det.evaluation.protocol import (
     AREA_RANGES,
     IOU_THRESHOLDS,
     MAX_DETECTIONS,
-    TASKS,
 )
 from softpool_det.evaluation.results import Detections, GroundTruth
 
@@ -32,9 +32,9 @@ class Matches:
     D detections (at most 100 for each image and category, those with the highest scores),
     G ground-truth objects.
 
-    Detections lie category after category and in each by falling score; equal scores keep the
-    order of the image ids and, in an image, that of the result file. That is the order of
-    pycocotools' `COCOeval.accumulate`.
+    Detections lie category after category and in each by falling score. Equal scores are ordered
+    by `tie_break`, then by image id and, in an image, as in the result file. With a `tie_break` of
+    zeros that is the order of pycocotools' `COCOeval.accumulate`.
 
     Attributes:
         image_ids: (I,) int64, rising; all images of the ground truth.
@@ -43,6 +43,7 @@ class Matches:
         image: (D,) int32, index into `image_ids`.
         score: (D,) float64, any finite number.
         entry: (D,) int64, the detection's place in the result file, from 0.
+        tie_break: (D,) uint64, see :func:`tie_breaks`.
         state: (A, T, D) uint8: IGNORED, TRUE_POSITIVE or FALSE_POSITIVE.
         matched: (T, D) int64, the id of the annotation that a detection took for the area "all",
             a crowd's included; 0 where it took none.
@@ -60,6 +61,7 @@ class Matches:
     image: np.ndarray
     score: np.ndarray
     entry: np.ndarray
+    tie_break: np.ndarray
     state: np.ndarray
     matched: np.ndarray
     object_ids: np.ndarray
@@ -74,8 +76,14 @@ class Matches:
         return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
 
-def match(ground_truth: GroundTruth, detections: Detections, task: str) -> Matches:
+def match(
+    ground_truth: GroundTruth, detections: Detections, task: str, *, file_order: bool = False
+) -> Matches:
     """Match one result file with the ground truth, as pycocotools' `COCOeval.evaluate` does.
+
+    COCO's rules leave open which of two detections with equal scores comes first. pycocotools
+    takes them in the file's order, so a file sorted by any other criterion has another AP. Here
+    the order is random, but fixed by each detection itself: that of the file has no effect.
 
     For "segm" the area of a detection is that of its mask. (pycocotools takes the box's where
     the entries have boxes as well, so Detectron2 and others remove them first.)
@@ -84,11 +92,14 @@ def match(ground_truth: GroundTruth, detections: Detections, task: str) -> Match
         ground_truth: from `results.read_ground_truth`.
         detections: from `results.read_detections`, of the same ground truth.
         task: "bbox" or "segm".
+        file_order: whether equal scores keep the order of the file, as in pycocotools.
 
     Raises:
         ValueError: unknown task, or one that the files have no data for.
     """
-    order = _kept(detections)
+    none = np.zeros(len(detections.score), dtype=np.uint64)
+    tie_break = none if file_order else tie_breaks(detections, task)
+    order = _kept(detections, tie_break)
     truths, found, det_areas = _shapes(ground_truth, detections, task, order)
     keys = _group_keys(detections.category[order], detections.image[order], ground_truth)
     object_keys = _group_keys(ground_truth.object_category, ground_truth.object_image, ground_truth)
@@ -108,19 +119,40 @@ def match(ground_truth: GroundTruth, detections: Detections, task: str) -> Match
     match_groups(
         groups, ious, ground_truth.crowd, object_ignored, ground_truth.object_ids, state, matched
     )
-    return _by_score(ground_truth, detections, order, state, matched, object_ignored)
+    return _by_score(ground_truth, detections, tie_break, order, state, matched, object_ignored)
+
+
+def tie_breaks(detections: Detections, task: str) -> np.ndarray:
+    """(N,) uint64: by which detections of one category and score are ordered.
+
+    A hash of the image and the box or mask. It is as good as random, but the same for a detection
+    wherever it stands in its file, and for one that two detectors have in common.
+    """
+    shapes = detections.shapes(task)
+    if task == "bbox":
+        contents = [row.tobytes() for row in shapes.astype("<f8") + 0.0]  # -0.0 is 0.0
+    else:
+        contents = [str(mask["counts"]).encode() for mask in shapes]
+    images = [row.tobytes() for row in detections.image.astype("<i8")]
+    hashes = b"".join(
+        blake2b(image + content, digest_size=8).digest()
+        for image, content in zip(images, contents, strict=True)
+    )
+    return np.frombuffer(hashes, dtype="<u8")
 
 
 def _by_score(
     ground_truth: GroundTruth,
     detections: Detections,
+    tie_break: np.ndarray,
     order: np.ndarray,
     state: np.ndarray,
     matched: np.ndarray,
     object_ignored: np.ndarray,
 ) -> Matches:
     """From image after image in each category to falling score in each category."""
-    by_score = np.lexsort((-detections.score[order], detections.category[order]))
+    keys = (tie_break[order], -detections.score[order], detections.category[order])
+    by_score = np.lexsort(keys)
     entry = order[by_score]
     counts = np.bincount(detections.category[entry], minlength=len(ground_truth.category_ids))
     return Matches(
@@ -130,6 +162,7 @@ def _by_score(
         image=detections.image[entry],
         score=detections.score[entry],
         entry=entry,
+        tie_break=tie_break[entry],
         state=state[:, :, by_score],
         matched=matched[:, by_score],
         object_ids=ground_truth.object_ids,
@@ -139,9 +172,9 @@ def _by_score(
     )
 
 
-def _kept(detections: Detections) -> np.ndarray:
+def _kept(detections: Detections, tie_break: np.ndarray) -> np.ndarray:
     """(D,) entries by category, image and falling score; the best of each category and image."""
-    order = np.lexsort((-detections.score, detections.image, detections.category))
+    order = np.lexsort((tie_break, -detections.score, detections.image, detections.category))
     category, image = detections.category[order], detections.image[order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = (np.diff(category) != 0) | (np.diff(image) != 0)
@@ -152,19 +185,14 @@ def _kept(detections: Detections) -> np.ndarray:
 
 def _shapes(ground_truth: GroundTruth, detections: Detections, task: str, order: np.ndarray):
     """Objects, detections in the given order, and the detections' areas in pixels."""
+    shapes = detections.shapes(task)
     if task == "bbox":
-        if detections.boxes is None:
-            raise ValueError(f"{detections.path}: the detections have no 'bbox'")
-        boxes = detections.boxes[order]
+        boxes = shapes[order]
         return ground_truth.boxes, boxes, boxes[:, 2] * boxes[:, 3]
-    if task == "segm":
-        if detections.masks is None:
-            raise ValueError(f"{detections.path}: the detections have no 'segmentation'")
-        masks = [detections.masks[i] for i in order.tolist()]
-        # One by one: pycocotools 2.0.11 with numpy 2 fails on lists of more than 255.
-        areas = np.fromiter(map(mask_utils.area, masks), dtype=np.float64, count=len(masks))
-        return ground_truth.masks, masks, areas
-    raise ValueError(f"task={task!r}, must be one of {', '.join(TASKS)}")
+    masks = [shapes[i] for i in order.tolist()]
+    # One by one: pycocotools 2.0.11 with numpy 2 fails on lists of more than 255.
+    areas = np.fromiter(map(mask_utils.area, masks), dtype=np.float64, count=len(masks))
+    return ground_truth.masks, masks, areas
 
 
 def _group_keys(category: np.ndarray, image: np.ndarray, ground_truth: GroundTruth) -> np.ndarray:

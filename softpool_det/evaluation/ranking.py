@@ -52,15 +52,16 @@ def merged_ranking(baseline: Matches, candidate: Matches) -> Ranking:
     """Both runs' detections ranked together.
 
     Image i of the baseline has the index i, that of the candidate I + i: with a weight of 1 for
-    one of the two and 0 for the other, any mixture of the runs is evaluated. Among equal scores
-    the order is that of the images, as it would be in the mixture's own result file.
+    one of the two and 0 for the other, any mixture of the runs is evaluated. Equal scores are
+    ordered as they would be in the mixture's own result file.
     """
     runs = (baseline, candidate)
     image = np.concatenate([run.image for run in runs])
     category = np.concatenate([run.category for run in runs])
     score = np.concatenate([run.score for run in runs])
+    tie_break = np.concatenate([run.tie_break for run in runs])
     # Stable: in one image equal scores of one run keep their order.
-    order = np.lexsort((image, -score, category))
+    order = np.lexsort((image, tie_break, -score, category))
     shift = np.repeat([0, len(baseline.image_ids)], [len(run.image) for run in runs])
     state = np.concatenate([run.state for run in runs], axis=2)
     return _ranking(

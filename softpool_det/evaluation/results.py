@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from softpool_det.evaluation.entries import Entries, read_json
-from softpool_det.masks import compressed
+from softpool_det.evaluation.protocol import TASKS
+from softpool_det.masks import area_of, compressed
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class GroundTruth:
 
     Attributes:
         path: the file.
-        image_ids: (I,) int64, rising.
+        image_ids: (I,) int64, or text as objects; rising.
         image_sizes: (I, 2) int64, height and width in pixels; 0 where the file has none.
         category_ids: (K,) int64, rising.
         category_names: K names, all different, in the order of `category_ids`; where the file has
@@ -32,6 +34,7 @@ class GroundTruth:
         object_category: (G,) int32, index into `category_ids`.
         boxes: (G, 4) float64: x, y, width, height in pixels.
         areas: (G,) float64 as the file gives them: pixels of the mask, where there are masks.
+        computed_areas: how many of these the file does not give.
         crowd: (G,) uint8, 1 for a crowd.
         segmentations: G polygons or run-length encodings, None for an object without; None where
             no object has one.
@@ -47,6 +50,7 @@ class GroundTruth:
     object_category: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
+    computed_areas: int
     crowd: np.ndarray
     segmentations: tuple | None
 
@@ -97,11 +101,26 @@ class Detections:
         there = {"bbox": self.boxes, "segm": self.masks}
         return tuple(task for task, values in there.items() if values is not None)
 
+    def shapes(self, task: str) -> Any:
+        """What the task compares: boxes or masks.
+
+        Raises:
+            ValueError: unknown task, or one that the file has no data for.
+        """
+        if task not in TASKS:
+            raise ValueError(f"task={task!r}, must be one of {', '.join(TASKS)}")
+        shapes = self.boxes if task == "bbox" else self.masks
+        if shapes is None:
+            key = "bbox" if task == "bbox" else "segmentation"
+            raise ValueError(f"{self.path}: the detections have no {key!r}")
+        return shapes
+
 
 def read_ground_truth(path: str | Path) -> GroundTruth:
     """Read a ground-truth file in COCO's format ("images", "categories", "annotations").
 
-    `iscrowd` may be missing (0); "ignore" has no effect, as in pycocotools.
+    `iscrowd` may be missing (0); "ignore" has no effect, as in pycocotools. Where `area` is
+    missing it is the mask's, or the box's where there is no mask. Image ids may be text.
 
     Raises:
         OSError: the file cannot be read.
@@ -123,6 +142,8 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     if (ids == 0).any():
         annotations.fail(int(np.argmin(ids != 0)), "id 0 means 'no match' in COCO; count from 1")
     annotations.unique("id", ids)
+    boxes, sizes = annotations.boxes(), images.sizes()[image_order]
+    computed_areas = _fill_in_areas(annotations, sizes[image])
     order = np.lexsort((image, category))
     # JSON can hold half a letter ("\ud800"), which no file and no other library takes.
     texts = [str(name).encode(errors="backslashreplace") for name in categories.column("name")]
@@ -130,14 +151,15 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     return GroundTruth(
         path=path,
         image_ids=image_ids,
-        image_sizes=images.sizes()[image_order],
+        image_sizes=sizes,
         category_ids=category_ids,
         category_names=tuple(names[i] for i in category_order),
         object_ids=ids[order],
         object_image=image[order],
         object_category=category[order],
-        boxes=annotations.boxes()[order],
+        boxes=boxes[order],
         areas=annotations.numbers("area")[order],
+        computed_areas=computed_areas,
         crowd=annotations.flags("iscrowd")[order],
         segmentations=_segmentations(annotations.entries, order),
     )
@@ -180,10 +202,22 @@ def read_detections(path: str | Path, ground_truth: GroundTruth) -> Detections:
 
 def _rising(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
     """The ids in rising order, and that order."""
-    ids = entries.integers("id")
+    ids = entries.ids("id")
     entries.unique("id", ids)
     order = np.argsort(ids)
     return ids[order], order
+
+
+def _fill_in_areas(annotations: Entries, sizes: np.ndarray) -> int:
+    """Give annotations without an area their mask's or box's; return how many there were."""
+    missing = [i for i, entry in enumerate(annotations.entries) if entry.get("area") is None]
+    for index in missing:
+        entry = annotations.entries[index]
+        try:
+            entry["area"] = area_of(entry, *sizes[index].tolist())
+        except ValueError as error:
+            annotations.fail(index, str(error))
+    return len(missing)
 
 
 def _told_apart(names: list[str], categories: Entries) -> list[str]:

@@ -147,6 +147,7 @@ def _matches(population: Population, images: Images, columns: tuple) -> Matches:
         image=image,
         score=scores,
         entry=order,
+        tie_break=np.zeros(len(order), dtype=np.uint64),
         state=state,
         matched=np.where(hit, object_ids, 0),
         object_ids=np.arange(1, len(images.image) + 1),

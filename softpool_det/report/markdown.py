@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from softpool_det.report.checks import check_comparison
 from softpool_det.report.numbers import MINUS, excludes_zero, interval, is_number, plain, signed
-from softpool_det.report.words import METRICS, TASKS, left_out, provenance_line, seed_note
+from softpool_det.report.words import METRICS, TASKS, provenance_line, seed_note
 
 
 def comparison_markdown(comparison: Mapping[str, Any]) -> str:
@@ -31,7 +31,7 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
         parts.append(f"**{TASKS[task]}** (in brackets: {_percent(comparison)} intervals)")
         parts.append(_table(results, comparison["names"]))
         parts.append("\n".join(f"- {_escaped(d['verdict'])}" for d in results["differences"]))
-    parts += [_escaped(note) for note in left_out(comparison)]
+    parts += [_escaped(note) for note in comparison.get("remarks") or ()]
     parts.append(f"{seed_note(comparison)}\n\n{_escaped(provenance_line(comparison))}")
     text = "\n\n".join(parts) + "\n"
     # A name may hold bytes that are no text (Python's lone surrogates).

@@ -72,14 +72,6 @@ def _noise(comparison: Mapping[str, Any]) -> str:
     return f"Runs of such detectors are known to differ by {joined(spreads)} from seed to seed"
 
 
-def left_out(comparison: Mapping[str, Any]) -> list[str]:
-    """A sentence for each task that some result files have and that is not compared."""
-    return [
-        f"{TASKS[task]} are not compared: {path} has none."
-        for task, path in (comparison.get("left_out") or {}).items()
-    ]
-
-
 def provenance_line(comparison: Mapping[str, Any]) -> str:
     """One line: data, resamples, versions, date, commit; what is not known is left out."""
     parts = [scope(comparison)]

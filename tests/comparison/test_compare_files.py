@@ -1,5 +1,6 @@
 """tools/compare.py on result files, as another framework's user runs it."""
 
+import gzip
 import json
 import re
 import runpy
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("cat", "<b>dog</b>")
@@ -101,7 +103,7 @@ def test_what_is_known_of_seeds_decides_what_one_seed_tells(scene, monkeypatch, 
     ("inputs", "message"),
     [
         (["good.json"], "needs two arms or more"),
-        (["good.json", "good.json"], "two inputs are called 'good'"),
+        (["a=good.json", "a=bad.json"], "two inputs are called 'a'"),
         (["good.json", "missing.json"], "missing.json"),
         (["a=good.json,bad.json", "b=good.json"], "each arm needs one for each seed"),
         (["good.json", "truth.json"], "truth.json"),
@@ -193,6 +195,67 @@ def test_files_may_have_an_equals_sign_in_their_folder(scene, monkeypatch):
     run_here(monkeypatch, scene, "--resamples", "20", both, again)
     data = json.loads((scene / "output" / "comparison" / "comparison.json").read_text())
     assert data["names"] == ["bad", "other"]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/found.json", "b/found.json"], ["a", "b"]),
+        (["a/x/found.json", "b/x/found.json", "other.json"], ["a", "b", "other"]),
+        (["a/found.json.gz", "./found.json"], ["a", "found"]),
+        (["found.json", "found.json"], ["found (1)", "found (2)"]),
+        (["one.json", "a/two.json.gz"], ["one", "two"]),
+    ],
+)
+def test_files_of_one_name_are_named_by_folder_or_number(files, names, monkeypatch):
+    program = runpy.run_path(str(ROOT / "tools" / "compare.py"))
+    assert list(program["parse_results"](files)) == names
+
+
+def test_gzipped_files_with_text_ids_and_without_areas(scene, monkeypatch, capsys):
+    """As several exporters write them; pictures are drawn, too."""
+    for name in ("truth", "good", "bad"):
+        data = json.loads((scene / f"{name}.json").read_text())
+        for entry in data["annotations"] if name == "truth" else data:
+            entry["image_id"] = f"{entry['image_id']}.png"
+            entry.pop("area", None)
+        for image in data["images"] if name == "truth" else ():
+            image["id"] = image["file_name"]
+            Image.new("RGB", (image["width"], image["height"])).save(scene / image["id"])
+        (scene / f"{name}.json").unlink()
+        path = scene / ("truth.json" if name == "truth" else f"{name}.json.gz")
+        path.write_bytes(gzip.compress(json.dumps(data).encode()))
+    run_here(
+        monkeypatch, scene, "--resamples", "20", "bad.json.gz", "good.json.gz", "--images", "."
+    )
+    assert "120 of 120 annotations have no area" in capsys.readouterr().err
+    data = json.loads((scene / "output" / "comparison" / "comparison.json").read_text())
+    assert data["names"] == ["bad", "good"]
+    gains = data["tasks"]["bbox"]["image_gains"]
+    assert {row["image_id"] for row in gains} == {f"{n}.png" for n in range(1, 41)}
+    page = (scene / "output" / "comparison" / "report.html").read_text()
+    assert f"image {gains[0]['image_id']} (" in page
+
+
+def test_files_that_may_mean_something_else_are_remarked_upon(scene, monkeypatch, capsys):
+    found = json.loads((scene / "good.json").read_text())
+    (scene / "half.json").write_text(json.dumps([e for e in found if e["image_id"] <= 20]))
+    for entry in found:
+        x, y, w, h = entry["bbox"]
+        entry |= {"bbox": [x, y, x + w, y + h], "score": round(entry["score"], 1)}
+    (scene / "corners.json").write_text(json.dumps(found))
+    run_here(monkeypatch, scene, "--resamples", "20", "half.json", "corners.json")
+    shown = capsys.readouterr()
+    output = scene / "output" / "comparison"
+    page = (output / "report.html").read_text()
+    for remark in (
+        "half.json has no detections in 20 of 40 images",
+        "boxes leave their image. They look like [x1, y1, x2, y2]",
+        "of its boxes share their score with another of their class. AP is ",
+    ):
+        assert remark in shown.err
+        assert remark in page
+    assert len(json.loads((output / "comparison.json").read_text())["remarks"]) == 3
 
 
 def test_without_files_or_configs_it_says_what_it_takes(monkeypatch, capsys):

@@ -18,16 +18,19 @@ settings.register_profile("numba", deadline=None)
 settings.load_profile("numba")
 
 
-def matches_of(folder: Path, truth: dict, found: list[dict], task: str = "bbox") -> Matches:
-    """By way of files, as everything starts from them."""
+def matches_of(
+    folder: Path, truth: dict, found: list[dict], task: str = "bbox", file_order: bool = True
+) -> Matches:
+    """By way of files, as everything starts from them; in pycocotools' order of equal scores."""
     for name, data in (("gt", truth), ("results", found)):
         (folder / f"{name}.json").write_text(json.dumps(data))
     ground_truth = read_ground_truth(folder / "gt.json")
-    return match(ground_truth, read_detections(folder / "results.json", ground_truth), task)
+    detections = read_detections(folder / "results.json", ground_truth)
+    return match(ground_truth, detections, task, file_order=file_order)
 
 
 @pytest.fixture(scope="session")
 def matched(tmp_path_factory):
-    """A function: ground truth and detections -> Matches."""
+    """A function: see :func:`matches_of`, without the folder."""
     folder = tmp_path_factory.mktemp("matched")
-    return lambda truth, found, task="bbox": matches_of(folder, truth, found, task)
+    return lambda *arguments, **options: matches_of(folder, *arguments, **options)

@@ -17,7 +17,8 @@ from softpool_det.evaluation.results import read_detections, read_ground_truth
 def run(folder, truth, results, task):
     truth_file, result_file = write(folder, truth=truth, results=results)
     read = read_ground_truth(truth_file)
-    return match(read, read_detections(result_file, read), task)
+    # pycocotools' order of equal scores.
+    return match(read, read_detections(result_file, read), task, file_order=True)
 
 
 def pycocotools_precision(folder, task, images=None):

@@ -24,7 +24,8 @@ from softpool_det.evaluation.results import read_detections, read_ground_truth
 def matched(folder, truth, results, task="bbox"):
     truth_file, result_file = write(folder, truth=truth, results=results)
     read = read_ground_truth(truth_file)
-    return match(read, read_detections(result_file, read), task)
+    # pycocotools' order of equal scores.
+    return match(read, read_detections(result_file, read), task, file_order=True)
 
 
 def square(image, x, side=10, **more):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import math
 
 import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
-from scenes import masks_alike, scene
+from scenes import masks_alike, pycocotools_evaluation, scene
 
+from softpool_det.evaluation import entries
 from softpool_det.evaluation.matches import match
+from softpool_det.evaluation.precision import evaluate
 from softpool_det.evaluation.results import read_detections, read_ground_truth
 
 
@@ -216,7 +219,11 @@ def with_annotation(truth: dict, **values) -> dict:
         (lambda t: with_annotation(t, id=1), "entry 1 of annotations: id 1 was there before"),
         (lambda t: with_annotation(t, image_id=1), "entry 1 .*image_id 1 is not in images"),
         (lambda t: with_annotation(t, category_id=2), "entry 1 .*2 is not in categories"),
-        (lambda t: with_annotation(t, area=None), "entry 1 .*area is None, not a number"),
+        (lambda t: with_annotation(t, area="9"), "entry 1 .*area is '9', not a number"),
+        (
+            lambda t: with_annotation(t, area=None, segmentation=[[1, 2, 3, 4, 5, "6"]]),
+            "entry 1 of annotations: segmentation is .* not polygons",
+        ),
         (
             lambda t: {**t, "images": changed(t["images"], 2, height="160")},
             "entry 2 of images: height is '160', not a whole number",
@@ -228,6 +235,100 @@ def test_a_wrong_ground_truth_is_told_by_file_and_entry(files, change, message):
     truth, found = scene(0)
     with pytest.raises(ValueError, match=f"gt.json: .*{message}"):
         read_ground_truth(files(change(truth), found)[0])
+
+
+def test_areas_that_are_missing_are_those_of_masks_or_boxes(files):
+    square = [[10.0, 10.0, 50.0, 10.0, 50.0, 50.0, 10.0, 50.0]]
+    truth, found = scene(0, masks=True)
+    plain, _ = scene(0)
+    truth["annotations"][0]["segmentation"] = square
+    truth["annotations"][0]["area"] = 1600
+    expected = read_ground_truth(files(truth, found)[0]).areas
+    for annotation in truth["annotations"]:
+        del annotation["area"]
+    read_back = read_ground_truth(files(truth, found)[0])
+    np.testing.assert_array_equal(read_back.areas, expected)
+    assert read_back.computed_areas == len(expected)
+    expected = read_ground_truth(files(plain, found)[0]).areas
+    plain["annotations"][0]["area"] = plain["annotations"][2]["area"] = None
+    read_back = read_ground_truth(files(plain, found)[0])
+    np.testing.assert_array_equal(read_back.areas, expected)
+    assert read_back.computed_areas == 2
+
+
+def with_text_ids(truth: dict, found: list[dict]) -> tuple[dict, list[dict]]:
+    truth, found = copy.deepcopy((truth, found))
+    for image in truth["images"]:
+        image["id"] = f"picture {image['id']}.jpg"
+    for entry in truth["annotations"] + found:
+        entry["image_id"] = f"picture {entry['image_id']}.jpg"
+    return truth, found
+
+
+def test_ids_of_images_may_be_text_as_in_pycocotools(files):
+    truth, found = with_text_ids(*scene(0, images=12))
+    evaluation = evaluate(match(*read(files(truth, found)), "bbox"))
+    reference = pycocotools_evaluation(truth, found)
+    np.testing.assert_array_equal(evaluation.precision, reference.eval["precision"][..., -1])
+
+
+def test_an_empty_result_file_goes_with_text_ids(files):
+    truth, _ = with_text_ids(*scene(0))
+    assert len(read(files(truth, []))[1].image) == 0
+
+
+def test_ids_of_two_kinds_are_refused(files):
+    truth, found = scene(0)
+    texts, text_found = with_text_ids(truth, found)
+    with pytest.raises(ValueError, match=r"entry 0 of detections: image_id is 3, .* are text"):
+        read(files(texts, [{**entry, "image_id": 3} for entry in found]))
+    with pytest.raises(ValueError, match=r"entry 0 of detections: image_id is 'picture .*, not a"):
+        read(files(truth, text_found))
+    texts["images"][1]["id"] = 7
+    with pytest.raises(ValueError, match=r"entry 0 of images: id is 'picture .*, not a whole"):
+        read(files(texts, text_found))
+
+
+def test_files_may_be_gzipped(files):
+    truth, found = scene(0)
+    paths = files(truth, found)
+    plain = read(paths)
+    for path in paths:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    packed = read(paths)
+    for before, after in zip(plain, packed, strict=True):
+        np.testing.assert_equal(vars(after), vars(before))
+
+
+def test_gzip_data_that_cannot_be_taken_are_refused(files, monkeypatch):
+    truth, found = scene(0)
+    paths = files(truth, found)
+    data = gzip.compress(paths[1].read_bytes())
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 255
+    ground_truth = read_ground_truth(paths[0])
+    for content in (data[:-20], bytes(damaged), data[:11]):
+        paths[1].write_bytes(content)
+        with pytest.raises(ValueError, match=r"results.json: not a JSON file: damaged gzip data"):
+            read_detections(paths[1], ground_truth)
+    paths[1].write_bytes(data)
+    monkeypatch.setattr(entries, "MAX_UNPACKED", 1000)
+    with pytest.raises(ValueError, match="it unpacks to more than"):
+        read_detections(paths[1], ground_truth)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xff", "a zip archive; unpack it"),
+        (b'[{"image_id": "\xe9"}]', r"not in UTF-8 \(byte 15\)"),
+    ],
+)
+def test_bytes_that_are_not_text_are_named(files, content, message):
+    paths = files(*scene(0))
+    paths[1].write_bytes(content)
+    with pytest.raises(ValueError, match=f"results.json: not a JSON file: {message}"):
+        read_detections(paths[1], read_ground_truth(paths[0]))
 
 
 def test_a_task_without_data_is_refused(files):

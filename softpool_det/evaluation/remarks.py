@@ -1,0 +1,110 @@
+"""What a reader should know of the files before believing the figures, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from softpool_det.evaluation.protocol import TASKS
+from softpool_det.evaluation.results import Detections, GroundTruth
+
+_SHAPES = {"bbox": "boxes", "segm": "masks"}
+# Shares of images without a detection, and of boxes that leave their images, from which on they
+# are remarked upon: few detectors that saw all images reach them.
+_EMPTY_IMAGES, _LEAVING_BOXES = 0.05, 0.2
+# A box leaves its image if it ends this share of the image's side beyond it: not all are clipped.
+_MARGIN = 0.1
+# AP that shows in two digits.
+_VISIBLE = 0.01
+
+
+def file_remarks(truth: GroundTruth, detections: Mapping[str, Sequence[Detections]]) -> list[str]:
+    """Sentences on what the files lack or seem to mean otherwise.
+
+    Args:
+        truth: from `results.read_ground_truth`.
+        detections: by arm, from `results.read_detections`.
+    """
+    remarks = []
+    if truth.computed_areas:
+        remarks.append(
+            f"{truth.path}: {truth.computed_areas:,} of {len(truth.areas):,} annotations have no "
+            "area. That of their mask is taken, or of their box where there is no mask."
+        )
+    remarks += _box_remark(truth.path, truth.boxes, truth.image_sizes[truth.object_image])
+    for file in (file for arm in detections.values() for file in arm):
+        remarks += _coverage_remark(truth, file)
+        if file.boxes is not None:
+            remarks += _box_remark(file.path, file.boxes, truth.image_sizes[file.image])
+    return remarks
+
+
+def skipped_remarks(
+    truth: GroundTruth, detections: Mapping[str, Sequence[Detections]], tasks: Sequence[str]
+) -> list[str]:
+    """A sentence for each task that some file has and that is not among the compared `tasks`."""
+    files = [file for arm in detections.values() for file in arm]
+    skipped = [t for t in TASKS if t not in tasks and any(t in file.tasks for file in files)]
+    return [
+        f"{_SHAPES[task].capitalize()} are not compared: "
+        f"{next((f.path for f in files if task not in f.tasks), truth.path)} has none."
+        for task in skipped
+    ]
+
+
+def tie_remarks(task: str, ties: Mapping[str, Mapping], metrics: Mapping[str, Mapping]) -> list:
+    """A sentence for each arm whose AP depends on the order of equal scores.
+
+    Args:
+        task: "bbox" or "segm".
+        ties: by arm, from `ties.tie_effects`.
+        metrics: by arm, entries of comparison.json.
+    """
+    return [
+        f"{name}: {100 * found['share']:.0f} % of its {_SHAPES[task]} share their score with "
+        f"another of their class. AP is {found['least']:.2f} to {found['most']:.2f}, depending on "
+        f"the order of equal scores: {metrics[name]['AP']['value']:.2f} in the random order taken "
+        f"here, {found['file_order']:.2f} in the file's order, which pycocotools takes."
+        for name, found in ties.items()
+        if found["most"] - found["least"] >= _VISIBLE
+    ]
+
+
+def _coverage_remark(truth: GroundTruth, file: Detections) -> list[str]:
+    images = len(truth.image_ids)
+    empty = images - len(np.unique(file.image))
+    if not len(file.image) or empty < _EMPTY_IMAGES * images:
+        return []
+    return [
+        f"{file.path} has no detections in {empty:,} of {images:,} images, so all their objects "
+        "count as missed. If the detector was not run on them, take a ground truth without them."
+    ]
+
+
+def _box_remark(path: Path, boxes: np.ndarray, sizes: np.ndarray) -> list[str]:
+    """Whether many (N, 4) boxes x, y, width, height leave their images of (N, 2) height, width."""
+    known = (sizes > 0).all(axis=1)
+    if not known.any():
+        return []
+    first, extent, limit = boxes[known, :2], boxes[known, 2:], sizes[known, ::-1]
+
+    def inside(last: np.ndarray) -> np.ndarray:
+        margin = _MARGIN * limit
+        fits = (first >= -margin) & (last >= first) & (last <= limit + margin)
+        return np.asarray(fits.all(axis=1))
+
+    leaving = 1 - inside(first + extent).mean()
+    if leaving < _LEAVING_BOXES:
+        return []
+    as_corners = inside(extent).mean() > 1 - _LEAVING_BOXES
+    guess = (
+        "They look like [x1, y1, x2, y2]"
+        if as_corners
+        else "They may be of images that were resized, or of other images"
+    )
+    return [
+        f"{path}: {100 * leaving:.0f} % of its boxes leave their image. {guess}; "
+        "COCO's are [x, y, width, height] in pixels of the images as the ground truth has them."
+    ]
