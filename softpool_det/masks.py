@@ -48,6 +48,26 @@ def compressed(segmentation, height: int, width: int) -> dict:
         raise ValueError(f"the segmentation cannot be read: {error}") from error
 
 
+def area_of(annotation, height: int, width: int) -> float:
+    """Pixels of an annotation's mask in its image, or of its box where it has no mask.
+
+    Polygons of fewer than three points do not count, as in Detectron2.
+
+    Args:
+        annotation: with `bbox`, and `segmentation` where there is a mask.
+        height, width: of the image in pixels.
+
+    Raises:
+        ValueError: the segmentation cannot be right.
+    """
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, list):
+        segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
+    if not segmentation:
+        return float(annotation["bbox"][2] * annotation["bbox"][3])
+    return float(mask_utils.area(compressed(segmentation, height, width)))
+
+
 def check_polygons(segmentation) -> None:
     """Raise ValueError for what is no list of polygons, or is none that pycocotools can draw.
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from softpool_det.engine.detector import load_detector
 from softpool_det.files import replacing
-from softpool_det.images import check_pixels, pixel_limit
+from softpool_det.images import pixel_limit, read_rgb
 
 Predictor = Callable[[np.ndarray], Instances]
 
@@ -203,18 +203,13 @@ def _listed(suffixes) -> str:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image as BGR, uint8 (H, W, 3).
+    """Read an image as BGR, uint8 (H, W, 3), with the pixels that an evaluation sees.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, or has more pixels than PIL's limit.
     """
-    # OpenCV's own limit is a gigapixel.
-    check_pixels(path)
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path} cannot be read as an image")
-    return image
+    return np.ascontiguousarray(np.asarray(read_rgb(path))[:, :, ::-1])
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig
 
+from softpool_det.data.annotations import check_evaluation_annotations
+from softpool_det.evaluation.entries import read_json
 from softpool_det.evaluation.objects import BEST_F1, IOUS
 from softpool_det.report import GalleryRow, activation_rows, gallery_rows
 from softpool_det.visualization import read_image
@@ -34,8 +35,8 @@ def gallery(
     task = "bbox" if "bbox" in data["tasks"] else "segm"
     return gallery_rows(
         data["tasks"][task]["image_gains"],
-        json.loads(ground_truth.read_text()),
-        {name: json.loads(path.read_text()) for name, path in results.items()},
+        read_json(ground_truth),
+        {name: read_json(path) for name, path in results.items()},
         images,
         thresholds=_thresholds(data["tasks"][task]["differences"], data["seeds"][0]),
         task=task,
@@ -57,6 +58,7 @@ def activations(
     detectors: Sequence[tuple[str, CfgNode | DictConfig, Path | str]], dataset: str
 ) -> list[GalleryRow]:
     """Feature maps of each detector's stem, on the data set's first image with an object."""
+    check_evaluation_annotations(dataset)  # puts sizes that are missing into the catalog
     records = DatasetCatalog.get(dataset)
     record = next((record for record in records if record["annotations"]), records[0])
     channels = 3 if len(detectors) <= FEW_DETECTORS else 1

@@ -7,17 +7,20 @@ later, a mask of another size a crash or a wrong AP.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import load_coco_json, register_coco_instances
 from pycocotools import mask as mask_utils
 
 from softpool_det.files import write_atomically
 from softpool_det.masks import all_finite, check_polygons, compressed
 
+from .completion import complete_sizes, without_size
 from .failures import DataError, Skipped
 
 # With faulty annotations left out, a data set is another one and has another name.
@@ -29,6 +32,8 @@ _TWICE = "its id was there before"
 
 def check_evaluation_annotations(name: str, masks: bool = False) -> None:
     """Look through the ground truth of a data set in COCO's format; others are taken as they are.
+
+    Images without a size get their file's, in what Detectron2's catalog gives from then on.
 
     Args:
         name: registered with Detectron2.
@@ -42,7 +47,10 @@ def check_evaluation_annotations(name: str, masks: bool = False) -> None:
     if path is None:
         return
     data = _read(path, needed=("images", "categories"))
-    for _, (entry, reason) in _numbered_faults(data, evaluation=True, masks=masks):
+    unreadable = _complete_sizes(name, path, data)
+    for entry, reason in unreadable.items():
+        raise DataError(f"{path}: {entry}: {reason}")
+    for _, (entry, reason) in _numbered_faults(data, masks):
         raise DataError(f"{path}: {entry}: {reason}")
 
 
@@ -52,7 +60,8 @@ def check_training_annotations(name: str, skip: bool, skipped: Skipped, folder: 
     Args:
         name: registered with Detectron2.
         skip: leave out faulty annotations.
-        skipped: takes what was left out.
+        skipped: takes what was left out: annotations, and images that have no size and cannot be
+            read.
         folder: for a copy of the file without them.
 
     Returns:
@@ -65,18 +74,48 @@ def check_training_annotations(name: str, skip: bool, skipped: Skipped, folder: 
     if path is None:
         return name
     data = _read(path)
-    bad = set()
-    for index, (entry, reason) in _numbered_faults(data, evaluation=False):
+    unreadable = _complete_sizes(name, path, data)
+    faults = dict(_numbered_faults(data))
+    for entry, reason in [*unreadable.items(), *faults.values()]:
         if not skip:
             raise DataError(
                 f"{path}: {entry}: {reason}; INPUT.SKIP_CORRUPT True leaves such entries out"
             )
         skipped.add(f"{path}: {entry}", reason)
-        bad.add(index)
-    if not bad:
+    if not faults and not unreadable:
         return name
-    kept = [entry for i, entry in enumerate(data["annotations"]) if i not in bad]
-    return _register_copy(name, {**data, "annotations": kept}, folder)
+    bad_images = {data["images"][index]["id"] for index in without_size(data["images"])}
+    images = [image for image in data["images"] if image["id"] not in bad_images]
+    annotations = [
+        entry
+        for index, entry in enumerate(data["annotations"])
+        if index not in faults and entry["image_id"] not in bad_images
+    ]
+    return _register_copy(name, {**data, "images": images, "annotations": annotations}, folder)
+
+
+def _complete_sizes(name: str, path: Path, data: dict[str, Any]) -> dict[str, str]:
+    """Fill in sizes of images, in `data` and in the catalog; return what cannot be, and why."""
+    images = data["images"]
+    if not without_size(images):
+        return {}
+    image_root = MetadataCatalog.get(name).image_root
+    failures = complete_sizes(path, images, Path(image_root))
+    if not failures:
+        DatasetCatalog.remove(name)
+        DatasetCatalog.register(name, partial(_load, name, path.name, data, image_root))
+    return {
+        f"entry {index} of images (id {images[index]['id']!r:.40})": f"it has no size, and {reason}"
+        for index, reason in failures.items()
+    }
+
+
+def _load(name: str, file_name: str, data: dict[str, Any], image_root: str) -> list[dict[str, Any]]:
+    """Give Detectron2 `data` in place of the file of that name; it reads nothing but files."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, file_name)
+        path.write_text(json.dumps(data))
+        return load_coco_json(str(path), image_root, name)
 
 
 def _register_copy(name: str, data: dict[str, Any], folder: Path) -> str:
@@ -123,12 +162,12 @@ def _read(
         _check_ids(path, key, data[key])
     for index, image in enumerate(data["images"]):
         size = image.get("height"), image.get("width")
-        is_size = set(map(type, size)) == {int} and min(size) > 0
+        is_size = all(side is None or (type(side) is int and side > 0) for side in size)
         if not isinstance(image.get("file_name"), str) or not is_size:
             raise DataError(
                 f"{path}: entry {index} of images: file_name, height and width are "
                 f"{image.get('file_name')!r:.60}, {size[0]!r:.20} and {size[1]!r:.20}, not a name "
-                "and two whole numbers of 1 or more"
+                "and two whole numbers of 1 or more, or null"
             )
     for index, category in enumerate(data["categories"]):
         if not isinstance(category.get("name"), str):
@@ -157,14 +196,14 @@ def _check_ids(path: Path, key: str, entries: list[Any]) -> None:
 
 
 def _numbered_faults(
-    data: dict[str, Any], evaluation: bool, masks: bool = False
+    data: dict[str, Any], masks: bool = False
 ) -> Iterator[tuple[int, tuple[str, str]]]:
     """(place in the list, (how the entry is called, what is wrong with it))."""
     categories = {category["id"] for category in data["categories"]}
     images = {image["id"]: image for image in data["images"]}
     seen = set()
     for index, annotation in enumerate(data["annotations"]):
-        reason = _fault(annotation, categories, images) or _number_fault(annotation, evaluation)
+        reason = _fault(annotation, categories, images) or _number_fault(annotation)
         if masks and reason is None:
             reason = _mask_fault(annotation, images)
         if annotation["id"] in seen:
@@ -217,17 +256,12 @@ def _mask_fault(annotation: dict[str, Any], images: dict[Any, dict[str, Any]]) -
     return None
 
 
-def _number_fault(annotation: dict[str, Any], evaluation: bool) -> str | None:
-    """Of area and iscrowd, both of which pycocotools needs; a training reads iscrowd alone."""
+def _number_fault(annotation: dict[str, Any]) -> str | None:
+    """Of area and iscrowd, both of which an evaluation fills in where they are missing."""
     area = annotation.get("area")
-    if area is None:
-        if evaluation:
-            return "area is missing; AP by size needs it"
-    elif not all_finite([area]) or area < 0:
+    if area is not None and (not all_finite([area]) or area < 0):
         return f"area is {area!r:.40}, not a finite number of 0 or more"
-    if "iscrowd" not in annotation:
-        return "iscrowd is missing; AP needs it, 0 or 1" if evaluation else None
-    crowd = annotation["iscrowd"]
+    crowd = annotation.get("iscrowd", 0)
     return None if crowd in (0, 1) else f"iscrowd is {crowd!r:.40}, not 0 or 1"
 
 

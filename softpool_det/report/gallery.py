@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from softpool_det.images import read_rgb
+from softpool_det.images import explain_size, read_rgb
 from softpool_det.report.drawing import DrawnObject, draw_objects
 from softpool_det.report.numbers import is_number, plain, shorten, signed
 from softpool_det.report.pictures import GalleryRow
@@ -53,7 +53,7 @@ def gallery_rows(
     Raises:
         FileNotFoundError: an image is not in `image_folder`.
         ValueError: an argument is out of range, an image is not in the ground truth, its name leads
-            out of `image_folder`, or it cannot be read.
+            out of `image_folder`, it cannot be read, or it has another size there.
     """
     if task not in ("bbox", "segm"):
         raise ValueError(f"task must be 'bbox' or 'segm', got {task!r}")
@@ -127,6 +127,9 @@ class _Drawer:
                 f"image {image['file_name']!r} of the ground truth is not in {folder}: "
                 "image_folder must be the folder of the data set's images"
             )
+        width, height = image.get("width"), image.get("height")
+        if width and height and (problem := explain_size(path, (width, height))):
+            raise ValueError(f"image {image['file_name']!r} in {folder}: {problem}")
         picture = read_rgb(path)
         size = (picture.height, picture.width)
         truth = [self._drawn(entry, size, True) for entry in objects]

@@ -7,7 +7,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from softpool_det.images import ImageError, read_rgb
 
 # CSS pixels; what is larger is reduced. Enough for a panel on a screen of high density, and for
 # the enlarged view.
@@ -51,15 +53,14 @@ def embed(row: GalleryRow) -> list[EmbeddedPicture]:
 
 def _embed(label: str, data: bytes, title: str) -> EmbeddedPicture:
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        image = read_rgb(io.BytesIO(data))
+    except ImageError as error:
         raise ValueError(
             f"picture {label!r} of {title!r} must be a PNG, JPEG or WebP file, got {len(data)} "
             f"bytes that cannot be read as one ({error})"
         ) from error
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=QUALITY, method=6)
+    image.save(buffer, "WEBP", quality=QUALITY, method=6)
     encoded = base64.b64encode(buffer.getvalue()).decode()
     return EmbeddedPicture(label, f"data:image/webp;base64,{encoded}", *image.size)

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from PIL import Image
 from pycocotools import mask as mask_utils
 
 from softpool_det.data import tree_crowns
@@ -160,8 +161,8 @@ def test_own_data_sets_are_good(small_datasets, root, tmp_path):
 
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize(("key", "absent"), [("area", True), ("area", False), ("iscrowd", True)])
-def test_what_only_an_evaluation_needs(dataset, tmp_path, key, absent, skip):
-    """Detectron2 trains without, pycocotools would end after the training with a KeyError."""
+def test_what_an_evaluation_fills_in(dataset, tmp_path, key, absent, skip):
+    """See test_completion.py; pycocotools would end after the training with a KeyError."""
     incomplete = annotation(2, **{key: None})
     if absent:
         del incomplete[key]
@@ -170,11 +171,7 @@ def test_what_only_an_evaluation_needs(dataset, tmp_path, key, absent, skip):
     assert check_training_annotations(name, skip, skipped, tmp_path / "output") == name
     assert not skipped.reasons
     assert [len(record["annotations"]) for record in DatasetCatalog.get(name)] == [2, 0]
-    with pytest.raises(DataError) as error:
-        check_evaluation_annotations(name)
-    assert str(error.value).startswith(
-        f"{tmp_path / 'instances.json'}: entry 1 of annotations (id 2, image_id 1): {key} is miss"
-    )
+    check_evaluation_annotations(name)
 
 
 MASK_FAULTS = {
@@ -260,3 +257,74 @@ def test_other_formats_are_taken_as_they_are(tmp_path):
         assert found == "annotations_test_other"
     finally:
         DatasetCatalog.remove("annotations_test_other")
+
+
+NO_SIZES = {
+    "null": {"height": None, "width": None},
+    "missing": {},
+    "one side": {"height": 20},
+}
+
+
+def sized(tmp_path, image, **options):
+    """A data set of two images, the first of which has the size of its file, 30x20 as shown."""
+    (tmp_path / "images").mkdir()
+    stored = (20, 30) if options else (30, 20)
+    Image.new("L", stored).save(tmp_path / "images" / "1.jpg", **options)
+    images = [
+        {"id": "a", "file_name": "1.jpg", **image},
+        {"id": "b", "file_name": "2.png", "height": 7, "width": 9},
+    ]
+    return coco(annotation(1, image_id="a"), annotation(2, image_id="b"), images=images)
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
+@pytest.mark.parametrize("options", [{}, {"exif": TURNED}], ids=["plain", "turned by EXIF"])
+@pytest.mark.parametrize("image", NO_SIZES.values(), ids=NO_SIZES)
+def test_size_is_read_from_the_image(dataset, tmp_path, image, options, caplog):
+    content = sized(tmp_path, image, **options)
+    for training in (False, True):
+        name = dataset(content)
+        skipped = Skipped()
+        if training:
+            assert check_training_annotations(name, False, skipped, tmp_path / "output") == name
+        else:
+            check_evaluation_annotations(name)
+        records = DatasetCatalog.get(name)
+        sizes = [(record["image_id"], record["height"], record["width"]) for record in records]
+        assert sizes == [("a", 20, 30), ("b", 7, 9)]
+        assert records[0]["file_name"] == str(tmp_path / "images" / "1.jpg")
+        assert MetadataCatalog.get(name).thing_classes == ["one", "seven"]
+    assert json.loads((tmp_path / "instances.json").read_text()) == content
+    lines = [record.getMessage() for record in caplog.records if "size" in record.getMessage()]
+    assert lines == [
+        f"{tmp_path / 'instances.json'}: 1 of 2 images have no size; it is read from their files"
+    ]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_size_that_cannot_be_read(dataset, tmp_path, damage):
+    name = dataset(sized(tmp_path, NO_SIZES["null"]))
+    image = tmp_path / "images" / "1.jpg"
+    if damage == "missing":
+        image.unlink()
+        reason = f"{image}: there is no such file"
+    else:
+        image.write_bytes(image.read_bytes()[:2])
+        reason = f"{image} cannot be read as an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)"
+    reason = f"it has no size, and {reason}"
+    entry = f"{tmp_path / 'instances.json'}: entry 0 of images (id 'a')"
+    with pytest.raises(DataError) as error:
+        check_evaluation_annotations(name)
+    assert str(error.value) == f"{entry}: {reason}"
+    with pytest.raises(DataError, match=r"INPUT\.SKIP_CORRUPT True leaves such entries out"):
+        check_training_annotations(name, False, Skipped(), tmp_path)
+    skipped = Skipped()
+    copy = check_training_annotations(name, True, skipped, tmp_path / "output")
+    assert skipped.reasons == {entry: reason}
+    (record,) = DatasetCatalog.get(copy)
+    assert record["image_id"] == "b"
+    assert len(record["annotations"]) == 1

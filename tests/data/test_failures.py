@@ -53,7 +53,10 @@ def claim_size(png, width, height):
         (lambda path: path.write_bytes(path.read_bytes()[:20]), ""),
         (lambda path: claim_size(path, 50_000, 60_000), "(3000000000 pixels)"),
         (lambda path: claim_size(path, 10_000, 10_000), "INPUT.MAX_PIXELS is 89478485: "),
-        (lambda path: Image.new("RGB", (SIDE + 1, SIDE)).save(path), "Mismatched|expect"),
+        (
+            lambda path: Image.new("RGB", (SIDE + 1, SIDE)).save(path),
+            "it is 41x40 pixels, its annotation says 40x40",
+        ),
     ],
     ids=["missing", "empty", "html", "cut", "cut header", "bomb", "large", "another size"],
 )
@@ -64,6 +67,42 @@ def test_damaged_image(png, damage, reason):
     assert found.file_name == str(png)
     assert "\n" not in found.reason
     assert any(part in found.reason for part in reason.split("|")), found.reason
+
+
+def test_stored_size_of_an_image_that_exif_turns(tmp_path):
+    path = tmp_path / "a.jpg"
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.new("RGB", (SIDE + 8, SIDE)).save(path, exif=tags)
+    assert read(path, height=SIDE + 8)["image"].shape == (3, SIDE + 8, SIDE)
+    assert read(path, width=SIDE + 8) == Unreadable(
+        str(path),
+        "it is 40x48 pixels, its annotation says 48x40: that is the stored size, and EXIF "
+        "orientation 6 turns the image; if the boxes are in stored pixels remove the tag from the "
+        "file, if they are on the image as shown swap width and height in the annotation",
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "needed"),
+    [
+        ("P", "sem_seg_file_name", "L"),
+        ("I;16", "sem_seg_file_name", "L"),
+        ("RGB", "sem_seg_file_name", "L"),
+        ("P", "pan_seg_file_name", "RGB"),
+    ],
+)
+def test_labels_are_never_converted(png, tmp_path, mode, key, needed):
+    """Detectron2 takes the grey of a palette's colours for the labels."""
+    labels = tmp_path / "labels.png"
+    Image.new(mode, (SIDE, SIDE)).save(labels)
+    found = read(png, **{key: str(labels)})
+    assert found.reason == (
+        f"{labels} has Pillow's mode {mode}; labels must be {needed} (8 bits a channel), a "
+        "conversion would change them"
+    )
+    Image.new(needed, (SIDE, SIDE)).save(labels)
+    assert read(png, **{key: str(labels)})["image"].shape == (3, SIDE, SIDE)
 
 
 def test_limit_is_that_of_the_config(png):

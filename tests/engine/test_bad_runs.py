@@ -6,13 +6,16 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from running import (
     PROGRAM,
     RETINANET,
     TINY,
     arguments,
+    assert_same,
     cut,
     edit,
     first_image,
@@ -74,6 +77,37 @@ def test_corrupt_data_are_left_out_and_listed(data, train, tmp_path):
     entry = next(name for name in skipped["skipped"] if "entry 0 of annotations" in name)
     assert "must not be negative" in skipped["skipped"][entry]
     assert result(tmp_path / "output")["metrics"]["bbox"]["AP"] >= 0
+
+
+def incomplete(content):
+    """What exporters leave out, with ids in text that have the order of the numbers."""
+    for image in content["images"]:
+        image |= {"id": f"image {image['id']:03}", "height": None, "width": None}
+    for annotation in content["annotations"]:
+        annotation |= {"image_id": f"image {annotation['image_id']:03}", "id": annotation["id"] - 1}
+        del annotation["area"], annotation["iscrowd"]
+
+
+def test_sixteen_bits_and_incomplete_annotations(data, train, tmp_path):
+    """The weights and the AP of a training on the same pictures in 8 bits, with all entries."""
+    images = [image for part in ("train", "val") for image in (data / part / "images").iterdir()]
+    for image in images:
+        Image.open(image).convert("L").save(image)
+    assert train(iterations=2) == ""
+    expected = (tmp_path / "output").rename(tmp_path / "expected")
+    for image in images:
+        grey = np.asarray(Image.open(image)).astype(np.uint16)
+        Image.fromarray(grey * 257).save(image)
+        assert Image.open(image).mode in ("I;16", "I")
+    for part in ("train", "val"):
+        edit(data / part / "annotations.json", incomplete)
+    assert train(iterations=2) == ""
+    weights = [
+        torch.load(at / "model_final.pth")["model"] for at in (tmp_path / "output", expected)
+    ]
+    assert_same(*weights)
+    metrics = [result(at)["metrics"]["bbox"] for at in (tmp_path / "output", expected)]
+    assert metrics[0] == pytest.approx(metrics[1], nan_ok=True)
 
 
 def test_list_is_of_all_parts_of_a_run(data, train, tmp_path):

@@ -1,5 +1,6 @@
 """Pictures of images that gained and lost, with a detector's right and wrong detections."""
 
+import base64
 import io
 
 import numpy as np
@@ -9,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from softpool_det.report.drawing import LONGER_SIDE, DrawnObject, draw_objects
 from softpool_det.report.gallery import gallery_rows
+from softpool_det.report.pictures import GalleryRow, embed
 
 GROUND_TRUTH = {
     "images": [{"id": i, "file_name": f"{i}.png", "width": 80, "height": 60} for i in (7, 8, 9)],
@@ -114,6 +116,35 @@ def test_matches_masks_by_masks(folder):
         GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
     )
     assert labels(row)[1].startswith("whole: 1 right, 0 wrong")
+
+
+def test_boxes_are_drawn_on_the_image_as_exif_turns_it(folder):
+    tags = Image.Exif()
+    tags[0x0112] = 8
+    stored = Image.open(folder / "7.png").transpose(Image.Transpose.ROTATE_270)
+    expected, _ = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
+    stored.save(folder / "7.png", exif=tags)
+    found, _ = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
+    assert found == expected
+
+
+def test_image_of_another_size_than_its_annotation(folder):
+    tags = Image.Exif()
+    tags[0x0112] = 8
+    Image.open(folder / "7.png").save(folder / "7.png", exif=tags)
+    with pytest.raises(
+        ValueError, match=r"'7\.png' in .*: it is 60x80 pixels, its annotation says"
+    ):
+        gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
+
+
+def test_sixteen_bits_are_not_white(folder):
+    pixels = np.asarray(Image.open(folder / "7.png").convert("L"))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(buffer, "PNG")
+    (picture,) = embed(GalleryRow("title", "caption", [("grey", buffer.getvalue())]))
+    embedded = Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2])))
+    assert np.asarray(embedded.convert("L")).mean() == pytest.approx(pixels.mean(), abs=2)
 
 
 def test_says_which_image_is_missing(folder):
