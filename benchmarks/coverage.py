@@ -33,6 +33,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--images", type=positive, default=300, help="of each comparison")
     parser.add_argument("--resamples", type=positive, default=400, help="of each comparison")
     parser.add_argument("--seeds", type=positive, nargs="+", help="only cases with so many")
+    parser.add_argument("--decimals", type=int, default=15, help="of the scores; few make ties")
     parser.add_argument("--random-seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser.parse_args()
@@ -63,7 +64,7 @@ def main() -> None:
         if args.seeds and seeds not in args.seeds:
             continue
         found = measure_coverage(
-            Population(seed_spread=spread, common_seed_spread=spread),
+            Population(seed_spread=spread, common_seed_spread=spread, decimals=args.decimals),
             images=args.images,
             seeds=seeds,
             trials=args.trials,

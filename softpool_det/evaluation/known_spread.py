@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -22,24 +21,12 @@ def read_known_spread(path: str | Path) -> dict[str, float]:
     try:
         data = json.loads(path.read_text())
         by_task: dict[str, list[float]] = {}
-        for task, values in _by_seed(data):
-            by_task.setdefault(task, []).append(max(values) - min(values))
+        for task, results in data["tasks"].items():
+            values = [figures["AP"]["by_seed"] for figures in results["metrics"].values()]
+            by_task[task] = [max(ap) - min(ap) for ap in values]
         seeds = len(data["seeds"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: no known spread in it ({error!r}); {wanted}") from error
     if seeds < 2 or not by_task:
         raise ValueError(f"{path}: has {seeds} seed(s); {wanted}")
     return {task: max(ranges) for task, ranges in by_task.items()}
-
-
-def _by_seed(data: dict) -> Iterator[tuple[str, list[float]]]:
-    """Tasks and the AP of each seed of an arm. Comparisons before there were tasks have runs."""
-    if "tasks" in data:
-        for task, results in data["tasks"].items():
-            for figures in results["metrics"].values():
-                yield task, figures["AP"]["by_seed"]
-        return
-    for arm in data["runs"].values():
-        runs = list(arm.values())
-        for task in runs[0]["metrics"]:
-            yield task, [run["metrics"][task]["AP"] for run in runs]

@@ -29,7 +29,7 @@ class GroundTruth:
         category_ids: (K,) int64, rising.
         category_names: K names, all different, in the order of `category_ids`; where the file has
             one twice, with their ids.
-        object_ids: (G,) int64, never 0.
+        object_ids: (G,) int64, from 1.
         object_image: (G,) int32, index into `image_ids`.
         object_category: (G,) int32, index into `category_ids`.
         boxes: (G, 4) float64: x, y, width, height in pixels.
@@ -120,12 +120,12 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     """Read a ground-truth file in COCO's format ("images", "categories", "annotations").
 
     `iscrowd` may be missing (0); "ignore" has no effect, as in pycocotools. Where `area` is
-    missing it is the mask's, or the box's where there is no mask. Image ids may be text.
+    missing it is the mask's, or the box's where there is no mask. Ids of images and annotations may
+    be text; annotations with such ids, or with ids below 1, are numbered from 1.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not such a file; the message names the entry. Annotation id 0 is
-            refused: pycocotools takes it for "no match" and counts a found object as missed.
+        ValueError: it is not such a file; the message names the entry.
     """
     path = Path(path)
     data = read_json(path)
@@ -138,10 +138,11 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     category_ids, category_order = _rising(categories)
     image = annotations.lookup("image_id", image_ids, "images")
     category = annotations.lookup("category_id", category_ids, "categories")
-    ids = annotations.integers("id")
-    if (ids == 0).any():
-        annotations.fail(int(np.argmin(ids != 0)), "id 0 means 'no match' in COCO; count from 1")
+    ids = annotations.ids("id")
     annotations.unique("id", ids)
+    if ids.dtype == object or (ids < 1).any():
+        # For pycocotools 0 is "no match": it counts an object of that id as missed.
+        ids = np.arange(1, len(ids) + 1)
     boxes, sizes = annotations.boxes(), images.sizes()[image_order]
     computed_areas = _fill_in_areas(annotations, sizes[image])
     order = np.lexsort((image, category))

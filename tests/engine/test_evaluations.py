@@ -81,6 +81,28 @@ def test_files_of_an_evaluation_that_fails_are_those_before(small_disk):
     assert [path.name for path in folder.parent.iterdir()] == ["inference"]
 
 
+def test_equal_scores_count_the_same_in_any_order_of_images(tmp_path):
+    """As several processes give them: Detectron2's table orders equal scores by image."""
+    tables = []
+    for step in (1, -1):
+        evaluator = Evaluator(NAME, output_dir=str(tmp_path))
+        evaluator.reset()
+        numbers = evaluator._metadata.thing_dataset_id_to_contiguous_id
+        for image_id, image in list(evaluator._coco_api.imgs.items())[::step]:
+            right = evaluator._coco_api.imgToAnns[image_id][: image_id % 2]
+            boxes = [annotation["bbox"] for annotation in right] + [[0.0, 0.0, 9.0, 9.0]]
+            boxes = torch.tensor(boxes, dtype=torch.float32)
+            boxes[:, 2:] += boxes[:, :2]
+            size = image["height"], image["width"]
+            classes = [numbers[a["category_id"]] for a in right] + [0]
+            fields = {"scores": torch.ones(len(boxes)), "pred_classes": torch.tensor(classes)}
+            instances = Instances(size, pred_boxes=Boxes(boxes), **fields)
+            evaluator.process([{"image_id": image_id}], [{"instances": instances}])
+        tables.append(evaluator.evaluate()["bbox"])
+    assert tables[0]["AP50"] > 0
+    assert str(tables[0]) == str(tables[1])
+
+
 def test_lazy_configs_get_that_evaluator(tmp_path):
     cfg = OmegaConf.create({"folder": str(tmp_path)}, flags={"allow_objects": True})
     cfg.ours = LazyCall(COCOEvaluator)(dataset_name=NAME, output_dir="${folder}")

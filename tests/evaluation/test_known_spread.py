@@ -24,14 +24,6 @@ def test_is_the_widest_range_over_seeds_by_task(tmp_path):
     assert read_known_spread(path) == {"bbox": 1.5, "segm": 2.0}
 
 
-def test_reads_the_runs_of_comparisons_before_there_were_tasks(tmp_path):
-    runs = {
-        arm: {str(seed): {"metrics": {"bbox": {"AP": ap}}} for seed, ap in enumerate(values)}
-        for arm, values in {"a": [69.5, 70.75], "b": [67.0, 67.5]}.items()
-    }
-    assert read_known_spread(written(tmp_path, {"seeds": [1, 2], "runs": runs})) == {"bbox": 1.25}
-
-
 @pytest.mark.parametrize(
     "data",
     [

@@ -215,7 +215,6 @@ def with_annotation(truth: dict, **values) -> dict:
         (lambda t: [], "is a JSON object, not a list"),
         (lambda t: {**t, "annotations": []}, "there are no annotations"),
         (lambda t: {"images": t["images"]}, "the list 'categories' is missing"),
-        (lambda t: with_annotation(t, id=0), "entry 1 of annotations: id 0 means 'no match'"),
         (lambda t: with_annotation(t, id=1), "entry 1 of annotations: id 1 was there before"),
         (lambda t: with_annotation(t, image_id=1), "entry 1 .*image_id 1 is not in images"),
         (lambda t: with_annotation(t, category_id=2), "entry 1 .*2 is not in categories"),
@@ -275,6 +274,16 @@ def test_ids_of_images_may_be_text_as_in_pycocotools(files):
 def test_an_empty_result_file_goes_with_text_ids(files):
     truth, _ = with_text_ids(*scene(0))
     assert len(read(files(truth, []))[1].image) == 0
+
+
+@pytest.mark.parametrize("number", [lambda n: n - 1, "annotation {}".format])
+def test_ids_of_annotations_may_be_text_or_0(files, number):
+    """pycocotools would count an object of id 0 as missed."""
+    truth, found = scene(0, images=12)
+    expected = evaluate(match(*read(files(truth, found)), "bbox")).metrics()
+    for annotation in truth["annotations"]:
+        annotation["id"] = number(annotation["id"])
+    assert evaluate(match(*read(files(truth, found)), "bbox")).metrics() == expected
 
 
 def test_ids_of_two_kinds_are_refused(files):
