@@ -185,3 +185,69 @@ def test_damaged_weights_are_named(damage, suffix, tmp_path):
     DAMAGES[damage](path)
     with pytest.raises(DataError, match=rf"^{re.escape(str(path))}: .*(damaged|no checkpoint)"):
         SafeCheckpointer(model).load(str(path))
+
+
+def write(path, content):
+    """As the suffix says."""
+    if path.suffix == ".pkl":
+        arrays = {name: value.numpy() for name, value in content.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "me"}, protocol=2))
+    elif path.suffix == ".pth":
+        torch.save({"model": content, "iteration": 3}, path)
+    else:
+        save_file(content, path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors"])
+def test_weights_that_are_not_finite_are_refused(suffix, model, tmp_path):
+    """Before any of them is loaded."""
+    path = tmp_path / f"model{suffix}"
+    content = {key: value.clone() for key, value in model.state_dict().items()}
+    content |= {"norm.running_var": torch.tensor([0.0, 1.0])}
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    write(path, content)
+    SafeCheckpointer(model, trust_pickle=True).load(str(path))
+    for key, value, complaint in (
+        ("weight", float("nan"), "weight has 6 NaN among its 6 values"),
+        ("bias", float("inf"), "bias has 3 infinite among its 3 values"),
+        ("norm.running_var", -1.0, "norm.running_var has 2 negative among its 2 variances"),
+    ):
+        write(path, content | {key: torch.full_like(content[key], value)})
+        match = rf"^{re.escape(str(path))}: {re.escape(complaint)}; take an earlier checkpoint"
+        with pytest.raises(ValueError, match=match):
+            SafeCheckpointer(model, trust_pickle=True).load(str(path))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_optimizer_that_is_not_finite(model, tmp_path):
+    """It spoils the weights at the first step: refused where it is loaded, and there alone."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(1, 2, 1, 1)).sum().backward()
+    optimizer.step()
+    optimizer.state[model.bias]["momentum_buffer"][1] = float("nan")
+    checkpointer = SafeCheckpointer(model, str(tmp_path), optimizer=optimizer)
+    checkpointer.save("model_final")
+    match = (
+        r"model_final\.pth: optimizer\.state\.1\.momentum_buffer has 1 NaN among its 3 values; "
+        r"take an earlier"
+    )
+    with pytest.raises(ValueError, match=match):
+        checkpointer.resume_or_load("", resume=True)
+    again = SafeCheckpointer(model, optimizer=optimizer)
+    again.resume_or_load(str(tmp_path / "model_final.pth"), resume=False)
+
+
+def test_pickle_is_not_read_by_others(model, tmp_path):
+    """Nine bytes with which Python's own reader takes half a gigabyte, and could take all."""
+    path = tmp_path / "model.pkl"
+    path.write_bytes(b"\x80\2Nr" + (2**32 - 1).to_bytes(4, "little") + b".")
+    with pytest.raises(DataError, match=r"model\.pkl holds more than .*NoneType"):
+        SafeCheckpointer(model, trust_pickle=True).load(str(path))
+
+
+@pytest.mark.parametrize("content", [{"model": [1]}, {"model": {1: torch.ones(1)}}])
+def test_model_that_is_no_state_dict(content, model, tmp_path):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(DataError, match=r"model\.pth: its entry 'model' is no state dict"):
+        SafeCheckpointer(model).load(str(tmp_path / "model.pth"))

@@ -1,5 +1,6 @@
 """Weights with metadata, in the models of configs: what is taken and what is refused."""
 
+import logging
 import re
 from dataclasses import replace
 
@@ -239,6 +240,36 @@ def test_torchvisions_names_are_refused(suffix, tmp_path):
         SafeCheckpointer(resnet("resnet18")).load(str(path))
     # To torchvision's own model they are the right ones.
     SafeCheckpointer(torchvision.models.resnet18()).load(str(path))
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_ema"])
+def test_weights_in_another_entry_are_refused(wrapper, tmp_path):
+    """There Detectron2 looks for none, and would train from scratch."""
+    path = tmp_path / "checkpoint.pth"
+    state_dict = {f"module.{key}": value for key, value in resnet("resnet18").state_dict().items()}
+    torch.save({wrapper: state_dict, "epoch": 3}, path)
+    match = rf"checkpoint\.pth holds a ResNet in its entry '{wrapper}', .*convert_weights\.py "
+    with pytest.raises(ValueError, match=match):
+        SafeCheckpointer(resnet("resnet18")).load(str(path))
+
+
+def test_wrapped_names_of_torchvision_are_refused(tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    state_dict = torchvision.models.resnet18().state_dict()
+    torch.save({"model": {f"module.{key}": value for key, value in state_dict.items()}}, path)
+    with pytest.raises(ValueError, match=r"has torchvision's names .*convert it: python tools/"):
+        SafeCheckpointer(resnet("resnet18")).load(str(path))
+
+
+def test_average_beside_the_weights_is_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("fvcore"), "propagate", True)
+    source, target = resnet("resnet18"), resnet("resnet18")
+    path = tmp_path / "model_final.pth"
+    average = {key: value + 1 for key, value in source.state_dict().items()}
+    torch.save({"model": source.state_dict(), "ema_state": average}, path)
+    SafeCheckpointer(target).load(str(path))
+    assert torch.equal(target.stem.conv1.weight, source.stem.conv1.weight)
+    assert "taken: model; also in the file, and not loaded: ema_state" in caplog.text
 
 
 def test_model_without_a_resnet(tmp_path):

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from softpool_det.archives import find_damage, save_archive
-from softpool_det.weights.pickles import reason_of
+from softpool_det.weights.entries import state_dicts
+from softpool_det.weights.pickles import find_fault, reason_of
+from softpool_det.weights.values import check_values
 
 CHECKPOINT_FILE = "checkpoint.pth"
 # For where the newest one is found damaged.
@@ -36,10 +38,11 @@ def load_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:
     """The newest checkpoint that is whole, or None; a damaged one is named and passed over.
 
     Raises:
-        ValueError: it holds more than tensors and plain values, of which nothing is run.
+        ValueError: it holds more than tensors and plain values, of which nothing is run; or a
+            tensor has NaN or infinite values, or variances below 0.
     """
     for path in (folder / CHECKPOINT_FILE, folder / PREVIOUS_FILE):
-        damage = find_damage(path) if path.is_file() else "it is not there"
+        damage = find_fault(path) if path.is_file() else "it is not there"
         if damage is None:
             return _read(path, device)
         if path.is_file():
@@ -49,9 +52,12 @@ def load_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:
 
 def _read(path: Path, device: str) -> dict[str, Any]:
     try:
-        return torch.load(path, device, weights_only=True)
+        state = torch.load(path, device, weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(
             f"{path} holds more than tensors and plain values; nothing of it was run. Remove it "
             f"to begin anew ({reason_of(error)})"
         ) from error
+    for keys, tensors in state_dicts(state, depth=8):
+        check_values(tensors, path, ".".join([*keys, ""]))
+    return state

@@ -14,6 +14,7 @@ from torch import nn
 
 from softpool_det.engine.compatibility import check_weights
 from softpool_det.weights import StemPool, WeightsMetadata, read_metadata
+from softpool_det.weights.values import check_values
 
 
 def metadata(cfg: CfgNode, num_classes: int) -> WeightsMetadata:
@@ -54,7 +55,8 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> None:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is another kind of file, of another model, or was trained on other pixels
-            or, unless `MODEL.ALLOW_OTHER_STEM_POOL`, behind another stem pooling.
+            or, unless `MODEL.ALLOW_OTHER_STEM_POOL`, behind another stem pooling. Or its values
+            are NaN, infinite, or variances below 0.
     """
     path = Path(cfg.MODEL.WEIGHTS)
     if not path.is_file():
@@ -71,6 +73,7 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> None:
         state_dict, told = load_file(path), read_metadata(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is no .safetensors, or is damaged: {error}") from error
+    check_values(state_dict, path)
     if told is not None:
         check_weights(model, state_dict, told, cfg.MODEL.ALLOW_OTHER_STEM_POOL)
         _check_pixels(path, told, metadata(cfg, told.num_classes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from softpool_det.engine.compatibility import (
 from softpool_det.files import write_atomically
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
+from softpool_det.weights.entries import state_dicts
 from softpool_det.weights.names import format_of
 from softpool_det.weights.pickled_arrays import load_arrays
-from softpool_det.weights.pickles import check_origin, reason_of
+from softpool_det.weights.pickles import check_origin, find_fault, reason_of
+from softpool_det.weights.values import as_tensors, check_values
 
 TAG_FILE = "last_checkpoint"
 STEM_POOL = "stem_pool"
@@ -40,7 +43,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     `weights_only`, its default; those of this class say how the stem pools, which is compared, too.
     A `.pkl`, the format of Detectron2's model zoo, is a pickle that may call any function when it
     is read; here it may rebuild NumPy arrays and nothing else, and it has to be named by its
-    address in that zoo.
+    address in that zoo. Whatever the format, weights that are NaN or infinite are refused.
 
     Args:
         model, save_dir, checkpointables: as for Detectron2's.
@@ -60,20 +63,23 @@ class SafeCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **checkpointables)
         self.trust_pickle, self.is_resumed, self._given = trust_pickle, False, ""
         self.allow_other_stem_pool = allow_other_stem_pool
+        self._states: Iterable[str] = ()
 
-    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint, as Detectron2's does.
 
         Raises:
             DataError: the file is cut off or damaged, or needs code to be read, which has not run.
             PermissionError: a `.pkl` from elsewhere than Detectron2's model zoo.
-            ValueError: the metadata of a `.safetensors` do not fit the model, or the names in a
-                file are torchvision's; says what to do.
+            ValueError: the metadata of a `.safetensors` do not fit the model, the names in a file
+                are torchvision's or in another entry, or weights (or what is loaded of an
+                optimizer) are NaN, infinite or variances below 0; says what to do.
         """
         if path:
             check_origin(path, self.trust_pickle)
         self._given = path
-        return super().load(path, *args, **kwargs)
+        self._states = self.checkpointables if checkpointables is None else checkpointables
+        return super().load(path, checkpointables)
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write `name`.pth, whole or not at all, and note that it is the last.
@@ -147,22 +153,39 @@ class SafeCheckpointer(DetectionCheckpointer):
             told = loaded.pop(STEM_POOL, None)
             if told is not None and not self.allow_other_stem_pool:
                 check_stem_pool(self.model, told, filename)
-        check_names(self.model, loaded["model"], filename)
+        self._check(loaded, filename)
         return loaded
+
+    def _check(self, loaded: dict[str, Any], filename: str) -> None:
+        weights = loaded["model"]
+        if not isinstance(weights, Mapping) or not all(isinstance(key, str) for key in weights):
+            raise DataError(f"{filename}: its entry 'model' is no state dict")
+        others = check_names(self.model, loaded, filename)
+        if others:
+            self.logger.warning(
+                "%s: taken: model; also in the file, and not loaded: %s",
+                filename,
+                ", ".join(others),
+            )
+        # All of it: which parts the model takes is found out later, and weights with NaN in any
+        # part come from a training that failed.
+        check_values(as_tensors(weights), filename)
+        states = {key: loaded[key] for key in self._states if key in loaded}
+        for path, tensors in state_dicts(states, depth=8):
+            check_values(tensors, filename, ".".join([*path, ""]))
 
     def _load_whole(self, filename: str) -> dict[str, Any]:
         """Detectron2's reading; torch.load takes a changed bit without a word."""
         with open(filename, "rb") as file:
             start = file.read(2)
-        damage = find_damage(Path(filename)) if start == b"PK" else None
+        damage = find_fault(Path(filename))
         if not filename.endswith(".pkl") and start != b"PK" and start[:1] != pickle.PROTO:
             damage = "it is no checkpoint of PyTorch's"
         if damage is not None:
             raise DataError(f"{filename}: {damage}")
         try:
             if filename.endswith(".pkl"):
-                # Detectron2 reads it after this; nothing but arrays has been found in it.
-                load_arrays(Path(filename))
+                return self._load_pickle(Path(filename))
             return super()._load_file(filename)
         except OSError:
             raise
@@ -171,6 +194,15 @@ class SafeCheckpointer(DetectionCheckpointer):
                 f"{filename} holds more than tensors and plain values, or is no checkpoint; "
                 f"nothing of it was run ({reason_of(error)})"
             ) from error
+
+    def _load_pickle(self, path: Path) -> dict[str, Any]:
+        """What Detectron2's own reader, which unpickles anything, makes of a `.pkl`."""
+        data = load_arrays(path)
+        if "model" in data and "__author__" in data:
+            return data | {"model": as_tensors(data["model"])}
+        blobs = as_tensors(data.get("blobs", data))
+        weights = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
+        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _load_safetensors(self, filename: str) -> dict[str, Any]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch import nn
 from softpool_det.modeling import PooledStem
 from softpool_det.weights import WeightsMetadata
 from softpool_det.weights.architecture import Architecture, count_blocks
+from softpool_det.weights.entries import find_entries
 from softpool_det.weights.metadata import MAX_POOL, StemPool
-from softpool_det.weights.names import format_of
 
 OTHER_POOL_KEY = "MODEL.ALLOW_OTHER_STEM_POOL"
 
@@ -75,25 +76,45 @@ def check_stem_pool(model: nn.Module, told: Mapping[str, Any], filename: str) ->
     try:
         wanted = StemPool(**told)
     except TypeError as error:
-        raise ValueError(f"{filename}: its stem_pool, {told!r}, is none: {error}") from None
+        raise ValueError(
+            f"{filename}: its stem_pool, {reprlib.repr(told)}, is none: {error}"
+        ) from None
     resnet = _find_resnet(model)
     faults = [] if resnet is None else _stem_pool(resnet, wanted)
     if faults:
         raise ValueError(f"{filename}: {faults[0]}")
 
 
-def check_names(model: nn.Module, state_dict: Mapping[str, Any], filename: str) -> None:
-    """Refuse torchvision's names where they cannot match, rather than train from scratch.
+def check_names(model: nn.Module, content: Mapping[str, Any], filename: str) -> list[str]:
+    """Refuse names that cannot match, rather than train from scratch.
+
+    Args:
+        content: of the file; its "model" is what will be loaded.
+
+    Returns:
+        The names of other ResNets in the file, such as an average of the weights.
 
     Raises:
-        ValueError: says how to convert the file.
+        ValueError: the file's ResNet has torchvision's names, or is in another entry; says how to
+            convert it.
     """
-    if format_of(state_dict) == "torchvision" and _find_resnet(model) is not None:
+    if _find_resnet(model) is None:
+        return []
+    entries = find_entries(content)
+    loaded = [entry for entry in entries if entry.path == ("model",)]
+    remedy = f"convert it: python tools/convert_weights.py {filename} NEW.safetensors"
+    if any(entry.format == "torchvision" for entry in loaded):
         raise ValueError(
             f"{filename} has torchvision's names (layer1.0.conv1.weight), the model Detectron2's "
-            f"(res2.0.conv1.weight); convert it: python tools/convert_weights.py {filename} "
-            "NEW.safetensors"
+            f"(res2.0.conv1.weight); {remedy}"
         )
+    others = [entry.name.removeprefix("model.") for entry in entries if entry.path != ("model",)]
+    if others and not loaded:
+        raise ValueError(
+            f"{filename} holds a ResNet in its entry {others[0]!r}, where no checkpoint of "
+            f"Detectron2's has it; {remedy}"
+        )
+    return others
 
 
 def _find_resnet(model: nn.Module) -> ResNet | None:

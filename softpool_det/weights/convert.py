@@ -29,15 +29,23 @@ from softpool_det.weights.names import (
 )
 from softpool_det.weights.origin import Convention, convention_of, stem_pool_of
 from softpool_det.weights.sources import Source, read_source
-from softpool_det.weights.variants import check_keys, check_name
+from softpool_det.weights.values import check_values
+from softpool_det.weights.variants import check_keys, check_name, check_stem
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A ResNet's weights under the keys of Detectron2's, and what is to be told with them."""
+    """A ResNet's weights under the keys of Detectron2's.
+
+    Args:
+        tensors: the weights.
+        metadata: what they do not show.
+        notes: which part of the file they are, a line for each thing to know; may be empty.
+    """
 
     tensors: Tensors
     metadata: WeightsMetadata
+    notes: tuple[str, ...] = ()
 
 
 def read_weights(
@@ -47,6 +55,7 @@ def read_weights(
     convention: str | None = None,
     architecture: str | None = None,
     trust_pickle: bool = False,
+    entry: str | None = None,
 ) -> Weights:
     """Read a ResNet's weights of torchvision, timm, the SoftPool authors or Detectron2.
 
@@ -56,13 +65,16 @@ def read_weights(
         convention: a key of :data:`softpool_det.weights.origin.CONVENTIONS`; likewise.
         architecture: torchvision's name of the model; inferred from shapes without it.
         trust_pickle: take a `.pkl` that is not of Detectron2's model zoo.
+        entry: which of several ResNets in the file, such as "model_ema"; without it, the trained
+            one rather than its average.
 
     Raises:
         FileNotFoundError, PermissionError, ValueError: as :func:`read_source`.
         ValueError: no ResNet that Detectron2 builds, or something that must be said was not. Says
-            which keys tell, or what to say.
+            which keys tell, or what to say. Or its weights are not finite. What else is in the
+            file is not looked at.
     """
-    source = read_source(path, trust_pickle)
+    source = read_source(path, trust_pickle, entry)
     check_name(architecture or _name_of(source))
     try:
         tensors = _to_detectron2(source)
@@ -71,9 +83,10 @@ def read_weights(
         num_classes = check_state_dict(tensors, found)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    check_values(source.entry.tensors, path, source.entry.place)
     chosen = convention_of(source, found, convention)
     pool = stem_pool_of(source, stem_pool)
-    return Weights(tensors, _metadata(source, found, num_classes, chosen, pool))
+    return Weights(tensors, _metadata(source, found, num_classes, chosen, pool), _notes(source))
 
 
 def write_weights(path: str | Path, weights: Weights, to: str = "detectron2") -> None:
@@ -115,6 +128,7 @@ def describe(weights: Weights, to: str = "detectron2") -> str:
         f"{metadata.architecture}, {len(weights.tensors)} tensors, "
         f"{metadata.num_classes or 'no'} classes, from {metadata.source_format}'s keys",
         f"trained with {metadata.stem_pool} in the stem",
+        *weights.notes,
     ]
     if to == "torchvision":
         if metadata.stem_pool.window != MAX_POOL.window:
@@ -136,18 +150,32 @@ def describe(weights: Weights, to: str = "detectron2") -> str:
 
 
 def _to_detectron2(source: Source) -> Tensors:
+    tensors = source.entry.tensors
     if source.format == "caffe2":
-        return from_caffe2(source.tensors)
+        return from_caffe2(tensors)
     if source.format == "detectron2":
-        return from_detectron2(source.tensors)
-    check_keys(source.tensors)
-    if not source.format:
-        shown = ", ".join(list(source.tensors)[:4])
-        raise ValueError(
-            "no ResNet of torchvision, timm, Detectron2 or Caffe2: their first block's weight is "
-            f"layer1.0.conv1.weight, res2.0.conv1.weight or res2_0_branch2a_w; here: {shown}, ..."
-        )
-    return rename(source.tensors, torchvision_to_detectron2)
+        found = from_detectron2(tensors)
+    else:
+        check_keys(tensors)
+        found = rename(tensors, torchvision_to_detectron2)
+    if "stem.conv1.weight" in found:
+        check_stem(found["stem.conv1.weight"])
+    return found
+
+
+def _notes(source: Source) -> tuple[str, ...]:
+    entry, notes = source.entry, []
+    if source.others:
+        others = ", ".join(source.others)
+        notes.append(f"taken: {entry.name}; also in the file, for --entry: {others}")
+    elif entry.name:
+        notes.append(f"taken: {entry.name}")
+    if entry.method:
+        notes.append(f"self-supervised ({entry.method}): the backbone without its projection head")
+    if entry.left_out:
+        shown = ", ".join(entry.left_out[:3]) + (", ..." if len(entry.left_out) > 3 else "")
+        notes.append(f"left out: {len(entry.left_out)} tensors ({shown})")
+    return tuple(notes)
 
 
 def _metadata(

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from softpool_det.files import replacing
+from softpool_det.masks import all_finite
 
 # Marks files that hold all keys below, and says how they are to be read.
 FORMAT_KEY = "softpool_det.weights"
@@ -69,7 +70,8 @@ class WeightsMetadata:
         command: what was run.
 
     Raises:
-        ValueError: `channel_order` is another word, or mean or std are not three numbers.
+        ValueError: `channel_order` is another word, or mean or std are not three finite numbers,
+            those of std more than 0.
     """
 
     architecture: str
@@ -89,10 +91,13 @@ class WeightsMetadata:
         if self.channel_order not in ("RGB", "BGR"):
             raise ValueError(f"channel_order must be 'RGB' or 'BGR', got {self.channel_order!r}")
         for name in ("pixel_mean", "pixel_std"):
-            values = tuple(float(value) for value in getattr(self, name))
-            if len(values) != 3:
-                raise ValueError(f"{name} must have three values, got {values}")
-            object.__setattr__(self, name, values)
+            given = getattr(self, name)
+            values = list(given) if isinstance(given, tuple) else given
+            if not all_finite(values) or len(values) != 3:
+                raise ValueError(f"{name} must have three values, all finite, got {values!r:.90}")
+            object.__setattr__(self, name, tuple(map(float, values)))
+        if min(self.pixel_std) <= 0:
+            raise ValueError(f"pixel_std must be more than 0, got {self.pixel_std}")
 
     def to_header(self) -> dict[str, str]:
         """Strings as they are, all else as JSON; the stem's pooling as `stem_pool.name`, ..."""
@@ -124,8 +129,10 @@ def _read_fields(owner: type, header: Mapping[str, str], prefix: str) -> dict[st
             raise ValueError(f"the metadata lacks {key}")
         try:
             values[field.name] = header[key] if field.type == "str" else json.loads(header[key])
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the metadata's {key} is no {field.type}: {header[key]!r}") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(
+                f"the metadata's {key} is no {field.type}: {header[key]!r:.90}"
+            ) from error
     return values
 
 

@@ -31,15 +31,8 @@ def detectron2_to_torchvision(name: str) -> str:
 
 
 def from_detectron2(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """The ResNet of a Detectron2 model, whatever it was a part of.
-
-    What a detector has besides it is left out. The classifier of Detectron2's converted torchvision
-    weights, `stem.fc`, gets its name in the model, `linear`.
-    """
-    prefix = next(key for key in tensors if _is_stem(key)).removesuffix(_STEM)
-    part = re.compile(re.escape(prefix) + r"(stem|res[2-5]|linear)\.")
-    found = {key[len(prefix) :]: value for key, value in tensors.items() if part.match(key)}
-    return rename(found, lambda name: re.sub(r"^stem\.fc\.", "linear.", name))
+    """Detectron2's converted torchvision weights call the classifier `stem.fc`, not `linear`."""
+    return rename(tensors, lambda name: re.sub(r"^stem\.fc\.", "linear.", name))
 
 
 def from_caffe2(tensors: Mapping[str, torch.Tensor]) -> Tensors:

@@ -1,13 +1,16 @@
-"""Pickled weights, read without running what they contain, and from where they are taken."""
+"""Pickled weights: from where they are taken, and what is wrong with them before they are read."""
 
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from urllib.parse import urlparse
 
 from detectron2.checkpoint.catalog import ModelCatalog, ModelCatalogHandler
 from detectron2.utils.file_io import Detectron2Handler
+
+from softpool_det.archives import find_damage
 
 # Detectron2's catalogue and model zoo, by their short names and by their addresses.
 TRUSTED_PREFIXES = (
@@ -45,6 +48,31 @@ def check_origin(path: str, trust_pickle: bool = False, file: str | Path = "") -
             f"its address ({Detectron2Handler.PREFIX}...). If you know where this one comes from, "
             "pass --trust-pickle to tools/train_net.py or tools/convert_weights.py"
         )
+
+
+def find_fault(file: Path) -> str | None:
+    """Look through an archive of torch.save's before torch.load unpacks it.
+
+    torch.save does not compress. An archive that unpacks to more than it has is made to fill the
+    memory, by compression or by members that share their bytes.
+
+    Returns:
+        What is wrong with the file's bytes, or None; None for files of other formats, too.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        if stream.read(2) != b"PK":
+            return None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        size = 0  # of which the next line tells what it is
+    if size > file.stat().st_size:
+        return f"it unpacks to {size} bytes, more than it has; torch.save does not compress"
+    return find_damage(file)
 
 
 def reason_of(error: BaseException) -> str:

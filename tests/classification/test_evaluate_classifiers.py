@@ -17,7 +17,7 @@ from softpool_det.classification.build import build_model
 from softpool_det.classification.config import load_config
 from softpool_det.classification.predictions import Predictions
 from softpool_det.classification.weights import metadata
-from softpool_det.weights import save_weights
+from softpool_det.weights import read_metadata, save_weights
 
 ROOT = Path(__file__).parents[2]
 STOCK, SOFT = (
@@ -91,6 +91,20 @@ def test_swap(evaluate, tiny, pictures, one_thread, tmp_path):
     (test,) = found["mcnemar"]["swapped: SoftPool2d 2x2"]
     disagreements = np.sum(trained.correct != swapped.correct)
     assert test["only_baseline"] + test["only_candidate"] == disagreements
+
+
+def test_weights_that_are_not_finite(evaluate, tiny, tmp_path):
+    weights = tmp_path / "stock.safetensors"
+    write_weights(weights, tiny)
+    state_dict, told = load_file(weights), read_metadata(weights)
+    state_dict["linear.bias"][1] = float("nan")
+    save_weights(weights, state_dict, told)
+    command = ["swap", "--weights", weights, "--output", tmp_path / "swap"]
+    match = (
+        r"^error: \S+stock\.safetensors: linear\.bias has 1 NaN among its 3 values; take an earl"
+    )
+    with pytest.raises(SystemExit, match=match):
+        evaluate(*command, "--trained", STOCK, "--swapped", SOFT, *tiny)
 
 
 def test_swap_needs_the_weights_own_config_first(evaluate, tiny, tmp_path):

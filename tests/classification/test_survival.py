@@ -145,6 +145,12 @@ def test_damaged_checkpoint_does_not_take_the_place_of_the_one_before(tmp_path):
 
 
 @pytest.mark.slow
+def test_checkpoint_that_is_not_finite_is_refused(tmp_path):
+    save_checkpoint(tmp_path, {"model": {"bn1.running_var": torch.tensor([1.0, -1.0])}})
+    with pytest.raises(ValueError, match=r"model\.bn1\.running_var has 1 negative among its 2 var"):
+        load_checkpoint(tmp_path, "cpu")
+
+
 def test_begins_anew_where_all_are_damaged(run_tiny, whole):
     path = unfinished(run_tiny("broken"))
     for each in (path, path.with_name("checkpoint_previous.pth")):

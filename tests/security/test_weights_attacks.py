@@ -1,12 +1,15 @@
 """Weights from a stranger, of the kinds that tests/test_checkpoint.py does not try."""
 
+import argparse
 import io
 import json
 import pickle
+import re
 import struct
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -132,5 +135,91 @@ def test_metadata_is_not_evaluated(key, marker, refusal, tmp_path):
 def test_a_header_of_a_forged_length(length, refusal, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(struct.pack("<Q", length) + b'{"a":{"dtype":"F32","shape":[1]}}')
+    error = refusal("convert_weights.py", path, tmp_path / "out.safetensors")
+    assert error.startswith(f"error: {path} holds more than tensors and plain values")
+
+
+def repacked(path, method=zipfile.ZIP_STORED, change=None):
+    """The archive of torch.save's, packed again; `change` gets what is to be unpickled."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            is_pickle = change is not None and name.endswith("data.pkl")
+            archive.writestr(name, change(content) if is_pickle else content)
+
+
+def shared(path):
+    """Two thousand members whose bytes are those of one: the directory names it so often."""
+    repacked(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        largest = max(archive.filelist, key=lambda member: member.file_size)
+        archive.filelist += [largest] * 2000
+        archive._didModify = True
+
+
+def refused(path, refusal, match):
+    """By the program and by the checkpointer, in one line."""
+    error = refusal("convert_weights.py", path, path.with_name("out.safetensors"))
+    assert re.search(rf"^error: {re.escape(str(path))}.*{match}", error)
+    with pytest.raises(DataError, match=match) as caught:
+        SafeCheckpointer(torch.nn.Linear(1, 1)).load(str(path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["compressed", "shared"])
+def test_archives_that_fill_the_memory(kind, refusal, tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({"model": {"weight": torch.zeros(2**20)}}, path)
+    if kind == "compressed":
+        repacked(path, zipfile.ZIP_DEFLATED)
+    else:
+        shared(path)
+    size = sum(member.file_size for member in zipfile.ZipFile(path).infolist())
+    assert size > 100 * path.stat().st_size
+    refused(
+        path, refusal, rf"it unpacks to {size} bytes, more than it has; torch\.save does not co"
+    )
+
+
+def test_shapes_of_which_a_file_holds_one_value(refusal, tmp_path):
+    """To look for NaN in them would take terabytes."""
+    path = tmp_path / "model.pth"
+    names = ("layer1.0.conv1.weight", "fc.weight")
+    torch.save({"model": {name: torch.ones(1).expand(2**40) for name in names}}, path)
+    assert path.stat().st_size < 3000
+    error = refusal("convert_weights.py", path, tmp_path / "out.safetensors")
+    assert error.startswith(f"error: {path}: ")
+    with pytest.raises(ValueError, match=r"of which the file does not hold all values"):
+        SafeCheckpointer(torch.nn.Linear(1, 1)).load(str(path))
+
+
+def test_arguments_of_a_training_do_not_run(marker, refusal, tmp_path):
+    """Their class is taken as data, for many programs save it; nothing below it is."""
+    path = tmp_path / "model.pth"
+    torch.save({"model": {}, "args": argparse.Namespace(lr=Payload(marker))}, path)
+    error = refusal("convert_weights.py", path, tmp_path / "out.safetensors")
+    assert error.startswith(f"error: {path} holds more than tensors and plain values")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 10**5, '{"pretrained_cfg": {"mean": [NaN, 0, 0]}}', '{"pretrained_cfg": {"std": "0"}}'],
+    ids=["deep", "NaN", "text"],
+)
+def test_a_config_beside_the_weights(content, refusal, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"layer1.0.conv1.weight": torch.ones(1)}, path)
+    (tmp_path / "config.json").write_text(content)
+    error = refusal("convert_weights.py", path, tmp_path / "out.safetensors")
+    assert error.startswith(f"error: {tmp_path / 'config.json'}")
+    assert "not three finite numbers" in error or "no JSON file" in error
+
+
+@pytest.mark.parametrize("shape", ["[1099511627776]", "[4294967296, 4294967296, 4294967296]"])
+def test_a_header_of_a_forged_shape(shape, refusal, tmp_path):
+    header = f'{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":[0,4]}}}}'.encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     error = refusal("convert_weights.py", path, tmp_path / "out.safetensors")
     assert error.startswith(f"error: {path} holds more than tensors and plain values")

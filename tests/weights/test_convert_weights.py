@@ -140,6 +140,21 @@ def test_pickle_that_runs_code(convert, tmp_path):
     assert not marker.exists()
 
 
+def test_entries(convert, model, tmp_path):
+    path, target = tmp_path / "checkpoint.pth", tmp_path / "weights.safetensors"
+    average = {f"module.{key}": value * 2 for key, value in model.state_dict().items()}
+    torch.save({"model": model.state_dict(), "model_ema": average}, path)
+    command = ["--stem-pool", "max", path, target]
+    assert "taken: model; also in the file, for --entry: model_ema" in convert(*command)
+    assert torch.equal(load_file(target)["stem.conv1.weight"], model.conv1.weight)
+    output = convert("--entry", "model_ema", *command)
+    assert "taken: model_ema; also in the file, for --entry: model" in output
+    assert torch.equal(load_file(target)["stem.conv1.weight"], 2 * model.conv1.weight)
+    names = "'model', 'model_ema'"
+    error = rf"error: .*checkpoint\.pth: has no entry 'ema'; say --entry with one of: {names}"
+    convert("--entry", "ema", *command, error=error)
+
+
 def test_bad_targets(convert, source, tmp_path):
     convert(source, tmp_path / "w.pth", error=r"weights are written as \.safetensors")
     convert("--to", "torchvision", source, tmp_path / "w.pkl", error=r"are \.safetensors or \.pth")

@@ -36,7 +36,7 @@ NUMBERS = st.tuples(*[st.floats(0, 255, allow_nan=False)] * 3)
         architecture=st.text(),
         stem_pool=st.builds(StemPool, name=st.text(), gradient=st.text()),
         pixel_mean=NUMBERS,
-        pixel_std=NUMBERS,
+        pixel_std=st.tuples(*[st.floats(1e-3, 255)] * 3),
         channel_order=st.sampled_from(["RGB", "BGR"]),
         command=st.text(),
     )
@@ -113,3 +113,17 @@ def test_bad_values_are_refused(tmp_path):
         replace(METADATA, pixel_std=(1.0,))
     with pytest.raises(ValueError, match=r"written as \.safetensors, got .*weights\.pth"):
         save_weights(tmp_path / "weights.pth", {}, METADATA)
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "[1]", '"1"', "null", "[" * 10**5])
+@pytest.mark.parametrize("key", ["pixel_mean", "pixel_std"])
+def test_pixels_that_are_no_numbers(key, value):
+    header = METADATA.to_header() | {key: f"[1, 1, {value}]"}
+    with pytest.raises(ValueError, match=rf"{key} (must have three values, all finite|is no)"):
+        WeightsMetadata.from_header(header)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_pixels_are_divided_by_more_than_0(value):
+    with pytest.raises(ValueError, match="pixel_std must be more than 0"):
+        replace(METADATA, pixel_std=(1.0, value, 1.0))
