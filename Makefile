@@ -23,7 +23,7 @@ QUIET = PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::Fu
 # Measured with SEEDS="1 2 3 4 5", where it was.
 KNOWN_SPREAD = benchmarks/results/demo_$(DATA)_$(MODEL).json
 
-# On Linux alone bin/ holds the interpreter; the project is not set up with make on Windows.
+# The project is for Linux alone, as pyproject.toml says.
 BIN := $(VENV)/bin
 UV := $(BIN)/uv --quiet --no-progress
 UV_PIP := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip

@@ -18,7 +18,6 @@ from glob import glob
 
 import torch
 from setuptools import setup
-from setuptools.errors import PlatformError
 
 
 def find_cuda_home():
@@ -42,10 +41,9 @@ from torch.utils import cpp_extension  # noqa: E402
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.NOTSET)
 
-WINDOWS = sys.platform == "win32"
 # -fno-trapping-math lets the compiler vectorise selections; no code here looks at floating-point
 # flags.
-COMPILE_ARGS = ["/O2"] if WINDOWS else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
+COMPILE_ARGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
 # The CPU kernels are compiled once for each of these; csrc/cpu/capability.cpp chooses at run time.
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]
@@ -91,19 +89,7 @@ def why_no_compiler():
     """What is missing to build anything, or None."""
     if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
         return "no Python.h (Debian: the package python3-dev)"
-    return None if has_compiler() else "no C++ compiler"
-
-
-def has_compiler():
-    if not WINDOWS:
-        return shutil.which(cxx()[0]) is not None
-    from distutils.ccompiler import new_compiler  # setuptools' own, once setuptools is imported
-
-    try:
-        new_compiler().initialize()
-    except PlatformError:
-        return False
-    return True
+    return "no C++ compiler" if shutil.which(cxx()[0]) is None else None
 
 
 def cxx():
@@ -124,7 +110,7 @@ def kernel_units():
     """The units of the CPU kernels to build, with the flags of each; says which are left out."""
     units = {}
     for name, flags in UNIT_ARGS.items():
-        if flags and platform.machine().lower() not in ("x86_64", "amd64"):
+        if flags and platform.machine() != "x86_64":
             continue
         if knows(flags):
             units[name] = [*COMPILE_ARGS, "-ffp-contract=fast", *flags]
@@ -137,7 +123,7 @@ class BuildWithUnits(cpp_extension.BuildExtension):
     """Gives the units flags of their own: setuptools knows one set for each extension."""
 
     def build_extension(self, ext):
-        if ext.name == "softpool_det._C" and not WINDOWS:
+        if ext.name == "softpool_det._C":
             units = kernel_units()
             found = [(f"SOFT_POOL_{name.upper()}", None) for name in units if name != "plain"]
             ext.define_macros = [*ext.define_macros, *found]
@@ -163,12 +149,9 @@ class BuildWithUnits(cpp_extension.BuildExtension):
 def cpu_extension(common):
     sanitize = SANITIZE_ARGS if SANITIZE else []
     units = [unit_source(name) for name in UNIT_ARGS]
-    sources = ["csrc/softpool_det.cpp", "csrc/cpu/soft_pool.cpp", "csrc/cpu/capability.cpp"]
-    if WINDOWS:
-        sources.append(unit_source("plain"))
     return cpp_extension.CppExtension(
         "softpool_det._C",
-        sources,
+        ["csrc/softpool_det.cpp", "csrc/cpu/soft_pool.cpp", "csrc/cpu/capability.cpp"],
         extra_compile_args={"cxx": [*COMPILE_ARGS, *sanitize]},
         extra_link_args=sanitize,
         **{**common, "depends": [*common["depends"], *units]},

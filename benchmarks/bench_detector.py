@@ -104,9 +104,14 @@ def run(args: argparse.Namespace) -> dict:
         allocator.touch(case.bytes_needed)
     stem = measure_case(case, args.device, args.seconds / 10, 3, memory=True)
     print(case_table(case, setting, stem), flush=True)
-    rows: list[dict] = []
+    arguments = {"size": list(args.size), "batch": args.batch, "channels_last": args.channels_last}
+    stem_rows = [{**case.as_json(), **row} for row in stem]
+    result = {"machine": machine, "allocator": setting, **arguments}
+    result |= {"targets": [], "detectors": [], "stem_after_convolution": stem_rows}
     for model in args.models:
-        rows += measure(
+        # Each time, so that a later failure loses nothing.
+        save(args, result)
+        result["detectors"] += measure(
             model,
             device=args.device,
             channels_last=args.channels_last,
@@ -114,13 +119,16 @@ def run(args: argparse.Namespace) -> dict:
             batch=args.batch,
             seconds=args.seconds,
         )
-    found = outcomes(rows)
-    print(rows_table(rows))
+        result["targets"] = outcomes(result["detectors"])
+    found = result["targets"]
+    print(rows_table(result["detectors"]))
     print(f"\n{targets_table(found, ['measured'])}\n\n{verdicts(found)}.")
-    arguments = {"size": list(args.size), "batch": args.batch, "channels_last": args.channels_last}
-    stem_rows = [{**case.as_json(), **row} for row in stem]
-    result = {"machine": machine, "allocator": setting, **arguments, "targets": found}
-    return {**result, "detectors": rows, "stem_after_convolution": stem_rows}
+    return result
+
+
+def save(args: argparse.Namespace, result: dict) -> None:
+    if args.json:
+        write_json(args.json, result)
 
 
 def run_switches(args: argparse.Namespace) -> dict:
@@ -152,9 +160,7 @@ def main() -> None:
         allocator.use(args.allocator)
     # The profiler says on every start that there is no GPU.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    result = run(args)
-    if args.json:
-        write_json(args.json, result)
+    save(args, run(args))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from measuring import allocator
 from measuring.files import write_json
 from pooling import cases
+from pooling.names import EXACT, FUSED, SOFT, UNFUSED
 from pooling.plan import Plan
 
 
@@ -40,6 +41,11 @@ def cases_of(plan: Plan) -> list[cases.Case]:
             assert plan.shape is not None
             result += cases.given_cases(plan.shape, plan.device, plan.quick)
     return result
+
+
+def own_peers(case: cases.Case) -> set[str]:
+    """What is this project's: without it a case has failed."""
+    return {FUSED, UNFUSED} if case.group == "fused stem" else {SOFT, EXACT}
 
 
 def effort(plan: Plan) -> dict:
@@ -69,7 +75,7 @@ def main() -> None:
     import torch
     from measuring.machine import description, require
     from pooling.measure import measure
-    from pooling.report import case_table
+    from pooling.report import case_table, title
 
     require(plan.device)
     if plan.threads is not None:
@@ -84,16 +90,26 @@ def main() -> None:
         "rows": rows,
     }
     heap = 0
+    failed = []
     for case in cases_of(plan):
         if plan.setting == "kept" and case.bytes_needed > heap:
             heap = case.bytes_needed
             allocator.touch(heap)
-        measured = measure(case, plan.device, memory=plan.memory, **effort(plan))
+        try:
+            measured = measure(case, plan.device, memory=plan.memory, **effort(plan))
+        except RuntimeError as error:
+            print(f"Failed: {title(case, setting)}: {error}\n", flush=True)
+            failed.append(title(case, setting))
+            continue
+        if not own_peers(case) <= {row["peer"] for row in measured}:
+            failed.append(title(case, setting))
         print(case_table(case, setting, measured), flush=True)
         where = {**case.as_json(), "setting": plan.setting, "isa": plan.isa}
         rows += [{**where, **row} for row in measured]
         # Each time, so that a later failure loses nothing.
         write_json(Path(sys.argv[2]), result)
+    if failed:
+        sys.exit("error: SoftPool failed, as said above, in\n" + "\n".join(failed))
 
 
 if __name__ == "__main__":

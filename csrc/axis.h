@@ -5,11 +5,9 @@
 
 #if defined(__CUDACC__)
 #define SOFT_POOL_HD __host__ __device__ __forceinline__
-#elif defined(__GNUC__)
+#else
 // Always: units compiled for different instruction sets must not share one copy.
 #define SOFT_POOL_HD inline __attribute__((always_inline))
-#else
-#define SOFT_POOL_HD __forceinline
 #endif
 
 namespace softpool_det {

@@ -17,7 +17,7 @@ STABLE_TORCH_LIBRARY(softpool_det, library) {
       "Tensor shift, " WINDOWS ", bool exact) -> Tensor");
 }
 
-// An empty module: importing it registers the operators, and Windows links nothing without it.
+// An empty module: importing it registers the operators.
 PyMODINIT_FUNC PyInit__C(void) {
   static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr};
   return PyModule_Create(&module);

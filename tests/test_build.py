@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,8 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UNITS = ("plain", "avx2", "avx512")
 
 x86_with_binutils = pytest.mark.skipif(
-    platform.machine().lower() not in ("x86_64", "amd64")
-    or None in map(shutil.which, ("c++", "nm", "objdump")),
+    platform.machine() != "x86_64" or None in map(shutil.which, ("c++", "nm", "objdump")),
     reason="needs an x86-64 with a C++ compiler, nm and objdump",
 )
 
@@ -58,7 +58,22 @@ for name in ("soft_pool", "affine_relu_soft_pool"):
             operator = "softpool_det::" + name + suffix
             assert torch._C._dispatch_has_kernel_for_dispatch_key(operator, device), operator
 """
+    program += f"""
+import importlib.util
+spec = importlib.util.spec_from_file_location("_C_cuda", {str(libraries[1])!r})
+# Without a GPU nothing speaks against the first one.
+assert importlib.util.module_from_spec(spec).runs_on(0) is True
+"""
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def test_only_linux_is_claimed_and_served():
+    metadata = (ROOT / "pyproject.toml").read_text()
+    assert re.findall(r"Operating System :: [^\"]+", metadata) == [
+        "Operating System :: POSIX :: Linux"
+    ]
+    for path in (ROOT / "setup.py", *(ROOT / "csrc").rglob("*.*")):
+        assert not re.search(r"_MSC_VER|_WIN32|win32|__GNUC__|__forceinline\b", path.read_text())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

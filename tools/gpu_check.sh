@@ -69,7 +69,7 @@ sanitizer() {
   SOFTPOOL_EXAMPLES=10 PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout 300 "$program" \
     --tool "$1" --error-exitcode 9 --target-processes all \
     "$PYTHON" -m pytest -q -p no:cacheprovider tests/ops \
-    -k 'cuda and (random_cases or same_bits or equals_the_composition)'
+    -k 'cuda and (random_cases or same_bits or equals_the_composition or videos)'
 }
 
 if compgen -G "$WHEELS/*.whl" >/dev/null; then

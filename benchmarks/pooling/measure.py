@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import torch
 from measuring.memory import peak_bytes, saved_bytes
-from measuring.timing import Function, device_ms, interleaved, wall_ms
+from measuring.timing import device_ms, interleaved, wall_ms
 
 from pooling.cases import Case
-from pooling.names import BOTH, DIRECTIONS, FLOOR, FORWARD
-from pooling.peers import Peer, baseline, peers_of, usable
+from pooling.names import BOTH, DIRECTIONS, FLOOR
+from pooling.peers import Peer, baseline, directions, peers_of, usable
 
 
 def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bool) -> list[dict]:
@@ -25,8 +25,8 @@ def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bo
 
     Returns:
         One row for each peer and one for the copy: "peer"; "forward" and "forward_backward", each
-        with the fields of `Times` and the ratios "to_baseline" and "to_floor"; "peak_bytes" and
-        "saved_bytes", None where not counted.
+        with the fields of `Times` and the ratios "to_baseline" (None without one) and "to_floor";
+        "peak_bytes" and "saved_bytes", None where not counted. Peers that fail are left out.
 
     Raises:
         RuntimeError: peers that should give the same output do not.
@@ -35,17 +35,17 @@ def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bo
     peers = usable(peers_of(case, device), input)
     functions = {(FLOOR, d): f for d, f in zip(DIRECTIONS, _copies(case, device), strict=True)}
     for name, peer in peers.items():
-        functions |= {(name, d): f for d, f in _directions(peer, input).items()}
+        functions |= {(name, d): f for d, f in directions(peer, input).items()}
     clock = device_ms if device == "cuda" else wall_ms
     times = interleaved(functions, seconds=seconds, min_rounds=min_rounds, clock=clock)
     rows = []
     for name in [*peers, FLOOR]:
         row: dict = {"peer": name, "peak_bytes": None, "saved_bytes": None}
         for direction in DIRECTIONS:
-            taken = times[name, direction]
+            taken, base = times[name, direction], times.get((baseline(case), direction))
             row[direction] = {
                 **asdict(taken),
-                "to_baseline": taken.median_ms / times[baseline(case), direction].median_ms,
+                "to_baseline": taken.median_ms / base.median_ms if base else None,
                 "to_floor": taken.median_ms / times[FLOOR, direction].median_ms,
             }
         if memory and name in peers:
@@ -53,20 +53,6 @@ def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bo
             row["saved_bytes"] = _saved_bytes(peers[name], input)
         rows.append(row)
     return rows
-
-
-def _directions(peer: Peer, input: torch.Tensor) -> dict[str, Function]:
-    upstream = torch.ones_like(peer.pool(input))
-    leaf = input.detach().requires_grad_()
-
-    def by_autograd() -> object:
-        return torch.autograd.grad(peer.pool(leaf), leaf, upstream)
-
-    def by_hand() -> object:
-        assert peer.backward is not None
-        return peer.pool(input), peer.backward(upstream, input)
-
-    return {FORWARD: lambda: peer.pool(input), BOTH: by_hand if peer.backward else by_autograd}
 
 
 def _saved_bytes(peer: Peer, input: torch.Tensor) -> int | None:

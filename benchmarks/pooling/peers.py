@@ -8,9 +8,21 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measuring.timing import Function
 
 from pooling.cases import Case, Window
-from pooling.names import AUTHORS, AVG, EXACT, FUSED, MAX, SOFT, STOCK_STEM, UNFUSED
+from pooling.names import (
+    AUTHORS,
+    AVG,
+    BOTH,
+    EXACT,
+    FORWARD,
+    FUSED,
+    MAX,
+    SOFT,
+    STOCK_STEM,
+    UNFUSED,
+)
 from softpool_det.ops import affine_relu_soft_pool2d, soft_pool2d, soft_pool3d
 
 STOCK_WINDOW = Window(3, 2, 1)
@@ -129,8 +141,23 @@ def _stem(case: Case, device: str) -> dict[str, Peer]:
     }
 
 
+def directions(peer: Peer, input: torch.Tensor) -> dict[str, Function]:
+    """What is timed of a peer."""
+    upstream = torch.ones_like(peer.pool(input))
+    leaf = input.detach().requires_grad_()
+
+    def by_autograd() -> object:
+        return torch.autograd.grad(peer.pool(leaf), leaf, upstream)
+
+    def by_hand() -> object:
+        assert peer.backward is not None
+        return peer.pool(input), peer.backward(upstream, input)
+
+    return {FORWARD: lambda: peer.pool(input), BOTH: by_hand if peer.backward else by_autograd}
+
+
 def usable(peers: dict[str, Peer], input: torch.Tensor) -> dict[str, Peer]:
-    """The peers that PyTorch can run here; says which it cannot.
+    """The peers that can run here, forward and backward; says which cannot and why.
 
     Raises:
         RuntimeError: a peer that should compute the same as the first does not. It would be no use
@@ -142,8 +169,12 @@ def usable(peers: dict[str, Peer], input: torch.Tensor) -> dict[str, Peer]:
         try:
             with torch.no_grad():
                 output = peer.pool(input)
-        except (NotImplementedError, torch._dynamo.exc.TorchDynamoException) as error:
-            print(f"Left out: {name}, because {str(error).splitlines()[0]}\n")
+            directions(peer, input)[BOTH]()
+            if input.is_cuda:
+                torch.cuda.synchronize()  # errors of kernels come late
+        except RuntimeError as error:  # also what PyTorch lacks, or cannot compile
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            print(f"Left out: {name}, because {reason}\n")
             continue
         found[name] = peer
         if not peer.is_softpool:

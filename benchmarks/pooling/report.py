@@ -34,8 +34,11 @@ def table(headers: list[str], sides: list[str], rows: list[list[str]]) -> str:
     return "\n".join(line(cells, widths, sides) for cells in lines)
 
 
+def title(case: Case, setting: str) -> str:
+    return f"{case.group}, {case.shape}, {case.dtype} {case.layout}, {case.window}; {setting}"
+
+
 def case_table(case: Case, setting: str, rows: list[dict]) -> str:
-    title = f"{case.group}, {case.shape}, {case.dtype} {case.layout}, {case.window}; {setting}"
     cells = [
         [
             row["peer"],
@@ -47,7 +50,7 @@ def case_table(case: Case, setting: str, rows: list[dict]) -> str:
         for row in rows
     ]
     headers, sides = [header for header, _ in _COLUMNS], [side for _, side in _COLUMNS]
-    return f"**{title}**\n\n{table(headers, sides, cells)}\n"
+    return f"**{title(case, setting)}**\n\n{table(headers, sides, cells)}\n"
 
 
 def targets_table(outcomes: list[dict], settings: list[str]) -> str:
@@ -77,9 +80,12 @@ def verdicts(outcomes: list[dict]) -> str:
 def _time(times: dict) -> list[str]:
     median = times["median_ms"]
     spread = 50 * (times["q3_ms"] - times["q1_ms"]) / median
+    base = times["to_baseline"]
     return [
-        f"{median:.4g} +-{spread:.0f}%", f"{times['to_baseline']:.2f}", f"{times['to_floor']:.2f}",
-    ]  # fmt: skip
+        f"{median:.4g} +-{spread:.0f}%",
+        "" if base is None else f"{base:.2f}",
+        f"{times['to_floor']:.2f}",
+    ]
 
 
 def _mebibytes(count: int | None) -> str:

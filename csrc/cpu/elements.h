@@ -218,7 +218,6 @@ struct ColumnPairs {
   }
 };
 
-#if defined(__GNUC__)
 template <>
 struct ColumnPairs<float> {
   using Vector = Floats;
@@ -246,7 +245,6 @@ struct ColumnPairs<float> {
     twice(windows, columns[0], columns[1], AllLanes<float>());
   }
 };
-#endif
 
 }  // namespace
 }  // namespace softpool_det

@@ -64,14 +64,10 @@ SOFT_POOL_HD Lanes<double> reciprocal(Lanes<double> x) { return 1. / x; }
 
 template <int degree>
 SOFT_POOL_HD Lanes<double> exponential(Lanes<double> x) {
-#if defined(__GNUC__)
   for (int lane = 0; lane < kLanes<double>; ++lane) {
     x[lane] = exp(x[lane]);
   }
   return x;
-#else
-  return exp(x);
-#endif
 }
 
 }  // namespace

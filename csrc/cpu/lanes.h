@@ -1,6 +1,6 @@
-// Lanes: as many numbers as a register holds, with the operators of GCC's and Clang's vectors, and
-// one number with other compilers. Everything is in an unnamed namespace: each unit that includes
-// this file compiles it for its own instruction set, and the linker cannot mix them up.
+// Lanes: as many numbers as a register holds, with the operators of GCC's and Clang's vectors.
+// Everything is in an unnamed namespace: each unit that includes this file compiles it for its own
+// instruction set, and the linker cannot mix them up.
 #pragma once
 
 #include <math.h>
@@ -24,19 +24,11 @@ constexpr int kRegisterBytes = 32;
 constexpr int kRegisterBytes = 16;
 #endif
 
-#if defined(__GNUC__)
 template <typename number, int bytes = kRegisterBytes>
 struct Register {
   typedef number type __attribute__((vector_size(bytes)));
   static constexpr int lanes = bytes / sizeof(number);
 };
-#else
-template <typename number, int bytes = 0>
-struct Register {
-  typedef number type;
-  static constexpr int lanes = 1;
-};
-#endif
 
 template <typename number>
 using Lanes = typename Register<number>::type;
@@ -67,13 +59,8 @@ SOFT_POOL_HD Lanes<real> broadcast(real number) {
   return Lanes<real>{} + number;
 }
 
-#if defined(__GNUC__)
 SOFT_POOL_HD Words widen(Shorts shorts) { return __builtin_convertvector(shorts, Words); }
 SOFT_POOL_HD Shorts narrow(Words words) { return __builtin_convertvector(words, Shorts); }
-#else
-SOFT_POOL_HD Words widen(Shorts shorts) { return shorts; }
-SOFT_POOL_HD Shorts narrow(Words words) { return static_cast<Shorts>(words); }
-#endif
 
 }  // namespace
 }  // namespace softpool_det

@@ -13,7 +13,6 @@ using Sequence = std::integer_sequence<int, lane...>;
 template <typename real>
 using AllLanes = std::make_integer_sequence<int, kLanes<real>>;
 
-#if defined(__GNUC__)
 // The integer that a shuffle of 4- or 8-byte lanes counts with.
 template <int bytes>
 struct IndexOf {
@@ -92,26 +91,6 @@ SOFT_POOL_HD void twice(Floats sums, Floats& a, Floats& b, Sequence<lane...>) {
   a = shuffle<float, (lane / 4 * 4 + lane % 4 / 2)...>(sums, sums);
   b = shuffle<float, (lane / 4 * 4 + 2 + lane % 4 / 2)...>(sums, sums);
 }
-#else
-template <typename real, typename Any>
-SOFT_POOL_HD void split(real a, real b, real& even, real& odd, Any) {
-  even = a;
-  odd = b;
-}
-template <typename real, typename Any>
-SOFT_POOL_HD void merge(real even, real odd, real& a, real& b, Any) {
-  a = even;
-  b = odd;
-}
-template <typename real, typename Any>
-SOFT_POOL_HD real shift_in(real before, real, Any) {
-  return before;
-}
-template <typename real, typename Any>
-SOFT_POOL_HD real shift_out(real, real next, Any) {
-  return next;
-}
-#endif
 
 }  // namespace
 }  // namespace softpool_det

@@ -6,10 +6,10 @@
 namespace softpool_det::cuda {
 
 // A block owns a tile of inputs. It finds the sums of the windows that touch its tile, its
-// neighbours' too, keeps them in shared memory and then gathers for every input. Where the windows
-// are too many for the shared memory it goes over them in several steps. Every element of
-// grad_input is computed by one thread in a fixed order, without atomics: results do not change
-// from run to run.
+// neighbours' too (or reads them, see large_windows.cuh), keeps them in shared memory and then
+// gathers for every input. Where the windows are too many for the shared memory it goes over them in
+// several steps. Every element of grad_input is computed by one thread in a fixed order, without
+// atomics: results do not change from run to run.
 template <typename Lanes>
 struct BackwardTile {
   using index_t = typename Lanes::index_t;
@@ -26,6 +26,7 @@ struct BackwardTile {
   Divisor<int32_t> spans[3];
   int32_t slots;         // items of windows in shared memory
   uint32_t items;        // of a tile; no more than there are threads where there are several steps
+  Statistics<acc_t, V> statistics;  // of large windows, by LargeWindows; else without memory
 
   // A thread's gradients from step to step.
   struct State {
@@ -87,6 +88,7 @@ struct BackwardTile {
     index_t tile[kDirections];
     tiles.first_item(block, tile);
     const Windows windows = windows_of(tile, step);
+    const Statistics<acc_t, V> kept{reinterpret_cast<Pack<acc_t, V>*>(shared), slots};
     bool infinite = false;
     SOFT_POOL_NO_UNROLL
     for (int32_t slot = static_cast<int32_t>(thread); slot < slots; slot += kThreads) {
@@ -105,29 +107,19 @@ struct BackwardTile {
         continue;
       }
       const Lanes lanes(problem, at);
+      if constexpr (Lanes::kTaps == 0) {
+        if (statistics.packs != nullptr) {
+          infinite = kept.copy(slot, statistics, lanes.output_at(at) / V) || infinite;
+          continue;
+        }
+      }
       acc_t upstream[V];
       lanes.load_upstream(at, upstream);
       const auto sums = lanes.sums(at);
       infinite = infinite || sums.any_infinite();
-      keep(sums, upstream, slot, shared);
+      kept.keep(slot, sums, upstream, problem.exact);
     }
     return infinite;
-  }
-
-  SOFT_POOL_HD void keep(
-      const Sums<acc_t, V>& sums, const acc_t (&upstream)[V], int32_t slot, acc_t* shared) const {
-    Pack<acc_t, V> maximum, weight, offset;
-    SOFT_POOL_UNROLL
-    for (int l = 0; l < V; ++l) {
-      const Share<acc_t> share(upstream[l], sums.total[l], sums.shift[l], problem.exact);
-      maximum.lane[l] = sums.maximum[l];
-      weight.lane[l] = share.weight;
-      offset.lane[l] = share.offset;
-    }
-    auto* packs = reinterpret_cast<Pack<acc_t, V>*>(shared);
-    packs[slot] = maximum;
-    packs[slots + slot] = weight;
-    packs[2 * slots + slot] = offset;
   }
 
   // A warp's inputs are in even columns or in odd ones: with stride 2 these are in different

@@ -22,6 +22,7 @@ namespace softpool_det::cuda {
 
 constexpr int kThreadBits = 8;
 constexpr int kThreads = 1 << kThreadBits;  // of a block
+constexpr int64_t kMostBlocks = std::numeric_limits<int32_t>::max();  // of a launch
 
 enum Direction { kChannels, kColumns, kRows, kDepth, kImages, kDirections };
 
@@ -184,13 +185,15 @@ inline int best_bits(int64_t count, int least, int most, int64_t halo) {
 }
 
 // Tiles of 2^total items. `channel_bits` is what a row of full cache lines takes; `halo` are the
-// further items that a tile reads along each spatial dimension.
+// further items that a tile reads along each spatial dimension. Throws where one launch cannot have
+// a block for every tile.
 template <typename index_t>
 Tiles<index_t> make_tiles(
     const int64_t (&counts)[kDirections], int total, int channel_bits, const int64_t (&halo)[3]) {
   Tiles<index_t> result{};
-  const auto take = [&](int direction, int least, int most) {
-    most = std::min(most, total);
+  // Of the bits that are left, `reserved` stay for later directions; there may be none to take.
+  const auto take = [&](int direction, int least, int most, int reserved = 0) {
+    most = std::min(most, std::max(0, total - reserved));
     const int64_t around =
         direction >= kColumns && direction <= kDepth ? halo[kDepth - direction] : 0;
     const int bits = best_bits(counts[direction], std::min(least, most), most, around);
@@ -201,16 +204,19 @@ Tiles<index_t> make_tiles(
   // A warp reads eight neighbouring items or more in a row of a contiguous tensor.
   const int depth_bits = halo[0] > 0 ? std::min(2, bits_for(counts[kDepth])) : 0;
   take(kColumns, 3, std::max(3, (total - depth_bits + 1) / 2 + (channel_bits == 0 ? 1 : 0)));
-  total -= depth_bits;
-  take(kRows, std::min(3, total), total);
-  total += depth_bits;
+  take(kRows, 3, total, depth_bits);
   take(kDepth, 0, total);
   take(kImages, 0, total);
   for (int d = 0; d < kDirections; ++d) {
     result.counts[d] = static_cast<index_t>(counts[d]);
-    if (d < kImages) {
-      result.tiles[d] = Divisor<int32_t>(result.tiles_along(d));
-    }
+  }
+  const int64_t blocks = result.blocks();
+  check(
+      0 < blocks && blocks <= kMostBlocks, "soft_pool: a CUDA kernel has 1 to ", kMostBlocks,
+      " blocks, this input would need ", blocks,
+      blocks > 0 ? ": split it" : ", which is a fault of softpool_det: please report its shape");
+  for (int d = 0; d < kImages; ++d) {
+    result.tiles[d] = Divisor<int32_t>(result.tiles_along(d));
   }
   return result;
 }

@@ -107,6 +107,20 @@ struct Sums {
   SOFT_POOL_HD acc_t output(int lane) const {
     return pooled_value(maximum[lane], total[lane], shift[lane]);
   }
+  // Adds the sums of other taps of the same windows, before normalise(). Those of no tap add 0.
+  SOFT_POOL_HD void add(const Sums& other) {
+    SOFT_POOL_UNROLL
+    for (int l = 0; l < V; ++l) {
+      const acc_t most = larger(maximum[l], other.maximum[l]);
+      const acc_t here = distance<true>(maximum[l], most);
+      const acc_t there = distance<true>(other.maximum[l], most);
+      const acc_t e = exp_of_distance(here), f = exp_of_distance(there);
+      shift[l] = e * (shift[l] + total[l] * here) +
+          f * (other.shift[l] + other.total[l] * there);
+      total[l] = e * total[l] + f * other.total[l];
+      maximum[l] = most;
+    }
+  }
   SOFT_POOL_HD bool any_infinite() const {
     bool result = false;
     SOFT_POOL_UNROLL
@@ -168,6 +182,42 @@ struct Share {
   SOFT_POOL_HD Share(acc_t upstream, acc_t total, acc_t shift, bool exact)
       : weight(total == acc_t(0) ? acc_t(0) : upstream * reciprocal(total)),
         offset(exact ? acc_t(1) - shift : acc_t(1)) {}
+};
+
+// The numbers that windows' gradients are made of, for `count` items of V windows: all maxima, all
+// weights, all offsets.
+template <typename acc_t, int V>
+struct Statistics {
+  Pack<acc_t, V>* packs;
+  int64_t count;
+
+  SOFT_POOL_HD void keep(
+      int64_t item, const Sums<acc_t, V>& sums, const acc_t (&upstream)[V], bool exact) const {
+    Pack<acc_t, V> maximum, weight, offset;
+    SOFT_POOL_UNROLL
+    for (int l = 0; l < V; ++l) {
+      const Share<acc_t> share(upstream[l], sums.total[l], sums.shift[l], exact);
+      maximum.lane[l] = sums.maximum[l];
+      weight.lane[l] = share.weight;
+      offset.lane[l] = share.offset;
+    }
+    packs[item] = maximum;
+    packs[count + item] = weight;
+    packs[2 * count + item] = offset;
+  }
+  // Copies an item from others. Returns whether a maximum is +inf.
+  SOFT_POOL_HD bool copy(int64_t item, const Statistics& from, int64_t from_item) const {
+    packs[item] = from.packs[from_item];
+    packs[count + item] = from.packs[from.count + from_item];
+    packs[2 * count + item] = from.packs[2 * from.count + from_item];
+    bool infinite = false;
+    SOFT_POOL_UNROLL
+    for (int l = 0; l < V; ++l) {
+      infinite =
+          infinite || packs[item].lane[l] == std::numeric_limits<acc_t>::infinity();
+    }
+    return infinite;
+  }
 };
 
 template <typename acc_t>

@@ -33,6 +33,17 @@ __global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocks)
   }
 }
 
+template <typename Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads) each_large_kernel(const Kernel kernel) {
+  __shared__ typename Kernel::Partial shared[Kernel::kThreads];
+  kernel.find(blockIdx.x, threadIdx.x, shared);
+  for (uint32_t half = Kernel::kThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    Kernel::merge(half, threadIdx.x, shared);
+  }
+  kernel.finish(blockIdx.x, threadIdx.x, shared);
+}
+
 class Launcher {
  public:
   explicit Launcher(const Tensor& tensor) : guard_(tensor.get_device_index()) {
@@ -47,6 +58,10 @@ class Launcher {
   static constexpr int64_t shared_bytes() {
     return 48 << 10;
   }
+  // Those of the inputs of a large tile, for speed.
+  static constexpr int64_t large_taps() {
+    return 1 << 10;
+  }
   template <typename Kernel>
   void each_thread(const Kernel& kernel) const {
     each_thread_kernel<<<blocks(kernel), kThreads, 0, stream_>>>(kernel);
@@ -58,12 +73,16 @@ class Launcher {
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
+  template <typename Kernel>
+  void each_large(const Kernel& kernel) const {
+    each_large_kernel<<<blocks(kernel), Kernel::kThreads, 0, stream_>>>(kernel);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
  private:
   template <typename Kernel>
   static unsigned blocks(const Kernel& kernel) {
-    const int64_t count = kernel.tiles.blocks();
-    check(count <= limit(), "soft_pool: the input is too large for one launch, ", count, " blocks");
-    return static_cast<unsigned>(count);
+    return static_cast<unsigned>(kernel.tiles.blocks());
   }
 
   torch::stable::accelerator::DeviceGuard guard_;
@@ -81,8 +100,36 @@ STABLE_TORCH_LIBRARY_IMPL(softpool_det, CUDA, library) {
   library.impl("affine_relu_soft_pool_backward", TORCH_BOX(&Cuda::affine_relu_soft_pool_backward));
 }
 
-// An empty module: importing it registers the kernels, and Windows links nothing without it.
+// Whether this library holds code that a device can run; true, too, where the driver cannot tell.
+static PyObject* runs_on(PyObject*, PyObject* index) {
+  namespace cuda = softpool_det::cuda;
+  const long device = PyLong_AsLong(index);
+  if (device == -1 && PyErr_Occurred() != nullptr) {
+    return nullptr;
+  }
+  // Any of the kernels: all are compiled for the same devices.
+  using Lanes = cuda::Channels<cuda::Problem<float, int32_t>, 1, 0>;
+  cudaFuncAttributes attributes;
+  int before = 0;
+  cudaError_t status = cudaGetDevice(&before);
+  if (status == cudaSuccess) {
+    status = cudaSetDevice(static_cast<int>(device));
+    if (status == cudaSuccess) {
+      status = cudaFuncGetAttributes(&attributes, cuda::each_thread_kernel<cuda::Forward<Lanes>>);
+    }
+    cudaSetDevice(before);
+  }
+  cudaGetLastError();  // the next call must not find it
+  return PyBool_FromLong(
+      status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction &&
+      status != cudaErrorUnsupportedPtxVersion);
+}
+
+// Importing the module registers the kernels.
 PyMODINIT_FUNC PyInit__C_cuda(void) {
-  static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C_cuda", nullptr, -1, nullptr};
+  static PyMethodDef methods[] = {
+      {"runs_on", runs_on, METH_O, "Whether the GPU of this index can run the kernels."},
+      {nullptr, nullptr, 0, nullptr}};
+  static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C_cuda", nullptr, -1, methods};
   return PyModule_Create(&module);
 }

@@ -2,7 +2,9 @@
 //
 //   Runner(const Tensor&)              whose device and current stream it takes
 //   limit(), shared_bytes()            of 32-bit positions, and of a block's shared memory
-//   each_thread(kernel), each_tile(kernel)   run a Forward or BackwardDisjoint, or a BackwardTile
+//   large_taps()                       that windows may have to be one thread's
+//   each_thread(kernel)                runs a Forward or BackwardDisjoint
+//   each_tile(kernel), each_large(kernel)   run a BackwardTile, a LargeWindows
 //
 // Nothing here waits for the device, and memory comes from PyTorch's allocator alone, so that calls
 // can be captured in CUDA graphs.
@@ -40,7 +42,13 @@ struct Operators {
         false};
     SOFT_POOL_DISPATCH(input.scalar_type(), [&] {
       with_lanes<scalar_t>(call, runner.limit(), [&](auto use) {
-        runner.each_thread(make_forward<typename decltype(use)::Lanes>(call));
+        using Lanes = typename decltype(use)::Lanes;
+        if constexpr (Lanes::kTaps == 0) {
+          if (has_large_windows(pool, runner.large_taps())) {
+            return runner.each_large(make_large<Lanes>(call, nullptr));
+          }
+        }
+        runner.each_thread(make_forward<Lanes>(call));
       });
     });
     return output;
@@ -71,11 +79,35 @@ struct Operators {
         if constexpr (Lanes::kTaps == 4) {
           runner.each_thread(make_disjoint<Lanes>(call));
         } else {
-          runner.each_tile(make_tile<Lanes>(call, runner.shared_bytes()));
+          auto kernel = make_tile<Lanes>(call, runner.shared_bytes());
+          const Tensor statistics = large_statistics<Lanes>(call, runner, kernel, input);
+          runner.each_tile(kernel);
         }
       });
     });
     return grad_input;
+  }
+
+  // Computes the statistics of large windows, for `kernel` to read; it must be launched before the
+  // result is freed. Windows that are not large need none: the result is empty.
+  template <typename Lanes>
+  static Tensor large_statistics(
+      const Call& call, const Runner& runner, BackwardTile<Lanes>& kernel, const Tensor& input) {
+    using acc_t = typename Lanes::acc_t;
+    const Pool& pool = call.pool;
+    Tensor memory;
+    if constexpr (Lanes::kTaps == 0) {
+      if (has_large_windows(pool, runner.large_taps())) {
+        memory = torch::stable::empty(
+            Ints{3 * pool.batch * pool.channels * pool.outputs()},
+            sizeof(acc_t) == 8 ? ScalarType::Double : ScalarType::Float, std::nullopt,
+            input.device());
+        const auto large = make_large<Lanes>(call, static_cast<acc_t*>(memory.mutable_data_ptr()));
+        runner.each_large(large);
+        kernel.statistics = large.statistics;
+      }
+    }
+    return memory;
   }
 
   static Tensor soft_pool(

@@ -4,6 +4,7 @@
 #include "backward_disjoint.cuh"
 #include "backward_tile.cuh"
 #include "forward.cuh"
+#include "large_windows.cuh"
 
 namespace softpool_det::cuda {
 
@@ -141,6 +142,26 @@ Forward<Lanes> make_forward(const Call& call) {
   const auto tiles = make_tiles<Lanes>(
       call.pool, &Axis::out_size, {1, 1, Lanes::kColumnStep}, kThreadBits, 128, halo);
   return {make_problem<Lanes>(call), tiles};
+}
+
+// Whether windows may have more taps in the input than `most`, and a launch a block for each.
+inline bool has_large_windows(const Pool& pool, int64_t most) {
+  int64_t taps = 1;
+  for (const Axis& axis : pool.axes) {
+    taps *= std::min(axis.kernel, groups(axis.size, axis.dilation));
+  }
+  return taps > most && pool.batch * pool.channels * pool.outputs() <= kMostBlocks;
+}
+
+template <typename Lanes>
+LargeWindows<Lanes> make_large(const Call& call, typename Lanes::acc_t* statistics) {
+  using Statistics = decltype(LargeWindows<Lanes>::statistics);
+  const Pool& pool = call.pool;
+  const auto tiles = make_tiles<Lanes>(pool, &Axis::out_size, {1, 1, 1}, 0, 128, {0, 0, 0});
+  const int64_t items = pool.batch * pool.channels * pool.outputs() / Lanes::kWindows;
+  return {
+      make_problem<Lanes>(call), tiles,
+      Statistics{reinterpret_cast<decltype(Statistics::packs)>(statistics), items}};
 }
 
 template <typename Lanes>

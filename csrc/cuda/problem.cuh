@@ -148,22 +148,29 @@ struct Channels {
     }
   }
 
+  // Taps `skipped`, skipped + step, ... of those inside the input.
   template <typename Body>
-  SOFT_POOL_HD void for_each_tap(const index_t* at, const Body& body) const {
+  SOFT_POOL_HD void for_each_tap(
+      const index_t* at, index_t skipped, index_t step, const Body& body) const {
     const auto& axes = problem.axes;
     const index_t last_y = axes[1].last_tap(at[kRows]), last_x = axes[2].last_tap(at[kColumns]);
     const index_t first_y = axes[1].first_tap(at[kRows]), first_x = axes[2].first_tap(at[kColumns]);
     const index_t last_z = axes[0].last_tap(at[kDepth]);
+    if (first_x >= last_x) {
+      return;
+    }
     for (index_t tap = axes[0].first_tap(at[kDepth]); tap < last_z; ++tap) {
       const index_t z = axes[0].start(at[kDepth]) + tap * axes[0].dilation.divisor;
       for (index_t row = first_y; row < last_y; ++row) {
         const index_t y = axes[1].start(at[kRows]) + row * axes[1].dilation.divisor;
-        for (index_t column = first_x; column < last_x; ++column) {
+        index_t column = first_x + skipped;
+        for (; column < last_x; column += step) {
           const index_t x = axes[2].start(at[kColumns]) + column * axes[2].dilation.divisor;
           acc_t values[V];
           load_affine(inputs() + problem.input_offset(z, y, x), values);
           body(values);
         }
+        skipped = column - last_x;
       }
     }
   }
@@ -174,23 +181,27 @@ struct Channels {
       load(at, values);
       return sums_of<kTaps, V, acc_t>([&](int t, int l) { return values[t][l]; });
     } else {
-      return sums_of_any(at);
+      Sums<acc_t, V> sums = sums_of_some(at, 0, 1);
+      sums.normalise();
+      return sums;
     }
   }
-  SOFT_POOL_HD Sums<acc_t, V> sums_of_any(const index_t* at) const {
+  // Of the taps first, first + step, ...; without normalise().
+  SOFT_POOL_HD Sums<acc_t, V> sums_of_some(
+      const index_t* at, index_t first, index_t step) const {
     Sums<acc_t, V> sums;
     SOFT_POOL_UNROLL
     for (int l = 0; l < V; ++l) {
       sums.maximum[l] = kLowest<acc_t>;
       sums.total[l] = sums.shift[l] = acc_t(0);
     }
-    for_each_tap(at, [&](const acc_t(&values)[V]) {
+    for_each_tap(at, first, step, [&](const acc_t(&values)[V]) {
       SOFT_POOL_UNROLL
       for (int l = 0; l < V; ++l) {
         sums.maximum[l] = larger(sums.maximum[l], values[l]);
       }
     });
-    for_each_tap(at, [&](const acc_t(&values)[V]) {
+    for_each_tap(at, first, step, [&](const acc_t(&values)[V]) {
       SOFT_POOL_UNROLL
       for (int l = 0; l < V; ++l) {
         const acc_t d = distance<true>(values[l], sums.maximum[l]);
@@ -199,7 +210,6 @@ struct Channels {
         sums.shift[l] += e * d;
       }
     });
-    sums.normalise();
     return sums;
   }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch._C._functorch import TransformType, get_interpreter_stack
+from torch.autograd import forward_ad
 
 from ._arguments import (
     Window,
@@ -18,6 +18,11 @@ from ._arguments import (
 from ._functions import SoftPoolFunction, forward_reference
 from ._library import COMPILED_DEVICES, has_kernel
 from ._registration import register_operators
+
+try:  # private: another torch may have moved them
+    from torch._C._functorch import TransformType, get_interpreter_stack
+except ImportError:
+    get_interpreter_stack = None  # type: ignore[assignment]
 
 if COMPILED_DEVICES:
     register_operators()
@@ -167,7 +172,7 @@ def _soft_pool(
     batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
     # Compiler and tracer know operators, not autograd.Functions with forward mode and vmap.
     graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not graph and not _in_nested_forward_mode():
+    if not graph and not _in_nested_forward_mode(batch):
         output = SoftPoolFunction.apply(batch, scale, shift, window, exact)
     elif graph and has_kernel(input.device) and not _is_plain_pytorch_needed():
         output = _operator_output(batch, scale, shift, window, exact)
@@ -183,8 +188,10 @@ def _is_plain_pytorch_needed() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()
 
 
-def _in_nested_forward_mode() -> bool:
+def _in_nested_forward_mode(input: torch.Tensor) -> bool:
     """There a custom jvp loses the outer tangents, without a word from PyTorch."""
+    if get_interpreter_stack is None:  # any forward mode, to be on the safe side
+        return forward_ad.unpack_dual(input).tangent is not None
     levels = get_interpreter_stack()
     return levels is not None and sum(level.key() == TransformType.Jvp for level in levels) > 1
 

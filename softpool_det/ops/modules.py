@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch._jit_internal import (  # type: ignore[attr-defined]
-    BroadcastingList1,
-    BroadcastingList2,
-    BroadcastingList3,
-)
 
 from ._arguments import check_gradient
 from .functional import soft_pool1d, soft_pool2d, soft_pool3d
+
+try:  # private: another torch may have moved them
+    from torch._jit_internal import (  # type: ignore[attr-defined]
+        BroadcastingList1,
+        BroadcastingList2,
+        BroadcastingList3,
+    )
+except ImportError:
+    # TorchScript then takes sequences, but no int for one.
+    BroadcastingList1 = BroadcastingList2 = BroadcastingList3 = list  # type: ignore
 
 
 def _list1(first: int, values: BroadcastingList1[int]) -> list[int]:  # type: ignore[valid-type]

@@ -7,18 +7,23 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+import pooling_worker
 import pytest
 import torch
 from measuring import allocator
-from pooling import cases, targets
+from pooling import cases, peers, targets
 from pooling.cases import WINDOW_2, WINDOW_3, Case
 from pooling.measure import measure
 from pooling.names import AVG, BOTH, EXACT, FLOOR, FORWARD, MAX, SOFT, STOCK_STEM
 from pooling.peers import Peer, usable
+from pooling.plan import Plan
 from pooling.plot import plot
 from pooling.report import case_table, targets_table, verdicts
+
+from softpool_det.ops import soft_pool2d
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -173,9 +178,74 @@ def test_a_peer_that_pytorch_lacks_is_left_out(capsys):
     def missing(x):
         raise NotImplementedError("not for this type")
 
-    peers = {"a": Peer(lambda x: x), "b": Peer(missing)}
-    assert set(usable(peers, torch.ones(1))) == {"a"}
+    found = {"a": Peer(lambda x: x), "b": Peer(missing)}
+    assert set(usable(found, torch.ones(1))) == {"a"}
     assert "Left out: b, because not for this type" in capsys.readouterr().out
+
+
+def fail(*_) -> torch.Tensor:
+    raise RuntimeError("CUDA error: invalid configuration argument\nand more lines")
+
+
+class FailsBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        raise RuntimeError("no such grid")
+
+
+def test_peers_that_fail_forward_or_backward_are_left_out(capsys):
+    found = {
+        "a": Peer(fail, is_softpool=True),
+        "b": Peer(FailsBackward.apply, is_softpool=True),
+        "c": Peer(lambda x: x, backward=fail),
+        "d": Peer(lambda x: x * 1, is_softpool=True),
+    }
+    assert set(usable(found, torch.ones(1))) == {"d"}
+    assert capsys.readouterr().out.split("\n\n") == [
+        "Left out: a, because CUDA error: invalid configuration argument",
+        "Left out: b, because no such grid",
+        "Left out: c, because CUDA error: invalid configuration argument",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("lost", [SOFT, MAX])
+def test_a_case_that_fails_does_not_lose_the_others(lost, monkeypatch, capsys, tmp_path):
+    poolings = peers._poolings
+
+    def broken(case):
+        # The peer fails on one case; on another, a wrong value is an error.
+        found = poolings(case)
+        if case.dtype == "bfloat16" and case.window == WINDOW_3:
+            found[lost] = Peer(fail, is_softpool=lost == SOFT)
+        if case.dtype == "bfloat16" and case.window == WINDOW_2:
+            found[EXACT] = Peer(lambda x: soft_pool2d(x, 2) * 1.5, is_softpool=True)
+        return found
+
+    monkeypatch.setattr(peers, "_poolings", broken)
+    monkeypatch.setattr(pooling_worker, "effort", lambda plan: {"seconds": 0, "min_rounds": 1})
+    plan = Plan(("given",), "cpu", "default", None, None, SHAPE, quick=True, memory=False)
+    (tmp_path / "plan.json").write_text(json.dumps(asdict(plan)))
+    files = [str(tmp_path / name) for name in ("plan.json", "result.json")]
+    monkeypatch.setattr(sys, "argv", ["pooling_worker.py", *files])
+    with pytest.raises(SystemExit) as stopped:
+        pooling_worker.main()
+    failed = str(stopped.value).splitlines()[1:]
+    printed = capsys.readouterr().out
+    rows = json.loads((tmp_path / "result.json").read_text())["rows"]
+    rows = [row for row in rows if row["group"] == "given shape"]
+    assert f"Left out: {lost}, because CUDA error: invalid configuration argument\n" in printed
+    assert "bfloat16 channels_last, kernel 2 stride 2 padding 0; default: softpool exact" in printed
+    # Without max pooling there is no ratio to it, but every other figure.
+    assert len(failed) == (2 if lost == SOFT else 1)
+    of_case = [row for row in rows if row["dtype"] == "bfloat16"]
+    assert {row["peer"] for row in of_case} == {SOFT, EXACT, MAX, AVG, FLOOR} - {lost}
+    assert {row[BOTH]["to_baseline"] is None for row in of_case} == {lost == MAX}
+    assert len({str(row["window"]) for row in rows if row["dtype"] == "float32"}) == 2
 
 
 def rows_of(device: str, monkeypatch) -> list[dict]:

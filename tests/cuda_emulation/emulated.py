@@ -18,9 +18,11 @@ SOURCE = ROOT / "tests/cuda_emulation/emulator.cpp"
 # have to be in the process before it starts.
 SANITIZE = os.environ.get("SOFTPOOL_EMULATION_SANITIZE") == "1"
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-# Of a device: positions in 32 bits, and the bytes of shared memory that a block gets.
+# Of a device: positions in 32 bits, the bytes of shared memory that a block gets, and the taps of a
+# window that are one thread's.
 INDEX_LIMIT = 2**31 - 1
 SHARED_BYTES = 48 << 10
+LARGE_TAPS = 1 << 10
 
 
 def can_build() -> bool:
@@ -58,11 +60,13 @@ def compile_to(library: Path) -> None:
 
 
 @contextmanager
-def limits(index: int = INDEX_LIMIT, shared: int = SHARED_BYTES) -> Iterator[None]:
+def limits(
+    index: int = INDEX_LIMIT, shared: int = SHARED_BYTES, taps: int = LARGE_TAPS
+) -> Iterator[None]:
     """A device with less, so that small tensors take the paths of large ones."""
     set_limits = torch.ops.softpool_emulation.set_limits
-    set_limits(torch.empty(0), index, shared)
+    set_limits(torch.empty(0), index, shared, taps)
     try:
         yield
     finally:
-        set_limits(torch.empty(0), INDEX_LIMIT, SHARED_BYTES)
+        set_limits(torch.empty(0), INDEX_LIMIT, SHARED_BYTES, LARGE_TAPS)

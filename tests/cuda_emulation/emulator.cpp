@@ -1,6 +1,7 @@
 // The CUDA kernels' bodies on the host, for tests without a GPU: blocks and threads one after the
 // other, phase by phase. Registers the operators under softpool_emulation.
 #include <algorithm>
+#include <cstring>
 #include <random>
 
 #include "cuda/operators.cuh"
@@ -11,6 +12,8 @@ namespace {
 // What the tests narrow down to have every path with small tensors.
 int64_t index_limit = std::numeric_limits<int32_t>::max();
 int64_t shared_limit = 48 << 10;
+int64_t taps_limit = 1 << 10;
+int64_t shared_windows = 0;  // whose taps the threads of a block have shared, until now
 
 class Emulator {
  public:
@@ -20,6 +23,9 @@ class Emulator {
   }
   static int64_t shared_bytes() {
     return shared_limit;
+  }
+  static int64_t large_taps() {
+    return taps_limit;
   }
   template <typename Kernel>
   void each_thread(const Kernel& kernel) const {
@@ -56,6 +62,27 @@ class Emulator {
     }
   }
 
+  template <typename Kernel>
+  void each_large(const Kernel& kernel) const {
+    for (const uint32_t block : shuffled(kernel.tiles.blocks())) {
+      shared_windows += Kernel::V;
+      std::vector<typename Kernel::Partial> shared(Kernel::kThreads);
+      // NaN in every number.
+      memset(static_cast<void*>(shared.data()), 0xff, shared.size() * sizeof(shared[0]));
+      for (const uint32_t thread : shuffled(Kernel::kThreads)) {
+        kernel.find(block, thread, shared.data());
+      }
+      for (uint32_t half = Kernel::kThreads / 2; half > 0; half /= 2) {
+        for (const uint32_t thread : shuffled(Kernel::kThreads)) {
+          Kernel::merge(half, thread, shared.data());
+        }
+      }
+      for (const uint32_t thread : shuffled(Kernel::kThreads)) {
+        kernel.finish(block, thread, shared.data());
+      }
+    }
+  }
+
  private:
   // In any order, as on a device.
   static std::vector<uint32_t> shuffled(int64_t count) {
@@ -69,10 +96,55 @@ class Emulator {
   }
 };
 
-Tensor set_limits(const Tensor& none, int64_t index, int64_t shared) {
+Tensor set_limits(const Tensor& none, int64_t index, int64_t shared, int64_t taps) {
   index_limit = index;
   shared_limit = shared;
+  taps_limit = taps;
   return none;
+}
+
+int64_t count_shared_windows(const Tensor&) {
+  return shared_windows;
+}
+
+// The bits of make_tiles(), and how often the threads of all blocks come to each item of the grid.
+Tensor visits(
+    const Tensor& bits, const Ints& counts, int64_t total, int64_t channel_bits, const Ints& halo) {
+  int64_t sizes[kDirections], around[3];
+  std::copy_n(counts.begin(), int{kDirections}, sizes);
+  std::copy_n(halo.begin(), 3, around);
+  const auto tiles = make_tiles<int32_t>(
+      sizes, static_cast<int>(total), static_cast<int>(channel_bits), around);
+  std::copy_n(tiles.bits, int{kDirections}, static_cast<int32_t*>(bits.mutable_data_ptr()));
+  const int64_t blocks = tiles.blocks();
+  Tensor result = torch::stable::new_zeros(
+      bits, {counts[4], counts[3], counts[2], counts[1], counts[0]}, ScalarType::Int);
+  auto* times = static_cast<int32_t*>(result.mutable_data_ptr());
+  for (int64_t block = 0; block < blocks; ++block) {
+    for (int64_t item = 0; item < int64_t(1) << total; ++item) {
+      int32_t at[kDirections];
+      tiles.first_item(static_cast<uint32_t>(block), at);
+      if (tiles.advance(static_cast<uint32_t>(item), at)) {
+        int64_t place = 0;
+        for (int d = kImages; d >= 0; --d) {
+          place = place * counts[d] + at[d];
+        }
+        ++times[place];
+      }
+    }
+  }
+  return result;
+}
+
+// Each number divided by `divisor`.
+Tensor quotients(const Tensor& numbers, int64_t divisor) {
+  Tensor result = torch::stable::empty_like(numbers);
+  const Divisor<int32_t> by(divisor);
+  const auto* from = static_cast<const int32_t*>(numbers.const_data_ptr());
+  std::transform(
+      from, from + numbers.numel(), static_cast<int32_t*>(result.mutable_data_ptr()),
+      [&](int32_t number) { return by.quotient(number); });
+  return result;
 }
 
 }  // namespace
@@ -89,7 +161,11 @@ STABLE_TORCH_LIBRARY(softpool_emulation, library) {
   library.def(
       "affine_relu_soft_pool_backward(Tensor grad_output, Tensor input, Tensor scale, "
       "Tensor shift, " WINDOWS ", bool exact) -> Tensor");
-  library.def("set_limits(Tensor none, int index, int shared) -> Tensor");
+  library.def("set_limits(Tensor none, int index, int shared, int taps) -> Tensor");
+  library.def("count_shared_windows(Tensor none) -> int");
+  library.def("quotients(Tensor numbers, int divisor) -> Tensor");
+  library.def(
+      "visits(Tensor(a!) bits, int[] counts, int total, int channel_bits, int[] halo) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(softpool_emulation, CPU, library) {
@@ -100,4 +176,7 @@ STABLE_TORCH_LIBRARY_IMPL(softpool_emulation, CPU, library) {
   library.impl(
       "affine_relu_soft_pool_backward", TORCH_BOX(&Emulated::affine_relu_soft_pool_backward));
   library.impl("set_limits", TORCH_BOX(&softpool_det::cuda::set_limits));
+  library.impl("count_shared_windows", TORCH_BOX(&softpool_det::cuda::count_shared_windows));
+  library.impl("quotients", TORCH_BOX(&softpool_det::cuda::quotients));
+  library.impl("visits", TORCH_BOX(&softpool_det::cuda::visits));
 }

@@ -91,6 +91,34 @@ def test_work_is_on_the_current_stream(window):
     assert torch.equal(actual[1], expected[1])
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "window"),
+    [
+        ((1, 64, 8, 16, 16), torch.bfloat16, ([3] * 3, [2] * 3, [1] * 3)),
+        ((1, 18, 8, 16, 16), torch.float32, ([3] * 3, [2] * 3, [1] * 3)),
+        ((1, 32, 8, 16, 16), torch.bfloat16, ([3] * 3, [1] * 3, [1] * 3)),
+        ((2, 8, 60, 50), torch.float32, ([60, 50], [1, 1], [0, 0])),
+        ((2, 8, 60, 50), torch.float32, ([40, 30], [9, 9], [20, 15])),
+    ],
+)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_videos_and_large_windows_are_as_on_the_cpu(shape, dtype, window, channels_last):
+    generator = torch.Generator().manual_seed(0)
+    input = torch.randn(shape, generator=generator).to(dtype)
+    if channels_last:
+        input = input.movedim(1, -1).contiguous().movedim(-1, 1)
+    windows = (*window, [1] * len(window[0]), False)
+    library = torch.ops.softpool_det
+    expected = library.soft_pool(input, *windows)
+    upstream = torch.randn(expected.shape, generator=generator).to(dtype)
+    tolerance = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 16 * torch.finfo(dtype).eps}
+    actual = library.soft_pool(input.cuda(), *windows)
+    torch.testing.assert_close(actual.cpu(), expected, **tolerance)
+    expected = library.soft_pool_backward(upstream, input, *windows, True)
+    actual = library.soft_pool_backward(upstream.cuda(), input.cuda(), *windows, True)
+    torch.testing.assert_close(actual.cpu(), expected, **tolerance)
+
+
 @pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1)])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

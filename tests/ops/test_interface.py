@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -183,6 +184,62 @@ def test_device_without_kernel_is_said_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not _library.has_kernel(torch.device("xpu"))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_gpu_that_the_kernel_was_not_compiled_for_is_said_once(monkeypatch):
+    # In place of the library and of such a GPU.
+    library = types.SimpleNamespace(runs_on=lambda index: index != 5)
+    monkeypatch.setitem(sys.modules, "softpool_det._C_cuda", library)
+    monkeypatch.setattr(_library, "COMPILED_DEVICES", frozenset({"cpu", "cuda"}))
+    _library._has_code_for_gpu.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="was not compiled for GPU 5, .* plain PyTorch"):
+            assert not _library.has_kernel(torch.device("cuda", 5))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert not _library.has_kernel(torch.device("cuda", 5))
+            assert _library.has_kernel(torch.device("cuda", 4))
+            assert _library.has_kernel(torch.device("cpu"))
+        _library._has_code_for_gpu.cache_clear()
+
+        def pools(input, index):
+            return input + _library.has_kernel(torch.device("cuda", index))
+
+        compiled = torch.compile(pools, fullgraph=True, backend="aot_eager", dynamic=False)
+        with pytest.warns(RuntimeWarning, match="was not compiled for GPU 5"):
+            assert compiled(torch.zeros(1), 5) == 0
+        assert compiled(torch.zeros(1), 4) == 1
+    finally:
+        _library._has_code_for_gpu.cache_clear()
+
+
+def test_imports_and_pools_with_a_torch_that_has_renamed_what_is_private():
+    program = """
+import torch
+import torch._jit_internal as scripting
+private = [(scripting, f"BroadcastingList{number}") for number in (1, 2, 3)]
+private.append((torch._C._functorch, "TransformType"))
+renamed = [(place, name, getattr(place, name)) for place, name in private]
+for place, name, _ in renamed:
+    delattr(place, name)
+from softpool_det.ops import SoftPool2d
+for place, name, value in renamed:  # torch itself uses them
+    setattr(place, name, value)
+from torch.func import jacfwd, jacrev
+
+pool = SoftPool2d(2, 1, gradient="exact")
+input = torch.arange(9.0, dtype=torch.float64).reshape(1, 1, 3, 3).cos().requires_grad_()
+torch.autograd.gradcheck(pool, input)
+expected = jacrev(jacrev(pool))(input)
+for outer, inner in ((jacfwd, jacrev), (jacrev, jacfwd), (jacfwd, jacfwd)):
+    torch.testing.assert_close(outer(inner(pool))(input), expected)
+compiled = torch.compile(pool, fullgraph=True, backend="aot_eager")
+torch.testing.assert_close(compiled(input), pool(input))
+scripted = torch.jit.script(SoftPool2d((3, 2), (1, 2), (0, 0), (1, 1)))
+assert scripted(input).shape == (1, 1, 1, 1)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
 
 
 def test_runs_and_warns_once_without_the_compiled_operator(tmp_path):

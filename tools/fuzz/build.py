@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     units, macros = dict(UNITS), list(MACROS)
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    if platform.machine() == "x86_64":
         for name, flags in (("avx2", AVX2), ("avx512", AVX512)):
             units[f"csrc/cpu/kernels_{name}.cpp"] = ["-ffp-contract=fast", *flags]
             macros.append(f"-DSOFT_POOL_{name.upper()}")
