@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from softpool_det.cli import error_text
 from softpool_det.files import replacing
 
 # What the two readers raise of any bit that changed (tests/test_archives.py).
@@ -31,7 +32,7 @@ def save_archive(path: Path, state: dict[str, Any]) -> None:
     except RuntimeError as error:
         # That is how torch says that a disk is full.
         free = shutil.disk_usage(path.parent).free
-        text = str(error).splitlines()[0]
+        text = error_text(error).splitlines()[0]
         raise OSError(
             f"{path} cannot be written ({free / 2**20:.0f} MiB are free now): {text}"
         ) from error
@@ -53,7 +54,7 @@ def find_damage(path: Path) -> str | None:
         # The other errors of the kind are of a pickle that is whole.
         return "it is damaged (no pickle)" if "Unsupported operand" in str(error) else None
     except _DAMAGE as error:
-        text = (str(error) or type(error).__name__).splitlines()[0]
+        text = error_text(error).splitlines()[0]
         # torch refuses archives of other kinds with a RuntimeError, too.
         is_damage = type(error) is not RuntimeError or text.startswith(_OF_BYTES)
         return f"it is cut off or damaged ({text})" if is_damage else None

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import LazyConfig, get_cfg
 from omegaconf import DictConfig
 
-from softpool_det.arguments import TRUST_LAZY_CONFIG
+from softpool_det.cli import TRUST_LAZY_CONFIG, error_text
 from softpool_det.safe_yaml import merge_yaml
 from softpool_det.weights.pickles import is_of_zoo
 
@@ -137,7 +137,9 @@ def merge_config(cfg: CN, config_file: str, overrides: Sequence[str], hint: str 
     except (KeyError, AssertionError) as error:
         # yacs reports a wrong key of a file as KeyError, of an override as AssertionError.
         if "Non-existent" not in str(error):
-            raise ValueError(f"{config_file}, {' '.join(overrides)}: {error}") from error
+            raise ValueError(
+                f"{config_file}, {' '.join(overrides)}: {error_text(error)}"
+            ) from error
         raise KeyError(_name_nearest_keys(cfg, str(error.args[0])) + hint) from error
     except (AttributeError, TypeError) as error:  # a number for a name, a value for a group ...
         raise ValueError(f"{config_file} is no config: {error}") from error

@@ -20,9 +20,10 @@ import io
 import sys
 from pathlib import Path
 
-from softpool_det.arguments import add_trust_lazy_config
+from softpool_det.cli import add_trust_lazy_config, run_program
 from softpool_det.comparison import Arm, compare, compare_files
-from softpool_det.comparison.output import REPORT_FILE, TABLE_FILE
+from softpool_det.comparison.output import REPORT_FILE
+from softpool_det.report import comparison_text, printable
 
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
@@ -147,33 +148,29 @@ def _files(text: str) -> list[Path] | None:
     return paths if all(path.is_file() for path in paths) else None
 
 
-def main() -> None:
-    args = parse_args()
-    try:
-        if args.gt is not None:
-            results = parse_results(args.inputs)
-            data = compare_files(
-                args.gt, results, args.output, args.images, args.resamples, args.known_spread
-            )
-        else:
-            program = Path(__file__).with_name("train_net.py")
-            arms = parse_arms(args)
-            data = compare(
-                arms, args.seeds or [1], args.output, program, args.known_spread, args.resamples
-            )
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
-    # A console may lack letters, and a name hold bytes that are none.
+def main(args: argparse.Namespace) -> None:
+    if args.gt is not None:
+        results = parse_results(args.inputs)
+        data = compare_files(
+            args.gt, results, args.output, args.images, args.resamples, args.known_spread
+        )
+    else:
+        program = Path(__file__).with_name("train_net.py")
+        arms = parse_arms(args)
+        data = compare(
+            arms, args.seeds or [1], args.output, program, args.known_spread, args.resamples
+        )
+    # A console may lack letters.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     for remark in data["remarks"]:
-        print(remark, file=sys.stderr)
-    print((args.output / TABLE_FILE).read_text(encoding="utf-8"))
+        print(printable(remark), file=sys.stderr)
+    print(comparison_text(data))
     print(f"Report: {args.output / REPORT_FILE}")
     for results in data["tasks"].values():
         for difference in results["differences"]:
-            print(difference["verdict"])
+            print(printable(difference["verdict"]))
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main, parse_args())

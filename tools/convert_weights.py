@@ -7,13 +7,14 @@
     python tools/convert_weights.py --to torchvision weights/resnet50_softpool.safetensors r50.pth
 
 Sources: ResNets, ResNeXts and Wide-ResNets of torchvision (.pth) and timm (.safetensors or .pth),
-the SoftPool authors' checkpoints, Detectron2's .pkl and .pth, and what this program wrote."""
+the SoftPool authors' checkpoints, Detectron2's .pkl and .pth, what this program wrote, and those
+inside the checkpoints of training programs, of detectors and of self-supervised methods."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 
+from softpool_det.cli import run_program
 from softpool_det.weights.convert import describe, read_weights, write_weights
 from softpool_det.weights.metadata import MAX_POOL, SOFT_POOL
 from softpool_det.weights.origin import CONVENTIONS
@@ -46,6 +47,12 @@ def parse_args() -> argparse.Namespace:
         help="such as resnet50, resnext50_32x4d, wide_resnet50_2 (default: told from shapes)",
     )
     parser.add_argument(
+        "--entry",
+        metavar="NAME",
+        help="which ResNet of a file that has several, such as model_ema or encoder_k (default: "
+        "the trained one rather than its average; an unknown name lists them)",
+    )
+    parser.add_argument(
         "--trust-pickle",
         action="store_true",
         help="read a .pkl that is not of Detectron2's model zoo",
@@ -55,20 +62,18 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        weights = read_weights(
-            args.source,
-            stem_pool=STEM_POOLS.get(args.stem_pool),
-            convention=args.convention,
-            architecture=args.architecture,
-            trust_pickle=args.trust_pickle,
-        )
-        write_weights(args.target, weights, args.to)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    weights = read_weights(
+        args.source,
+        stem_pool=STEM_POOLS.get(args.stem_pool),
+        convention=args.convention,
+        architecture=args.architecture,
+        trust_pickle=args.trust_pickle,
+        entry=args.entry,
+    )
+    write_weights(args.target, weights, args.to)
     print(describe(weights, args.to))
     print(f"written: {args.target}")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

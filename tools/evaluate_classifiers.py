@@ -17,12 +17,12 @@ Of trained weights, with the pooling of one config and then of another (the pape
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from softpool_det.classification.compare import compare_predictions, markdown
 from softpool_det.classification.config import load_config
 from softpool_det.classification.swap import compare_swapped
+from softpool_det.cli import run_program
 from softpool_det.files import write_json
 
 
@@ -67,7 +67,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(parse_args())
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run_program(main, parse_args())

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from softpool_det.arguments import add_trust_lazy_config
+from softpool_det.cli import add_trust_lazy_config, run_program
 from softpool_det.testdev import (
     TESTSET,
     read_image_info,
@@ -94,7 +94,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run_program(lambda: sys.exit(main()))

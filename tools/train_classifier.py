@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from softpool_det.classification import run
+from softpool_det.cli import run_program
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +31,4 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        run(parse_args())
-    except (OSError, KeyError, ValueError, RuntimeError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
+    run_program(run, parse_args())

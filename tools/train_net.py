@@ -8,12 +8,11 @@ torchrun may start it, too: one process then is one of torchrun's.
 from __future__ import annotations
 
 import argparse
-import sys
 
 import torch.distributed as dist
 from detectron2.engine import default_argument_parser
 
-from softpool_det.arguments import add_trust_lazy_config
+from softpool_det.cli import add_trust_lazy_config, run_program
 from softpool_det.engine import EXPECTED, describe, run
 from softpool_det.engine.launching import launch_processes
 
@@ -38,10 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    try:
-        run(args)
-    except EXPECTED as error:
-        sys.exit(describe(error))
+    run_program(run, args, expected=EXPECTED, describe=describe)
 
 
 if __name__ == "__main__":

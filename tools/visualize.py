@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
 
-from softpool_det.arguments import add_trust_lazy_config
+from softpool_det.cli import add_trust_lazy_config, run_program
 from softpool_det.config import load_config
 from softpool_det.data import register_datasets
 from softpool_det.visualization import build_predictor, dataset_metadata, visualize
@@ -56,7 +55,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(parse_args())
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run_program(main, parse_args())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from softpool_det.cli import error_text
 from softpool_det.files import replacing
 
 # Of all arrays, unpacked. Those of ImageNet-21k's 14 million images take 240 MB.
@@ -64,7 +65,7 @@ class Predictions:
         except _DAMAGE as error:
             raise ValueError(
                 f"{path} holds no predictions: expected the predictions.npz that "
-                f"tools/train_classifier.py writes ({error})"
+                f"tools/train_classifier.py writes ({error_text(error)})"
             ) from error
 
 

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode, LazyConfig
 from iopath.common.file_io import file_lock
 from omegaconf import DictConfig
 
-from softpool_det.arguments import TRUST_LAZY_CONFIG
+from softpool_det.cli import TRUST_LAZY_CONFIG
 from softpool_det.config import load_config
 from softpool_det.engine import EVALUATION_FILE, RESULT_FILE
 from softpool_det.engine.signals import Interrupted, passing_on

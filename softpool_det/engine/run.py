@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 
+from softpool_det.cli import error_text
 from softpool_det.config import load_config
 from softpool_det.data import register_datasets
 from softpool_det.data.annotations import check_evaluation_annotations
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> dict:
     try:
         cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
     except (KeyError, ValueError) as error:
-        raise DataError(error.args[0]) from error
+        raise DataError(error_text(error)) from error
     is_yaml = isinstance(cfg, CfgNode)
     with listening(), process_group(cfg.MODEL.DEVICE if is_yaml else cfg.train.device):
         return _run_yaml(cfg, args) if is_yaml else _run_lazy(cfg, args)

@@ -12,6 +12,7 @@ import cv2
 import torch
 from detectron2.utils import comm
 
+from softpool_det import cli
 from softpool_det.data.failures import DataError, Skipped
 from softpool_det.files import replacing, write_json
 
@@ -47,7 +48,7 @@ def setting_up() -> Iterator[None]:
     except EXPECTED:
         raise
     except (KeyError, ValueError, RuntimeError) as error:
-        raise DataError(str(error.args[0]) if error.args else type(error).__name__) from error
+        raise DataError(cli.error_text(error)) from error
 
 
 def describe(error: BaseException) -> str:
@@ -55,9 +56,9 @@ def describe(error: BaseException) -> str:
 
     Where a disk is full, the log that is closed at the end fails, too; what failed first is told.
     """
-    while error.__cause__ is None and isinstance(error.__context__, EXPECTED):
+    while not error.__suppress_context__ and isinstance(error.__context__, EXPECTED):
         error = error.__context__
-    return f"error: {error}"
+    return cli.describe(error)
 
 
 def write_skipped(skipped: Skipped, folder: Path) -> None:

@@ -64,6 +64,15 @@ def mentions_pooling(module: nn.Module) -> bool:
     return any(not _NAMES.isdisjoint(_names(code)) for code in _methods(type(module)))
 
 
+def calls_pooling(graph: fx.Graph) -> bool:
+    """Whether the graph calls a functional pooling, or what torch.export makes of any pooling."""
+    return any(
+        node.target in _FUNCTIONS
+        or (isinstance(node.target, torch._ops.OpOverload) and "pool" in str(node.target))
+        for node in graph.nodes
+    )
+
+
 def steps(module: nn.Module) -> list[str | Call]:
     """The children (by name) and functional poolings that forward calls, in order.
 

@@ -66,6 +66,8 @@ def why_not(pool: nn.Module) -> str | None:
     assert base is not None
     if type(pool).forward is not base[0].forward:
         return f"{type(pool).__name__} is a {base[0].__name__} with a forward of its own"
+    if "forward" in vars(pool):
+        return "its forward was replaced on the object"
     if getattr(pool, "return_indices", False):
         return "return_indices=True: its positions are used (by unpooling), SoftPool has none"
     if getattr(pool, "divisor_override", None) is not None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from .rewriting import rewrite
 from .selection import Where, select
-from .sites import Site, Unknown, find_sites, is_basic_stem
+from .sites import Site, Unknown, check_model, find_sites, is_basic_stem
 from .substitute import check_arguments, make_substitute
 from .table import Left, PoolingReplacements, Replaced, describe
 
@@ -32,13 +32,19 @@ def replace_pooling(
     (`count_include_pad=True`, PyTorch's default), values at the border differ by that, too.
 
     Args:
-        model: any module; it must contain the poolings, not be one.
+        model: any module; it must contain the poolings, not be one. DataParallel,
+            DistributedDataParallel and torch.compile may have wrapped it: names then begin with
+            the wrapper's prefix.
         where: which ones.
 
             "stem": the first pooling behind the convolution that reads the image, with at most two
             other convolutions between them; its stride must be above 1. The convolution that reads
-            the image is the first of those with the fewest input channels. Order is that of
-            definition, and of execution inside a forward that was traced.
+            the image is the first of those with the fewest input channels (and more output
+            channels). Order is that of definition, and of execution inside a forward that was
+            traced. A model with several pathways (SlowFast, two streams, towers) has a stem for
+            each: other convolutions with more output than input channels read an input, too, if
+            they have as few input channels as the first one, or fewer than it has output channels,
+            and no convolution before them gives as many.
 
             "all": every pooling but the adaptive ones, those with windows of one element and those
             that cannot be replaced; the table says which and why.
@@ -55,16 +61,19 @@ def replace_pooling(
             dilation, ceil_mode, and SoftPool's gradient ("paper" or "exact").
 
     Returns:
-        What was replaced, and what "all" left alone and why: print it.
+        What was replaced; what "all" left alone, and what may be another pathway's stem, with the
+        reasons: print it.
 
     Raises:
         ValueError: output sizes would change for some input; a pooling that was chosen by name, by
             the callable or as the stem's returns indices, overrides the divisor, has a forward of
-            its own or hides in one that torch.fx cannot trace; or a name or "stem" means no
-            pooling. The model is unchanged then.
-        TypeError: a keyword is none of the pooling's.
+            its own or hides in one that torch.fx cannot trace; a name or "stem" means no pooling;
+            or the model is quantized. The model is unchanged then.
+        TypeError: a keyword is none of the pooling's; or `model` is not a module, or was scripted,
+            traced by torch.jit or exported.
     """
     kind = check_arguments(pool, kwargs)
+    check_model(model)
     found = list(find_sites(model))
     chosen, left = select(model, where, found)
     if any(not site.name for site in chosen):
@@ -119,6 +128,7 @@ def _take_over(old: nn.Module, new: nn.Module) -> None:
     new.training = old.training
     # Ultralytics, say, keeps in every module of a model where its input comes from.
     known = {*vars(new), *getattr(old, "__constants__", ())}
+    known.add("_compiled_call_impl")  # old.compile() wrote it: it would call the old one
     vars(new).update({name: value for name, value in vars(old).items() if name not in known})
     # The same dictionaries, so that handles still remove their hooks.
     vars(new).update({name: value for name, value in vars(old).items() if "hook" in name})

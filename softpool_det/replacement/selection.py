@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from torch import nn
 
-from .poolings import adaptive_base, has_window_of_one, is_pooling, why_not, windowed_base
+from .poolings import adaptive_base, has_window_of_one, is_pooling, why_not
 from .sites import Site, Unknown
+from .stems import find_stems
 
 Where = str | Iterable[str] | Callable[[str, nn.Module], bool]
-
-# Of a deep stem: three of 3 x 3 in place of one of 7 x 7.
-_STEM_CONVOLUTIONS = 3
 
 
 def select(
     model: nn.Module, where: Where, found: list[Site | Unknown]
 ) -> tuple[list[Site], list[tuple[Site | Unknown, str]]]:
-    """The poolings that `where` means, and those that "all" leaves alone, each with the reason.
+    """The poolings that `where` means, and those left alone that it may mean, with the reasons.
 
     Raises:
         ValueError: there is no such pooling, or it cannot be said where it is.
@@ -28,7 +25,7 @@ def select(
     sites = [site for site in found if isinstance(site, Site) and is_pooling(site.module)]
     unknown = [module for module in found if isinstance(module, Unknown)]
     if where == "stem":
-        return [_stem(found)], []
+        return find_stems(found)
     if where == "all":
         reasons = [(site, _left_by_all(site.module) or why_not(site.module)) for site in sites]
         left: list[tuple[Site | Unknown, str]] = [(site, why) for site, why in reasons if why]
@@ -50,47 +47,6 @@ def _left_by_all(pool: nn.Module) -> str | None:
     if adaptive_base(pool):
         return "adaptive: name it to have it replaced"
     return "windows of one element" if has_window_of_one(pool) else None
-
-
-def _stem(found: list[Site | Unknown]) -> Site:
-    sites = [site for site in found if isinstance(site, Site)]
-    convolutions = [s for s in sites if not is_pooling(s.module)]
-    unknown = [module for module in found if isinstance(module, Unknown)]
-    why = "it has no convolution"
-    if convolutions:
-        first = min(convolutions, key=_input_channels)
-        passed = 0
-        why = f"no pooling follows {first.name}"
-        for site in sites[sites.index(first) :]:
-            if not is_pooling(site.module):
-                passed += 1
-            elif not _left_by_all(site.module):
-                why = _why_no_stem(site, first, passed)
-                if not why:
-                    return site
-                break
-    hidden = "".join(f"; {module.name or 'model'}: {module.reason}" for module in unknown)
-    raise ValueError(
-        f"model has no stem pooling: {why}{hidden}. Name what to replace, or use where='all'"
-    )
-
-
-def _input_channels(convolution: Site) -> int:
-    module: Any = convolution.module
-    return module.in_channels
-
-
-def _why_no_stem(site: Site, first: Site, passed: int) -> str:
-    base = windowed_base(site.module)
-    assert base is not None
-    stride = site.module.stride
-    steps = stride if isinstance(stride, (list, tuple)) else (stride,)
-    if passed > _STEM_CONVOLUTIONS:
-        return (
-            f"{passed} convolutions from {first.name} on lie before the first one, {site.name} "
-            f"(a stem has at most {_STEM_CONVOLUTIONS})"
-        )
-    return "" if max(steps) > 1 else f"the first one, {site.name}, has stride 1"
 
 
 def _by_name(model: nn.Module, name: str, sites: list[Site], unknown: list[Unknown]) -> list[Site]:

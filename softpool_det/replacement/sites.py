@@ -5,11 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import torch
+from torch import fx, nn
 
-from .forward import Call, CannotTraceError, mentions_pooling, steps
+from .forward import Call, CannotTraceError, calls_pooling, mentions_pooling, steps
 from .poolings import is_pooling
+
+_FIXED = (
+    "model was {} and cannot be changed any more: call replace_pooling on the original module, "
+    "then {} it again"
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,47 @@ def find_sites(model: nn.Module) -> Iterator[Site | Unknown]:
     yield from _walk(model, "", set())
 
 
+def check_model(model: Any) -> None:
+    """Refuse what is no module, or one whose operations cannot be replaced any more.
+
+    Raises:
+        TypeError: `model` is not a module, or was scripted, traced or exported.
+        ValueError: it is quantized.
+    """
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise TypeError(_FIXED.format("scripted or traced (torch.jit)", "script or trace"))
+    exported = isinstance(model, (torch.export.ExportedProgram, torch.export.UnflattenedModule))
+    if not exported and not isinstance(model, nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"model must be a torch.nn.Module, got {got}")
+    if exported or _is_exported(model):
+        raise TypeError(_FIXED.format("exported (torch.export)", "export"))
+    # No model has a quantized module where nobody imported them.
+    quantized: Any = sys.modules.get("torch.ao.nn.quantized.modules.conv")
+    for name, module in model.named_modules() if quantized else ():
+        # Dynamic ones pass floats on.
+        if isinstance(module, quantized._ConvNd) and "dynamic" not in type(module).__module__:
+            raise ValueError(
+                f"model is quantized ({name or 'model'}), and SoftPool needs floating-point input: "
+                "call replace_pooling on the float model, then quantize it again"
+            )
+
+
+def _is_exported(model: nn.Module) -> bool:
+    graph = _graph(model)
+    return graph is not None and any(
+        isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten"
+        for node in graph.nodes
+    )
+
+
+def _graph(module: nn.Module) -> fx.Graph | None:
+    """What a torch.fx.GraphModule or a part of an unflattened export runs."""
+    state = vars(module)
+    graph = state.get("_graph", state.get("graph"))
+    return graph if isinstance(graph, fx.Graph) else None
+
+
 def is_basic_stem(module: nn.Module) -> bool:
     """Whether `module` is Detectron2's ResNet stem, for which there is a `PooledStem`."""
     # No model has one where nobody imported it.
@@ -54,7 +102,17 @@ def _walk(module: nn.Module, name: str, seen: set[int]) -> Iterator[Site | Unkno
     if is_pooling(module) or isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         yield Site(name, module)
         return
-    if mentions_pooling(module):
+    if isinstance(module, torch.jit.ScriptModule):
+        yield Unknown(
+            name, module, "it was scripted or traced (torch.jit): replace its poolings before that"
+        )
+        return
+    graph = _graph(module)
+    if graph is not None:
+        if calls_pooling(graph):
+            reason = "it calls poolings in a torch.fx graph: replace them before tracing"
+            yield Unknown(name, module, reason)
+    elif mentions_pooling(module):
         try:
             found = steps(module)
         except CannotTraceError as error:

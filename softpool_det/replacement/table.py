@@ -41,7 +41,7 @@ class PoolingReplacements:
 
     Args:
         replaced: the replaced poolings in the model's order.
-        left: poolings that were meant and left alone.
+        left: poolings that were meant, or may be, and left alone.
     """
 
     replaced: tuple[Replaced, ...]

@@ -1,10 +1,10 @@
-"""The comparison as a Markdown table, for a paper or a pull request."""
+"""The comparison as a table: in Markdown for a paper or a pull request, or for a terminal."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -13,8 +13,16 @@ from softpool_det.report.numbers import MINUS, excludes_zero, interval, is_numbe
 from softpool_det.report.words import METRICS, TASKS, provenance_line, seed_note
 
 
+class _Medium(NamedTuple):
+    """How the figures are written for a reader."""
+
+    heading: str  # of a task's name and the confidence
+    marked: str  # of a difference whose interval excludes 0
+    written: Callable[[str], str]  # a text on one line, shown as it is
+
+
 def comparison_markdown(comparison: Mapping[str, Any]) -> str:
-    """The main table of a comparison, its verdicts, what the seeds say, and where it comes from.
+    """Return the main table of a comparison, its verdicts, what the seeds say, and its source.
 
     A row for each arm, and one for each difference to the first; differences are bold where their
     interval excludes 0.
@@ -25,32 +33,49 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
     Raises:
         ValueError: it lacks what every comparison has.
     """
-    check_comparison(comparison)
-    parts = []
-    for task, results in comparison["tasks"].items():
-        parts.append(f"**{TASKS[task]}** (in brackets: {_percent(comparison)} intervals)")
-        parts.append(_table(results, comparison["names"]))
-        parts.append("\n".join(f"- {_escaped(d['verdict'])}" for d in results["differences"]))
-    parts += [_escaped(note) for note in comparison.get("remarks") or ()]
-    parts.append(f"{seed_note(comparison)}\n\n{_escaped(provenance_line(comparison))}")
-    text = "\n\n".join(parts) + "\n"
+    text = _write(comparison, _MARKDOWN)
     # A name may hold bytes that are no text (Python's lone surrogates).
     return text.encode(errors="backslashreplace").decode()
 
 
-def _percent(comparison: Mapping[str, Any]) -> str:
-    return f"{100 * comparison['confidence']:g} %"
+def comparison_text(comparison: Mapping[str, Any]) -> str:
+    """Return the same for a terminal: nothing is escaped, a star stands for bold type.
+
+    Raises:
+        ValueError: as :func:`comparison_markdown`.
+    """
+    return _write(comparison, _TERMINAL)
 
 
-def _table(results: Mapping[str, Any], names: list[str]) -> str:
+def printable(text: str) -> str:
+    r"""Return `text` on one line, with \x1b for what a terminal would obey, such as an escape."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def _write(comparison: Mapping[str, Any], medium: _Medium) -> str:
+    check_comparison(comparison)
+    confidence = f"{100 * comparison['confidence']:g} %"
+    parts = []
+    for task, results in comparison["tasks"].items():
+        parts.append(medium.heading.format(TASKS[task], confidence))
+        parts.append(_table(results, comparison["names"], medium))
+        verdicts = (medium.written(d["verdict"]) for d in results["differences"])
+        parts.append("\n".join(f"- {verdict}" for verdict in verdicts))
+    parts += [medium.written(remark) for remark in comparison.get("remarks") or ()]
+    parts += [seed_note(comparison), medium.written(provenance_line(comparison))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(results: Mapping[str, Any], names: list[str], medium: _Medium) -> str:
     rows = [
-        [_escaped(name), *(_arm_cell(results["metrics"][name][metric]) for metric in METRICS)]
+        [medium.written(name), *(_arm_cell(results["metrics"][name][metric]) for metric in METRICS)]
         for name in names
     ]
     rows += [
         [
-            f"{_escaped(difference['candidate'])} - {_escaped(difference['baseline'])}",
-            *(_difference_cell(difference["metrics"][metric]) for metric in METRICS),
+            " - ".join(medium.written(difference[key]) for key in ("candidate", "baseline")),
+            *(_difference_cell(difference["metrics"][metric], medium) for metric in METRICS),
         ]
         for difference in results["differences"]
     ]
@@ -61,9 +86,10 @@ def _arm_cell(entry: Mapping[str, Any]) -> str:
     return _ascii(plain(entry["value"]) + _brackets(entry, 1, sign=False))
 
 
-def _difference_cell(entry: Mapping[str, Any]) -> str:
+def _difference_cell(entry: Mapping[str, Any], medium: _Medium) -> str:
     text = _ascii(signed(entry["value"]) + _brackets(entry, 2, sign=True))
-    return f"**{text}**" if is_number(entry["value"]) and excludes_zero(entry) else text
+    is_marked = is_number(entry["value"]) and excludes_zero(entry)
+    return medium.marked.format(text) if is_marked else text
 
 
 def _brackets(entry: Mapping[str, Any], digits: int, sign: bool) -> str:
@@ -79,4 +105,10 @@ def _ascii(text: str) -> str:
 def _escaped(text: str) -> str:
     """Text on one line that Markdown takes for nothing else."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_|~]|(?<=\])\()", r"\\\1", text)
+    text = re.sub(r"([\\`*_|~$]|(?<=\])\()", r"\\\1", text)
+    # At the start, a heading, a quotation or a list.
+    return re.sub(r"^(\d*)([-+#>.)])", r"\1\\\2", text)
+
+
+_MARKDOWN = _Medium("**{}** (in brackets: {} intervals)", "**{}**", _escaped)
+_TERMINAL = _Medium("{} (in brackets: {} intervals; *: without 0)", "{} *", printable)

@@ -158,6 +158,19 @@ def test_names_that_are_no_text_break_nothing(scene, monkeypatch):
         assert "udcff" in (output / name).read_text(encoding="utf-8")
 
 
+def test_the_terminal_shows_names_as_they_are(scene, monkeypatch, capsys):
+    name = "a<b & *c*_d_"
+    run_here(monkeypatch, scene, "--resamples", "20", "bad.json", f"{name}=good.json")
+    shown = capsys.readouterr().out
+    assert f"| {name} " in shown
+    assert shown.splitlines()[-1].startswith(f"{name}'s run is ")
+    assert "P(better)" in shown
+    for written in ("&lt;", "&amp;", "\\", "**"):
+        assert written not in shown
+    table = (scene / "output" / "comparison" / "comparison.md").read_text()
+    assert r"| a&lt;b &amp; \*c\*\_d\_ " in table
+
+
 @pytest.mark.parametrize(
     "options",
     [("--seeds", "1", "2"), ("--names", "a", "b"), ("--candidate-weights", "x.pth")],

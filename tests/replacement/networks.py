@@ -89,3 +89,56 @@ class Loops(nn.Module):
 class AsksTypes(nn.Module):
     def forward(self, x):
         return F.max_pool2d(x if isinstance(x, torch.Tensor) else x[0], 2)
+
+
+class SlowFast(nn.Module):
+    """Two pathways of a video: few frames with many channels, all frames with few channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.slow_stem = self._stem(16, 1)
+        self.fast_stem = self._stem(4, 5)
+        self.lateral = nn.Conv3d(4, 8, (5, 1, 1), (4, 1, 1), (2, 0, 0))
+        self.slow = nn.Sequential(nn.Conv3d(24, 32, 1), nn.Conv3d(32, 32, 3, padding=1))
+        self.fast = nn.Sequential(nn.Conv3d(4, 8, 1), nn.Conv3d(8, 8, 3, padding=1))
+        self.slow_pool = nn.AdaptiveAvgPool3d(1)
+        self.fast_pool = nn.AdaptiveAvgPool3d(1)
+        self.head = nn.Linear(40, 5)
+
+    @staticmethod
+    def _stem(channels, frames):
+        return nn.Sequential(
+            nn.Conv3d(3, channels, (frames, 7, 7), (1, 2, 2), (frames // 2, 3, 3)),
+            nn.BatchNorm3d(channels),
+            nn.ReLU(),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        )
+
+    def forward(self, video):
+        slow, fast = self.slow_stem(video[:, :, ::4]), self.fast_stem(video)
+        slow = torch.cat([slow, self.lateral(fast)], dim=1)
+        pooled = self.slow_pool(self.slow(slow)), self.fast_pool(self.fast(fast))
+        return self.head(torch.cat(pooled, dim=1).flatten(1))
+
+
+def stream(channels, width=16):
+    """The first layers of a ResNet for images of `channels`."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 7, 2, 3),
+        nn.BatchNorm2d(width),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.Conv2d(width, 2 * width, 3, 2, 1),
+        nn.AdaptiveAvgPool2d(1),
+    )
+
+
+class SideBySide(nn.Module):
+    """Two streams whose layers are defined in pairs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv_color, self.conv_depth = nn.Conv2d(3, 8, 3), nn.Conv2d(1, 8, 3)
+        self.pool_color, self.pool_depth = nn.MaxPool2d(2), nn.MaxPool2d(2)
+        self.conv2_color, self.conv2_depth = nn.Conv2d(8, 16, 3), nn.Conv2d(8, 16, 3)
+        self.pool2_color, self.pool2_depth = nn.MaxPool2d(2), nn.MaxPool2d(2)

@@ -72,6 +72,15 @@ def test_names_and_text_are_escaped(tmp_path):
     assert '<b class="x">' not in text
 
 
+def test_names_are_escaped_once(tmp_path):
+    name = "a<b & *c*_d_|e $1$"
+    comparison = report_examples.full((name, "other"), [name, "dog"], tasks=("bbox",))
+    text = html(tmp_path, comparison)
+    assert "a&lt;b &amp; *c*_d_|e $1$" in text
+    assert "&amp;lt;" not in text
+    assert "&amp;amp;" not in text
+
+
 def test_colours_are_the_style_sheets(tmp_path, full):
     svgs = re.findall("<svg.*?</svg>", html(tmp_path, full), re.DOTALL)
     assert len(svgs) > 10

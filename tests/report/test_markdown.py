@@ -3,7 +3,7 @@ import re
 
 import report_examples
 
-from softpool_det.report import comparison_markdown
+from softpool_det.report import comparison_markdown, comparison_text, printable
 from softpool_det.report.words import METRICS
 
 
@@ -64,3 +64,45 @@ def test_hostile_names_stay_in_their_cell():
     rows = table(comparison_markdown(report_examples.minimal(names)))
     assert list(rows)[:2] == ["a\\|b", "&lt;script>\\*x\\*&lt;/script> \\| c \\|"]
     assert all(len(row) == len(METRICS) for row in rows.values())
+
+
+HOSTILE = "a<b & *c*_d_|e~f $1$"
+
+
+def test_names_as_a_terminal_and_as_markdown_show_them():
+    comparison = report_examples.minimal(("1. stock", HOSTILE))
+    comparison["tasks"]["bbox"]["differences"][0]["verdict"] = f"{HOSTILE} wins (P(better) < 0.01)"
+    text, markdown = comparison_text(comparison), comparison_markdown(comparison)
+    assert f"- {HOSTILE} wins (P(better) < 0.01)\n" in text
+    assert f"| {HOSTILE} " in text
+    assert f"| {HOSTILE} - 1. stock " in text
+    escaped = r"a&lt;b &amp; \*c\*\_d\_\|e\~f \$1\$"
+    assert f"- {escaped} wins (P(better) &lt; 0.01)\n" in markdown
+    assert f"| {escaped} " in markdown
+    assert r"| 1\. stock " in markdown
+    for written in ("&lt;", "&amp;", "\\", "**"):
+        assert written not in text
+
+
+def test_a_terminal_gets_a_star_for_bold_type():
+    text = comparison_text(report_examples.full())
+    assert "Boxes (in brackets: 95 % intervals; *: without 0)" in text
+    assert table(text)["SoftPool - stock"][0] == "+1.00 [+0.40, +1.60] *"
+    markdown = comparison_markdown(report_examples.full())
+    assert text.count("] *") == markdown.count("]**")
+
+
+def test_a_terminal_gets_no_control_characters():
+    assert printable("a\x1b[31m\nb\u202e\udcff \N{MINUS SIGN}3²") == (
+        "a\\x1b[31m b\\u202e\\udcff \N{MINUS SIGN}3²"
+    )
+    text = comparison_text(report_examples.minimal(("stock", "\x1b]0;title\x07")))
+    assert "| \\x1b]0;title\\x07 " in text
+    assert text.replace("\n", "").isprintable()
+
+
+def test_a_verdict_is_no_heading_or_list():
+    for name, escaped in (("# a", r"\# a"), ("1) a", r"1\) a"), ("> a", r"\> a"), ("- a", r"\- a")):
+        comparison = report_examples.minimal(("stock", name))
+        comparison["tasks"]["bbox"]["differences"][0]["verdict"] = f"{name} wins."
+        assert f"\n- {escaped} wins.\n" in comparison_markdown(comparison)
