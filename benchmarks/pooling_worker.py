@@ -109,7 +109,7 @@ def main() -> None:
         # Each time, so that a later failure loses nothing.
         write_json(Path(sys.argv[2]), result)
     if failed:
-        sys.exit("error: SoftPool failed, as said above, in\n" + "\n".join(failed))
+        sys.exit("error: SoftPool failed in these cases (details above):\n" + "\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def error_text(error: BaseException) -> str:
     """
     text = str(error)
     if isinstance(error, KeyError):
-        # Where there is no sentence, it is the key that some code did not find.
+        # Without a sentence, the argument is the key that some code did not find.
         is_sentence = error.args and " " in str(error.args[0])
         text = str(error.args[0]) if is_sentence else f"KeyError: {text}" if text else ""
     elif isinstance(error, OSError) and error.strerror:

@@ -45,7 +45,7 @@ _FIRST_SWAPPED = 5
 
 _DAMAGE = (SyntaxError, EOFError, ValueError, TypeError, IndexError, OverflowError, struct.error)
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 class ImageError(ValueError):
@@ -155,9 +155,9 @@ def explain_size(path: str | Path, annotated: tuple[int, int]) -> str | None:
     if orientation < _FIRST_SWAPPED or shown[::-1] != annotated:
         return sizes
     return (
-        f"{sizes}: that is the stored size, and EXIF orientation {orientation} turns the image; if "
-        "the boxes are in stored pixels remove the tag from the file, if they are on the image as "
-        "shown swap width and height in the annotation"
+        f"{sizes}: that is the stored size, but EXIF orientation {orientation} turns the image. If "
+        "the boxes are in stored pixels, remove the tag from the file; otherwise swap width and "
+        "height in the annotation"
     )
 
 
@@ -176,7 +176,7 @@ def _check_frames(image: Image.Image) -> None:
         frames = _count_pages(image)
     if frames > 1:
         raise ValueError(
-            f"it has {frames} frames or pages; save the one that is meant as a file of its own"
+            f"it has {frames} frames or pages; save the one you want as a file of its own"
         )
 
 
@@ -195,19 +195,20 @@ def _upper_bits(image: Image.Image, name: str) -> Image.Image:
     wide = image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS
     if image.mode not in _SIXTEEN_BIT_MODES and not wide:
         raise ValueError(
-            f"Pillow's mode {image.mode} has no known range of colours; save it with 8 bits a "
-            "channel as RGB or grey, or with 16 bits as grey where 65535 is white"
+            f"Pillow's mode {image.mode} does not say which value is white; save it as RGB "
+            "or grey with 8 bits a channel, or as 16-bit grey with white at 65535"
         )
     values, bits = np.asarray(image), 16
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         (bits,) = image.tag_v2[TiffImagePlugin.BITSPERSAMPLE]
-        if image.tag_v2[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] == 0:  # white is 0
+        # White is 0, which Pillow assumes where the tag is missing.
+        if image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0) == 0:
             values = 2**bits - 1 - values
-    if bits == 16 and values.max() <= _DARK and "dark" not in _told:
-        _told.add("dark")
+    if bits == 16 and values.max() <= _DARK and "dark" not in _warned:
+        _warned.add("dark")
         logger.warning(
-            "%s has 16 bits but no value above %d: it is read as nearly black, since 65535 is "
-            "white (said once, of the first such image)",
+            "%s has 16 bits but no value above %d: it will look nearly black, because 65535 is "
+            "read as white (reported once)",
             *(name, int(values.max())),
         )
     return Image.fromarray((values >> (bits - 8)).astype(np.uint8))

@@ -62,6 +62,7 @@ def area_of(annotation, height: int, width: int) -> float:
     """
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, list):
+        check_polygons(segmentation)
         segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
     if not segmentation:
         return float(annotation["bbox"][2] * annotation["bbox"][3])

@@ -67,13 +67,11 @@ assert importlib.util.module_from_spec(spec).runs_on(0) is True
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
 
 
-def test_only_linux_is_claimed_and_served():
+def test_only_linux_is_claimed():
     metadata = (ROOT / "pyproject.toml").read_text()
     assert re.findall(r"Operating System :: [^\"]+", metadata) == [
         "Operating System :: POSIX :: Linux"
     ]
-    for path in (ROOT / "setup.py", *(ROOT / "csrc").rglob("*.*")):
-        assert not re.search(r"_MSC_VER|_WIN32|win32|__GNUC__|__forceinline\b", path.read_text())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -249,5 +249,5 @@ def test_pickle_is_not_read_by_others(model, tmp_path):
 @pytest.mark.parametrize("content", [{"model": [1]}, {"model": {1: torch.ones(1)}}])
 def test_model_that_is_no_state_dict(content, model, tmp_path):
     torch.save(content, tmp_path / "model.pth")
-    with pytest.raises(DataError, match=r"model\.pth: its entry 'model' is no state dict"):
+    with pytest.raises(DataError, match=r"model\.pth: its entry 'model' is not a state dict"):
         SafeCheckpointer(model).load(str(tmp_path / "model.pth"))

@@ -248,7 +248,7 @@ def test_weights_in_another_entry_are_refused(wrapper, tmp_path):
     path = tmp_path / "checkpoint.pth"
     state_dict = {f"module.{key}": value for key, value in resnet("resnet18").state_dict().items()}
     torch.save({wrapper: state_dict, "epoch": 3}, path)
-    match = rf"checkpoint\.pth holds a ResNet in its entry '{wrapper}', .*convert_weights\.py "
+    match = rf"checkpoint\.pth keeps its ResNet under '{wrapper}', .*convert_weights\.py "
     with pytest.raises(ValueError, match=match):
         SafeCheckpointer(resnet("resnet18")).load(str(path))
 
@@ -269,7 +269,7 @@ def test_average_beside_the_weights_is_named(tmp_path, caplog, monkeypatch):
     torch.save({"model": source.state_dict(), "ema_state": average}, path)
     SafeCheckpointer(target).load(str(path))
     assert torch.equal(target.stem.conv1.weight, source.stem.conv1.weight)
-    assert "taken: model; also in the file, and not loaded: ema_state" in caplog.text
+    assert "loaded 'model'; the file also holds ema_state" in caplog.text
 
 
 def test_model_without_a_resnet(tmp_path):

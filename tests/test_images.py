@@ -68,6 +68,8 @@ def paletted(mode="P"):
 def tiff(data, bits, order="<", photometric=1, sample_format=1, orientation=1):
     """One grey page, uncompressed: what neither Pillow nor OpenCV writes."""
     values = {256: WIDTH, 257: HEIGHT, 258: bits, 259: 1, 262: photometric, 273: 8}
+    if photometric is None:
+        del values[262]
     values |= {274: orientation, 277: 1, 278: HEIGHT, 279: len(data), 339: sample_format}
     content = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
     content += data + struct.pack(f"{order}H", len(values))
@@ -125,6 +127,10 @@ RIGHT = {
         tiff(GREY16.astype("<u2").tobytes(), 16, photometric=0),
         grey(255 - (GREY16 >> 8)),
     ),
+    "I;16, nothing says what white is": (
+        tiff(GREY16.astype("<u2").tobytes(), 16, photometric=None),
+        grey(255 - (GREY16 >> 8)),
+    ),
     "12 bits": (tiff(packed12(GREY16 >> 4), 12), grey(GREY16 >> 8)),
     "I, 16 bits in PGM": (opencv(GREY16, ".pgm"), grey(GREY16 >> 8)),
     "RGB of 16 bits": (opencv(RGB16, ".png"), RGB16 >> 8),
@@ -139,8 +145,8 @@ NEAR = {
     "CMYK, JPEG": pillow(Image.fromarray(CMYK, "CMYK"), ".jpg", quality=100, subsampling=0),
     "a phone's previews": pages(".mpo", quality=100, subsampling=0),
 }
-RANGE = "has no known range of colours; save it with 8 bits a channel as RGB or grey"
-FRAMES = "it has 2 frames or pages; save the one that is meant as a file of its own"
+RANGE = "does not say which value is white; save it as RGB or grey with 8 bits a channel"
+FRAMES = "it has 2 frames or pages; save the one you want as a file of its own"
 SIGNED = tiff(GREY16.astype("<i2").tobytes(), 16, sample_format=2)
 REFUSED = {
     "I": (opencv(GREY16.astype(np.int32), ".tif"), f"Pillow's mode I {RANGE}"),
@@ -250,7 +256,7 @@ def test_ordinary_images_have_detectron2s_bits(file, image_format, tmp_path):
 
 def test_twelve_bits_in_sixteen_are_told_once(tmp_path, monkeypatch, caplog):
     """Of 65535 they are nearly nothing; nothing in the file says which number is white."""
-    monkeypatch.setattr(images, "_told", set())
+    monkeypatch.setattr(images, "_warned", set())
     path = write(tmp_path, *opencv(GREY16 >> 4, ".png"))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -271,9 +277,9 @@ def test_size_of_an_annotation(tmp_path):
     assert explain_size(path, (HEIGHT, WIDTH)) is None
     assert explain_size(path, (7, 9)) == "it is 20x30 pixels, its annotation says 7x9"
     assert explain_size(path, (WIDTH, HEIGHT)) == (
-        "it is 20x30 pixels, its annotation says 30x20: that is the stored size, and EXIF "
-        "orientation 6 turns the image; if the boxes are in stored pixels remove the tag from the "
-        "file, if they are on the image as shown swap width and height in the annotation"
+        "it is 20x30 pixels, its annotation says 30x20: that is the stored size, but EXIF "
+        "orientation 6 turns the image. If the boxes are in stored pixels, remove the tag from the "
+        "file; otherwise swap width and height in the annotation"
     )
     with pytest.raises(FileNotFoundError):
         explain_size(tmp_path / "b.png", (7, 9))

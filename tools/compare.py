@@ -163,8 +163,6 @@ def main(args: argparse.Namespace) -> None:
     # A console may lack letters.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    for remark in data["remarks"]:
-        print(printable(remark), file=sys.stderr)
     print(comparison_text(data))
     print(f"Report: {args.output / REPORT_FILE}")
     for results in data["tasks"].values():

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from softpool_det.archives import find_damage, save_archive
-from softpool_det.weights.entries import state_dicts
+from softpool_det.weights.entries import check_states
 from softpool_det.weights.pickles import find_fault, reason_of
-from softpool_det.weights.values import check_values
 
 CHECKPOINT_FILE = "checkpoint.pth"
 # For where the newest one is found damaged.
@@ -58,6 +57,5 @@ def _read(path: Path, device: str) -> dict[str, Any]:
             f"{path} holds more than tensors and plain values; nothing of it was run. Remove it "
             f"to begin anew ({reason_of(error)})"
         ) from error
-    for keys, tensors in state_dicts(state, depth=8):
-        check_values(tensors, path, ".".join([*keys, ""]))
+    check_states(state, path)
     return state

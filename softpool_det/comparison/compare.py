@@ -61,6 +61,8 @@ def compare(
     register_datasets()
     check_names([arm.name for arm in arms], folders=True)
     _check_runs(arms, seeds)
+    # Before hours of training, not after them.
+    spread = None if known_spread is None else read_known_spread(known_spread)
     dataset = _common_test_set(arms, seeds[0], folder)
     runs = _run_all(arms, seeds, folder, program)
     ground_truth = Path(PathManager.get_local_path(MetadataCatalog.get(dataset).json_file))
@@ -74,7 +76,7 @@ def compare(
         resamples=resamples,
         permutations=resamples,
         seeds=seeds,
-        known_spread=None if known_spread is None else read_known_spread(known_spread),
+        known_spread=spread,
     )
     detectors = {arm.name: _detector(arm, seeds[0], folder) for arm in arms}
     costs = dict(zip(detectors, measure_costs(list(detectors.values())), strict=True))

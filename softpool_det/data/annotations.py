@@ -250,7 +250,7 @@ def _mask_fault(annotation: dict[str, Any], images: dict[Any, dict[str, Any]]) -
     """Of a ground truth for masks; a training leaves such objects out."""
     image = images[annotation["image_id"]]
     try:
-        compressed(annotation.get("segmentation") or None, image["height"], image["width"])
+        compressed(annotation.get("segmentation") or None, *_size(image))
     except ValueError as error:
         return f"{error}; AP of masks needs one"
     return None
@@ -267,7 +267,7 @@ def _number_fault(annotation: dict[str, Any]) -> str | None:
 
 def _area(segmentation: Any, image: dict[str, Any]) -> float:
     if isinstance(segmentation, dict):
-        return float(mask_utils.area(compressed(segmentation, image["height"], image["width"])))
+        return float(mask_utils.area(compressed(segmentation, *_size(image))))
     check_polygons(segmentation)
     return sum(_polygon_area(polygon) for polygon in segmentation)
 
@@ -276,3 +276,8 @@ def _polygon_area(polygon: list[float]) -> float:
     x, y = polygon[0::2], polygon[1::2]
     twice = sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(y)))
     return abs(twice) / 2
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int]:
+    """Height and width in pixels, 0 where they are not known."""
+    return image.get("height") or 0, image.get("width") or 0

@@ -43,7 +43,7 @@ def complete_sizes(path: Path, images: list[dict[str, Any]], folder: Path) -> di
         except ImageError as error:
             failures[index] = str(error)
     if done := len(missing) - len(failures):
-        _say(f"{path}: {done} of {len(images)} images have no size; it is read from their files")
+        _say(f"{path}: {done} of {len(images)} images have no size; it is read from the files")
     return failures
 
 
@@ -67,18 +67,18 @@ def complete_annotations(path: Path, data: dict[str, Any]) -> None:
             counts["iscrowd"] += 1
     if counts["area"]:
         _say(
-            f"{path}: {counts['area']} of {len(annotations)} annotations have no area, which AP "
-            "by size needs; that of the mask is taken, or of the box where there is no mask"
+            f"{path}: {counts['area']} of {len(annotations)} annotations have no area; it is "
+            "computed from the mask or, without a mask, from the box"
         )
     if counts["iscrowd"]:
         _say(
             f"{path}: {counts['iscrowd']} of {len(annotations)} annotations have no iscrowd; 0 is "
-            "taken"
+            "assumed"
         )
     if not all(map(_is_usable, annotations)):
         _say(
-            f"{path}: the annotations are numbered from 1, since pycocotools takes no text as an "
-            "id, and 0 for no match"
+            f"{path}: annotation ids are replaced by 1, 2, ...: pycocotools rejects text ids and "
+            "takes 0 for no match"
         )
         for number, annotation in enumerate(annotations, 1):
             annotation["id"] = number

@@ -103,8 +103,8 @@ class GuardedMapper:
                 raise ValueError(f"INPUT.MAX_PIXELS is {self.max_pixels}: {error}") from error
         if label_mode not in (None, mode):
             raise ValueError(
-                f"{name} has Pillow's mode {mode}; labels must be {label_mode} (8 bits a channel), "
-                "a conversion would change them"
+                f"{name} has Pillow's mode {mode}; label images must have {label_mode} (8 bits a "
+                "channel), since converting them would change the labels"
             )
 
 

@@ -25,7 +25,7 @@ from softpool_det.engine.compatibility import (
 from softpool_det.files import write_atomically
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
-from softpool_det.weights.entries import state_dicts
+from softpool_det.weights.entries import check_states
 from softpool_det.weights.names import format_of
 from softpool_det.weights.pickled_arrays import load_arrays
 from softpool_det.weights.pickles import check_origin, find_fault, reason_of
@@ -159,20 +159,18 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _check(self, loaded: dict[str, Any], filename: str) -> None:
         weights = loaded["model"]
         if not isinstance(weights, Mapping) or not all(isinstance(key, str) for key in weights):
-            raise DataError(f"{filename}: its entry 'model' is no state dict")
+            raise DataError(f"{filename}: its entry 'model' is not a state dict")
         others = check_names(self.model, loaded, filename)
         if others:
             self.logger.warning(
-                "%s: taken: model; also in the file, and not loaded: %s",
+                "%s: loaded 'model'; the file also holds %s, which was not loaded",
                 filename,
                 ", ".join(others),
             )
         # All of it: which parts the model takes is found out later, and weights with NaN in any
         # part come from a training that failed.
         check_values(as_tensors(weights), filename)
-        states = {key: loaded[key] for key in self._states if key in loaded}
-        for path, tensors in state_dicts(states, depth=8):
-            check_values(tensors, filename, ".".join([*path, ""]))
+        check_states({key: loaded[key] for key in self._states if key in loaded}, filename)
 
     def _load_whole(self, filename: str) -> dict[str, Any]:
         """Detectron2's reading; torch.load takes a changed bit without a word."""

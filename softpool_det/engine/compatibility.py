@@ -77,7 +77,7 @@ def check_stem_pool(model: nn.Module, told: Mapping[str, Any], filename: str) ->
         wanted = StemPool(**told)
     except TypeError as error:
         raise ValueError(
-            f"{filename}: its stem_pool, {reprlib.repr(told)}, is none: {error}"
+            f"{filename}: its stem_pool {reprlib.repr(told)} is not valid: {error}"
         ) from None
     resnet = _find_resnet(model)
     faults = [] if resnet is None else _stem_pool(resnet, wanted)
@@ -111,8 +111,8 @@ def check_names(model: nn.Module, content: Mapping[str, Any], filename: str) -> 
     others = [entry.name.removeprefix("model.") for entry in entries if entry.path != ("model",)]
     if others and not loaded:
         raise ValueError(
-            f"{filename} holds a ResNet in its entry {others[0]!r}, where no checkpoint of "
-            f"Detectron2's has it; {remedy}"
+            f"{filename} keeps its ResNet under {others[0]!r}, but Detectron2 reads only 'model'; "
+            f"{remedy}"
         )
     return others
 

@@ -58,7 +58,7 @@ class Entries:
         return array
 
     def ids(self, key: str) -> np.ndarray:
-        """(N,) int64, or text as objects where all are text, as pycocotools takes image ids."""
+        """(N,) int64, or objects where all are text."""
         values = self.column(key)
         if set(map(type, values)) == {str}:
             return np.array(values, dtype=object)
@@ -93,9 +93,13 @@ class Entries:
 
     def lookup(self, key: str, known: np.ndarray, where: str) -> np.ndarray:
         """(N,) int32: places in `known`, which rises."""
-        ids = self.ids(key) if known.dtype == object else self.integers(key)
-        if known.dtype == object and ids.dtype != object and len(ids):
-            self.fail(0, f"{key} is {ids[0]}, but the ids in {where} are text")
+        if known.dtype == object:
+            ids = np.array(self.column(key), dtype=object)
+            wrong = (i for i, value in enumerate(ids) if not isinstance(value, str))
+            if (index := next(wrong, None)) is not None:
+                self.fail(index, f"{key} is {ids[index]!r:.60}, but the ids in {where} are text")
+        else:
+            ids = self.integers(key)
         places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         found = known[places] == ids
         if not found.all():

@@ -120,7 +120,7 @@ def tide_errors(
 
 def _truth(ground_truth: GroundTruth, objects: np.ndarray, task: str) -> dict:
     """The ground truth without crowds, as COCO's dict."""
-    # Numbers of its own for the images: their ids may be text.
+    # Images and categories are numbered from 1: their ids may be text.
     sizes = ground_truth.image_sizes.tolist()
     key = "bbox" if task == "bbox" else "segmentation"
     shapes = ground_truth.boxes.tolist() if task == "bbox" else ground_truth.masks
@@ -131,15 +131,13 @@ def _truth(ground_truth: GroundTruth, objects: np.ndarray, task: str) -> dict:
         ],
         "categories": [
             {"id": category_id, "name": name}
-            for category_id, name in zip(
-                ground_truth.category_ids.tolist(), ground_truth.category_names, strict=True
-            )
+            for category_id, name in enumerate(ground_truth.category_names, 1)
         ],
         "annotations": [
             {
                 "id": int(ground_truth.object_ids[i]),
                 "image_id": int(ground_truth.object_image[i]) + 1,
-                "category_id": int(ground_truth.category_ids[ground_truth.object_category[i]]),
+                "category_id": int(ground_truth.object_category[i]) + 1,
                 "area": float(ground_truth.areas[i]),
                 "iscrowd": 0,
                 key: shapes[i],
@@ -157,7 +155,7 @@ def _results(
     columns = detections.shapes(task)
     shapes = columns.tolist() if task == "bbox" else columns
     image = (detections.image + 1).tolist()
-    category = ground_truth.category_ids[detections.category].tolist()
+    category = (detections.category + 1).tolist()
     score = detections.score.tolist()
     return [
         {"image_id": image[i], "category_id": category[i], "score": score[i], key: shapes[i]}

@@ -11,10 +11,10 @@ from softpool_det.evaluation.protocol import TASKS
 from softpool_det.evaluation.results import Detections, GroundTruth
 
 _SHAPES = {"bbox": "boxes", "segm": "masks"}
-# Shares of images without a detection, and of boxes that leave their images, from which on they
-# are remarked upon: few detectors that saw all images reach them.
+# Shares of images with objects but no detection, and of boxes that extend beyond their images,
+# which are worth a remark: few detectors that saw all images reach them.
 _EMPTY_IMAGES, _LEAVING_BOXES = 0.05, 0.2
-# A box leaves its image if it ends this share of the image's side beyond it: not all are clipped.
+# Of the image's side, by which a box may extend beyond it: not all detectors clip.
 _MARGIN = 0.1
 # AP that shows in two digits.
 _VISIBLE = 0.01
@@ -31,7 +31,7 @@ def file_remarks(truth: GroundTruth, detections: Mapping[str, Sequence[Detection
     if truth.computed_areas:
         remarks.append(
             f"{truth.path}: {truth.computed_areas:,} of {len(truth.areas):,} annotations have no "
-            "area. That of their mask is taken, or of their box where there is no mask."
+            "area. It is computed from the mask or, without a mask, from the box."
         )
     remarks += _box_remark(truth.path, truth.boxes, truth.image_sizes[truth.object_image])
     for file in (file for arm in detections.values() for file in arm):
@@ -63,28 +63,30 @@ def tie_remarks(task: str, ties: Mapping[str, Mapping], metrics: Mapping[str, Ma
         metrics: by arm, entries of comparison.json.
     """
     return [
-        f"{name}: {100 * found['share']:.0f} % of its {_SHAPES[task]} share their score with "
-        f"another of their class. AP is {found['least']:.2f} to {found['most']:.2f}, depending on "
-        f"the order of equal scores: {metrics[name]['AP']['value']:.2f} in the random order taken "
-        f"here, {found['file_order']:.2f} in the file's order, which pycocotools takes."
+        f"{name}: {100 * found['share']:.0f} % of its {_SHAPES[task]} have the same score as "
+        f"another one of their class. Depending on how ties are ordered, AP is "
+        f"{found['least']:.2f} to {found['most']:.2f}; here (random order) it is "
+        f"{metrics[name]['AP']['value']:.2f}, in pycocotools (file order) "
+        f"{found['file_order']:.2f}."
         for name, found in ties.items()
         if found["most"] - found["least"] >= _VISIBLE
     ]
 
 
 def _coverage_remark(truth: GroundTruth, file: Detections) -> list[str]:
-    images = len(truth.image_ids)
-    empty = images - len(np.unique(file.image))
-    if not len(file.image) or empty < _EMPTY_IMAGES * images:
+    images = np.unique(truth.object_image)
+    empty = len(np.setdiff1d(images, file.image))
+    if not len(file.image) or empty < _EMPTY_IMAGES * len(images):
         return []
     return [
-        f"{file.path} has no detections in {empty:,} of {images:,} images, so all their objects "
-        "count as missed. If the detector was not run on them, take a ground truth without them."
+        f"{file.path} has no detections in {empty:,} of the {len(images):,} images with objects; "
+        "these objects count as missed. If the detector was not run on them, use a ground truth "
+        "without them."
     ]
 
 
 def _box_remark(path: Path, boxes: np.ndarray, sizes: np.ndarray) -> list[str]:
-    """Whether many (N, 4) boxes x, y, width, height leave their images of (N, 2) height, width."""
+    """Look for (N, 4) boxes x, y, width, height that leave their images of (N, 2) height, width."""
     known = (sizes > 0).all(axis=1)
     if not known.any():
         return []
@@ -102,9 +104,9 @@ def _box_remark(path: Path, boxes: np.ndarray, sizes: np.ndarray) -> list[str]:
     guess = (
         "They look like [x1, y1, x2, y2]"
         if as_corners
-        else "They may be of images that were resized, or of other images"
+        else "They may belong to resized or different images"
     )
     return [
-        f"{path}: {100 * leaving:.0f} % of its boxes leave their image. {guess}; "
+        f"{path}: {100 * leaving:.0f} % of its boxes extend beyond their image. {guess}; "
         "COCO's are [x, y, width, height] in pixels of the images as the ground truth has them."
     ]

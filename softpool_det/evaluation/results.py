@@ -26,7 +26,7 @@ class GroundTruth:
         path: the file.
         image_ids: (I,) int64, or text as objects; rising.
         image_sizes: (I, 2) int64, height and width in pixels; 0 where the file has none.
-        category_ids: (K,) int64, rising.
+        category_ids: (K,) int64, or text as objects; rising.
         category_names: K names, all different, in the order of `category_ids`; where the file has
             one twice, with their ids.
         object_ids: (G,) int64, from 1.
@@ -120,8 +120,8 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     """Read a ground-truth file in COCO's format ("images", "categories", "annotations").
 
     `iscrowd` may be missing (0); "ignore" has no effect, as in pycocotools. Where `area` is
-    missing it is the mask's, or the box's where there is no mask. Ids of images and annotations may
-    be text; annotations with such ids, or with ids below 1, are numbered from 1.
+    missing it is the mask's, or the box's where there is no mask. Ids may be text; annotations with
+    such ids, or with ids below 1, are numbered from 1.
 
     Raises:
         OSError: the file cannot be read.
@@ -224,8 +224,7 @@ def _fill_in_areas(annotations: Entries, sizes: np.ndarray) -> int:
 def _told_apart(names: list[str], categories: Entries) -> list[str]:
     """The names, with their ids where two are alike: figures of classes go by name."""
     numbered = [
-        f"{name} ({number})"
-        for name, number in zip(names, categories.integers("id").tolist(), strict=True)
+        f"{name} ({number})" for name, number in zip(names, categories.column("id"), strict=True)
     ]
     times = Counter(names)
     mixed = [long if times[name] > 1 else name for name, long in zip(names, numbered, strict=True)]

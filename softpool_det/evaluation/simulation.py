@@ -132,7 +132,9 @@ def _categories(population: Population, count: int, rng: np.random.Generator) ->
 
 def _matches(population: Population, images: Images, columns: tuple) -> Matches:
     image, category, size, scores, iou, object_ids = columns
-    order = np.lexsort((image, -scores, category))
+    # From a generator of their own: the other draws do not depend on ties.
+    tie_break = np.random.default_rng(0).integers(2**64, size=len(scores), dtype=np.uint64)
+    order = np.lexsort((tie_break, -scores, category))
     image, category, size, scores, iou, object_ids = (column[order] for column in columns)
     hit = iou >= IOU_THRESHOLDS[:, None]
     of_area = np.stack([np.ones(len(size), dtype=bool), *(size == a for a in (1, 2, 3))])
@@ -147,7 +149,7 @@ def _matches(population: Population, images: Images, columns: tuple) -> Matches:
         image=image,
         score=scores,
         entry=order,
-        tie_break=np.zeros(len(order), dtype=np.uint64),
+        tie_break=tie_break[order],
         state=state,
         matched=np.where(hit, object_ids, 0),
         object_ids=np.arange(1, len(images.image) + 1),

@@ -48,7 +48,7 @@ def find_sites(model: nn.Module) -> Iterator[Site | Unknown]:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no module, or one whose operations cannot be replaced any more.
+    """Refuse anything that is not a module, or one whose operations cannot be replaced any more.
 
     Raises:
         TypeError: `model` is not a module, or was scripted, traced or exported.

@@ -21,6 +21,7 @@ class _Pathway:
     feeder: Site | None  # an earlier convolution whose output it may read instead
     passed: int = 1  # convolutions from the reader on
     pool: Site | None = None
+    rejected: Site | None = None  # its first pooling, if that does not end a stem
     problem: str = ""  # why there is no stem
     hidden: list[Unknown] = field(default_factory=list)  # modules that may hide its pooling
 
@@ -47,6 +48,8 @@ def find_stems(
     for pathway in pathways:
         if pathway.pool is None:
             left |= {module: module.reason for module in pathway.hidden}
+            if pathway.rejected and pathway.rejected not in stems:
+                left[pathway.rejected] = pathway.problem
         elif pathway.feeder and pathway.pool not in stems:
             channels, feeder = _channels(pathway.reader)[0], pathway.feeder.name
             left[pathway.pool] = (
@@ -133,15 +136,16 @@ def _ends(pathway: _Pathway, site: Site) -> bool:
     stride: Any = site.module.stride
     steps = stride if isinstance(stride, (list, tuple)) else (stride,)
     if pathway.passed > _STEM_CONVOLUTIONS:
+        pathway.rejected = site
         pathway.problem = (
-            f"{pathway.passed} convolutions from {pathway.reader.name} on lie before the first "
-            f"one, {site.name} (a stem has at most {_STEM_CONVOLUTIONS})"
+            f"the first one, {site.name}, comes after {pathway.passed} convolutions from "
+            f"{pathway.reader.name} on (a stem has at most {_STEM_CONVOLUTIONS})"
         )
         return False
     if max(steps) > 1:
         pathway.pool = site
     else:
-        pathway.problem = f"the first one, {site.name}, has stride 1"
+        pathway.rejected, pathway.problem = site, f"the first one, {site.name}, has stride 1"
     return True
 
 

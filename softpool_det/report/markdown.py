@@ -111,4 +111,6 @@ def _escaped(text: str) -> str:
 
 
 _MARKDOWN = _Medium("**{}** (in brackets: {} intervals)", "**{}**", _escaped)
-_TERMINAL = _Medium("{} (in brackets: {} intervals; *: without 0)", "{} *", printable)
+_TERMINAL = _Medium(
+    "{} ({} intervals in brackets; * marks those that exclude 0)", "{} *", printable
+)

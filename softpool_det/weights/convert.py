@@ -167,14 +167,14 @@ def _notes(source: Source) -> tuple[str, ...]:
     entry, notes = source.entry, []
     if source.others:
         others = ", ".join(source.others)
-        notes.append(f"taken: {entry.name}; also in the file, for --entry: {others}")
+        notes.append(f"took {entry.name}; the file also holds {others} (--entry selects them)")
     elif entry.name:
-        notes.append(f"taken: {entry.name}")
+        notes.append(f"took {entry.name}")
     if entry.method:
         notes.append(f"self-supervised ({entry.method}): the backbone without its projection head")
     if entry.left_out:
         shown = ", ".join(entry.left_out[:3]) + (", ..." if len(entry.left_out) > 3 else "")
-        notes.append(f"left out: {len(entry.left_out)} tensors ({shown})")
+        notes.append(f"tensors left out: {len(entry.left_out)} ({shown})")
     return tuple(notes)
 
 

@@ -6,10 +6,11 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from softpool_det.weights.names import Tensors
-from softpool_det.weights.values import as_tensors
+from softpool_det.weights.values import as_tensors, check_values
 
 # What stands before the names of a whole ResNet: the first block gives it away.
 _TORCHVISION = re.compile(r"((?:.*\.)?)layer1\.0\.conv1\.")
@@ -104,7 +105,7 @@ def choose(entries: list[Entry], name: str | None = None) -> Entry:
         problem = f"has several entries {name!r}" if meant else f"has no entry {name!r}"
     if len(meant) != 1:
         names = ", ".join(repr(entry.name) for entry in meant or entries)
-        raise ValueError(f"{problem}; say --entry with one of: {names}")
+        raise ValueError(f"{problem}; pass --entry with one of: {names}")
     return meant[0]
 
 
@@ -136,6 +137,17 @@ def state_dicts(
             waiting += [
                 ((*path, key), value) for key, value in named.items() if isinstance(value, Mapping)
             ]
+
+
+def check_states(content: Mapping[Any, Any], file: str | Path) -> None:
+    """Refuse tensors in mappings of mappings, as :func:`check_values` does.
+
+    Args:
+        content: of a training's checkpoint.
+        file: that it comes from, for the error.
+    """
+    for path, tensors in state_dicts(content, depth=8):
+        check_values(tensors, file, ".".join([*path, ""]))
 
 
 def _places(tensors: Tensors) -> dict[tuple[str, str], None]:

@@ -131,7 +131,7 @@ def _read_fields(owner: type, header: Mapping[str, str], prefix: str) -> dict[st
             values[field.name] = header[key] if field.type == "str" else json.loads(header[key])
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(
-                f"the metadata's {key} is no {field.type}: {header[key]!r:.90}"
+                f"the metadata's {key} is not a valid {field.type}: {header[key]!r:.90}"
             ) from error
     return values
 

@@ -63,7 +63,7 @@ def find_fault(file: Path) -> str | None:
         OSError: it cannot be read.
     """
     with file.open("rb") as stream:
-        if stream.read(2) != b"PK":
+        if stream.read(4) != b"PK\x03\x04":
             return None
     try:
         with zipfile.ZipFile(file) as archive:
@@ -71,7 +71,7 @@ def find_fault(file: Path) -> str | None:
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         size = 0  # of which the next line tells what it is
     if size > file.stat().st_size:
-        return f"it unpacks to {size} bytes, more than it has; torch.save does not compress"
+        return f"it would unpack to {size} bytes, more than it has; torch.save never compresses"
     return find_damage(file)
 
 

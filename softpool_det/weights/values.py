@@ -51,7 +51,7 @@ def check_values(tensors: Mapping[str, torch.Tensor], file: str | Path, prefix: 
     if faults:
         key = next(iter(faults))
         others = len(faults) - 1
-        more = f"; {others} other parameter{'s' * (others > 1)} likewise" if others else ""
+        more = f"; {others} other parameter{'s' * (others > 1)}, too" if others else ""
         raise ValueError(f"{file}: {prefix}{key} {faults[key]}{more}; {_REMEDY}")
 
 

@@ -85,8 +85,8 @@ def check_stem(weight: torch.Tensor) -> None:
     else:
         kind = f"a ResNet of another width ({shape[0]} channels in the stem)"
     raise ValueError(
-        f"this is {kind}, which Detectron2's ResNet is not: its first convolution is {shape} "
-        f"instead of (64, 3, 7, 7); {right}"
+        f"this is {kind}, which Detectron2's ResNet is not: its first convolution is {shape}, not "
+        f"(64, 3, 7, 7); {right}"
     )
 
 
@@ -109,6 +109,6 @@ def _refusal(variant: str, keys: list[str]) -> str:
     shown = ", ".join(keys[:3])
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return (
-        f"this is {variant}, which Detectron2's ResNet is not; the keys that tell: {shown}{more}; "
-        f"{_RIGHT}"
+        f"this is {variant}, which Detectron2's ResNet is not; recognised by the keys {shown}"
+        f"{more}; {_RIGHT}"
     )

@@ -301,7 +301,7 @@ def test_size_is_read_from_the_image(dataset, tmp_path, image, options, caplog):
     assert json.loads((tmp_path / "instances.json").read_text()) == content
     lines = [record.getMessage() for record in caplog.records if "size" in record.getMessage()]
     assert lines == [
-        f"{tmp_path / 'instances.json'}: 1 of 2 images have no size; it is read from their files"
+        f"{tmp_path / 'instances.json'}: 1 of 2 images have no size; it is read from the files"
     ]
 
 
@@ -328,3 +328,13 @@ def test_size_that_cannot_be_read(dataset, tmp_path, damage):
     (record,) = DatasetCatalog.get(copy)
     assert record["image_id"] == "b"
     assert len(record["annotations"]) == 1
+
+
+def test_run_lengths_in_an_image_without_a_size(dataset, tmp_path):
+    content = sized(tmp_path, NO_SIZES["missing"])
+    (tmp_path / "images" / "1.jpg").unlink()
+    content["annotations"][0]["segmentation"] = {"size": [20, 30], "counts": [600]}
+    with pytest.raises(
+        DataError, match=r"entry 0 of images .* it has no size, and .* no such file"
+    ):
+        check_training_annotations(dataset(content), False, Skipped(), tmp_path)

@@ -55,7 +55,7 @@ def texts(content):
     change("category_id", "c{}".format, "annotations")(content)
 
 
-NUMBERED = "the annotations are numbered from 1, since pycocotools takes no text as an id"
+NUMBERED = "annotation ids are replaced by 1, 2, ...: pycocotools rejects text ids"
 AREAS = "4 of 4 annotations have no area, which AP by size needs"
 # (what is done to it, the line that says so)
 CHANGES = {

@@ -77,9 +77,9 @@ def test_stored_size_of_an_image_that_exif_turns(tmp_path):
     assert read(path, height=SIDE + 8)["image"].shape == (3, SIDE + 8, SIDE)
     assert read(path, width=SIDE + 8) == Unreadable(
         str(path),
-        "it is 40x48 pixels, its annotation says 48x40: that is the stored size, and EXIF "
-        "orientation 6 turns the image; if the boxes are in stored pixels remove the tag from the "
-        "file, if they are on the image as shown swap width and height in the annotation",
+        "it is 40x48 pixels, its annotation says 48x40: that is the stored size, but EXIF "
+        "orientation 6 turns the image. If the boxes are in stored pixels, remove the tag from the "
+        "file; otherwise swap width and height in the annotation",
     )
 
 
@@ -98,8 +98,8 @@ def test_labels_are_never_converted(png, tmp_path, mode, key, needed):
     Image.new(mode, (SIDE, SIDE)).save(labels)
     found = read(png, **{key: str(labels)})
     assert found.reason == (
-        f"{labels} has Pillow's mode {mode}; labels must be {needed} (8 bits a channel), a "
-        "conversion would change them"
+        f"{labels} has Pillow's mode {mode}; label images must have {needed} (8 bits a channel), "
+        "since converting them would change the labels"
     )
     Image.new(needed, (SIDE, SIDE)).save(labels)
     assert read(png, **{key: str(labels)})["image"].shape == (3, SIDE, SIDE)

@@ -24,6 +24,11 @@ def test_is_the_widest_range_over_seeds_by_task(tmp_path):
     assert read_known_spread(path) == {"bbox": 1.5, "segm": 2.0}
 
 
+def test_what_make_demo_quotes_can_be_read(request):
+    for path in (request.config.rootpath / "benchmarks" / "results").glob("demo_*.json"):
+        assert read_known_spread(path)["bbox"] > 0
+
+
 @pytest.mark.parametrize(
     "data",
     [

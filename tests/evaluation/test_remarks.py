@@ -34,6 +34,13 @@ def full_scene(images=40):
     return truth, found + [{**found[0], "image_id": number} for number in empty]
 
 
+def test_images_without_objects_need_no_detections(remarks):
+    truth, found = full_scene()
+    full = {annotation["image_id"] for annotation in truth["annotations"]}
+    assert len(full) < len(truth["images"])
+    assert remarks(truth, [entry for entry in found if entry["image_id"] in full]) == []
+
+
 def changed_boxes(entries, change):
     entries = copy.deepcopy(entries)
     for entry in entries:
@@ -49,7 +56,7 @@ def test_images_without_detections_are_counted(remarks):
     truth, found = full_scene(12)
     seen = {image["id"] for image in truth["images"][:6]}
     (remark,) = remarks(truth, [entry for entry in found if entry["image_id"] in seen])
-    assert "found.json has no detections in 6 of 12 images" in remark
+    assert "found.json has no detections in 6 of the 12 images with objects" in remark
     assert remarks(truth, []) == []
 
 
@@ -58,7 +65,7 @@ def test_boxes_as_corners_are_recognised(remarks):
     corners = changed_boxes(found, lambda x, y, w, h: [x, y, x + w, y + h])
     (remark,) = remarks(truth, corners)
     assert "found.json: " in remark
-    assert "of its boxes leave their image. They look like [x1, y1, x2, y2]" in remark
+    assert "of its boxes extend beyond their image. They look like [x1, y1, x2, y2]" in remark
     truth["annotations"] = changed_boxes(
         truth["annotations"], lambda x, y, w, h: [x, y, x + w, y + h]
     )
@@ -69,7 +76,7 @@ def test_boxes_as_corners_are_recognised(remarks):
 def test_boxes_of_resized_images_are_recognised(remarks):
     truth, found = full_scene()
     (remark,) = remarks(truth, changed_boxes(found, lambda *box: [4 * side for side in box]))
-    assert "They may be of images that were resized" in remark
+    assert "They may belong to resized or different images" in remark
 
 
 def test_sizes_that_are_not_known_tell_nothing(remarks):

@@ -13,6 +13,7 @@ from pycocotools import mask as mask_utils
 from scenes import masks_alike, pycocotools_evaluation, scene
 
 from softpool_det.evaluation import entries
+from softpool_det.evaluation.errors import tide_errors
 from softpool_det.evaluation.matches import match
 from softpool_det.evaluation.precision import evaluate
 from softpool_det.evaluation.results import read_detections, read_ground_truth
@@ -220,6 +221,10 @@ def with_annotation(truth: dict, **values) -> dict:
         (lambda t: with_annotation(t, category_id=2), "entry 1 .*2 is not in categories"),
         (lambda t: with_annotation(t, area="9"), "entry 1 .*area is '9', not a number"),
         (
+            lambda t: with_annotation(t, area=None, segmentation=[1, 2, 3, 4, 5, 6]),
+            "entry 1 of annotations: segmentation is .* not polygons",
+        ),
+        (
             lambda t: with_annotation(t, area=None, segmentation=[[1, 2, 3, 4, 5, "6"]]),
             "entry 1 of annotations: segmentation is .* not polygons",
         ),
@@ -286,11 +291,26 @@ def test_ids_of_annotations_may_be_text_or_0(files, number):
     assert evaluate(match(*read(files(truth, found)), "bbox")).metrics() == expected
 
 
+def test_ids_of_categories_may_be_text(files):
+    truth, found = scene(0, images=12, masks=True)
+    expected = evaluate(match(*read(files(truth, found)), "bbox"))
+    for entry in (*truth["annotations"], *found):
+        entry["category_id"] = f"class {entry['category_id']}"
+    for category in truth["categories"]:
+        category |= {"id": f"class {category['id']}", "name": "same"}
+    ground_truth, detections = read(files(truth, found))
+    matches = match(ground_truth, detections, "bbox")
+    np.testing.assert_array_equal(evaluate(matches).precision, expected.precision)
+    assert ground_truth.category_names[0] == "same (class 1)"
+    assert tide_errors(ground_truth, detections, matches, "bbox").counts["Miss"] >= 0
+
+
 def test_ids_of_two_kinds_are_refused(files):
     truth, found = scene(0)
     texts, text_found = with_text_ids(truth, found)
-    with pytest.raises(ValueError, match=r"entry 0 of detections: image_id is 3, .* are text"):
-        read(files(texts, [{**entry, "image_id": 3} for entry in found]))
+    for index in (0, 2):
+        with pytest.raises(ValueError, match=rf"entry {index} of .*: image_id is 3, .* are text"):
+            read(files(texts, changed(text_found, index, image_id=3)))
     with pytest.raises(ValueError, match=r"entry 0 of detections: image_id is 'picture .*, not a"):
         read(files(truth, text_found))
     texts["images"][1]["id"] = 7

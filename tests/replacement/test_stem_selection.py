@@ -23,7 +23,7 @@ def replaced(*layers):
 def test_first_pooling_behind_one_to_three_convolutions():
     assert replaced(conv(3), nn.MaxPool2d(2), conv(), nn.MaxPool2d(2)) == ["1"]
     assert replaced(conv(3), conv(), conv(), nn.AvgPool2d(2), nn.MaxPool2d(2)) == ["3"]
-    reason = "4 convolutions from 0 on lie before the first one, 4 "
+    reason = "the first one, 4, comes after 4 convolutions from 0 on "
     with pytest.raises(ValueError, match=f"no stem pooling: {reason}"):
         replaced(conv(3), conv(), conv(), conv(), nn.MaxPool2d(2))
 
@@ -112,6 +112,12 @@ def test_two_backbones_of_which_one_has_no_stem_pooling():
     patches = nn.Sequential(conv(3, 16, 4), *[conv(16, 16) for _ in range(4)])
     assert rows(nn.ModuleList([patches, networks.stream(3)])) == (["1.2"], [])
     assert rows(nn.ModuleList([networks.stream(3), patches])) == (["0.2"], [])
+
+
+@pytest.mark.parametrize("main", [[conv(), conv(), conv(), nn.MaxPool2d(2)], [nn.MaxPool2d(3, 1)]])
+def test_the_first_pooling_of_a_pathway_without_stem_is_named(main):
+    model = nn.ModuleDict({"main": nn.Sequential(conv(3), *main), "aux": networks.stream(3)})
+    assert rows(model) == (["aux.2"], [f"main.{len(main)}"])
 
 
 def test_what_may_be_another_stem_is_named():

@@ -86,7 +86,7 @@ def test_names_as_a_terminal_and_as_markdown_show_them():
 
 def test_a_terminal_gets_a_star_for_bold_type():
     text = comparison_text(report_examples.full())
-    assert "Boxes (in brackets: 95 % intervals; *: without 0)" in text
+    assert "Boxes (95 % intervals in brackets; * marks those that exclude 0)" in text
     assert table(text)["SoftPool - stock"][0] == "+1.00 [+0.40, +1.60] *"
     markdown = comparison_markdown(report_examples.full())
     assert text.count("] *") == markdown.count("]**")

@@ -145,13 +145,13 @@ def test_entries(convert, model, tmp_path):
     average = {f"module.{key}": value * 2 for key, value in model.state_dict().items()}
     torch.save({"model": model.state_dict(), "model_ema": average}, path)
     command = ["--stem-pool", "max", path, target]
-    assert "taken: model; also in the file, for --entry: model_ema" in convert(*command)
+    assert "took model; the file also holds model_ema" in convert(*command)
     assert torch.equal(load_file(target)["stem.conv1.weight"], model.conv1.weight)
     output = convert("--entry", "model_ema", *command)
-    assert "taken: model_ema; also in the file, for --entry: model" in output
+    assert "took model_ema; the file also holds model " in output
     assert torch.equal(load_file(target)["stem.conv1.weight"], 2 * model.conv1.weight)
     names = "'model', 'model_ema'"
-    error = rf"error: .*checkpoint\.pth: has no entry 'ema'; say --entry with one of: {names}"
+    error = rf"error: .*checkpoint\.pth: has no entry 'ema'; pass --entry with one of: {names}"
     convert("--entry", "ema", *command, error=error)
 
 

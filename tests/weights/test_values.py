@@ -47,7 +47,7 @@ def test_overflow_of_half_precision():
 
 def test_the_first_and_how_many_others():
     tensors = {"a": torch.ones(2), "b": torch.tensor(NAN), "c": torch.tensor(INF)}
-    with pytest.raises(ValueError, match=r"^f: b has 1 NaN .* values; 1 other parameter likewise;"):
+    with pytest.raises(ValueError, match=r"^f: b has 1 NaN .* values; 1 other parameter, too;"):
         check_values(tensors, "f")
 
 
@@ -91,7 +91,7 @@ def test_conversion_refuses(suffix, state_dict, tmp_path):
     name = "model.module.layer1" if suffix == ".pth" else "layer1"
     match = (
         rf"^{re.escape(str(path))}: {name}\.0\.bn2\.running_var has 1 negative among its 64 "
-        r"variances; 1 other parameter likewise; take an earlier checkpoint, or another file$"
+        r"variances; 1 other parameter, too; take an earlier checkpoint, or another file$"
     )
     with pytest.raises(ValueError, match=match):
         read_weights(str(path), stem_pool=MAX_POOL)
