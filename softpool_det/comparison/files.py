@@ -8,7 +8,7 @@ from pathlib import Path
 from softpool_det.comparison.compare import check_names
 from softpool_det.comparison.output import REPORT_FILE, write_figures
 from softpool_det.comparison.pictures import gallery
-from softpool_det.comparison.provenance import provenance, sha256
+from softpool_det.comparison.provenance import provenance
 from softpool_det.evaluation import compare_results
 from softpool_det.evaluation.known_spread import read_known_spread
 from softpool_det.report import write_html
@@ -42,7 +42,6 @@ def compare_files(
             what it should be.
     """
     check_names(list(results))
-    _check_repeats(results)
     if images is not None and not images.is_dir():
         raise NotADirectoryError(f"images: {images} is not a folder")
     data = compare_results(
@@ -62,17 +61,3 @@ def compare_files(
     rows = gallery(data, Path(ground_truth), first, images) if images is not None else []
     write_html(folder / REPORT_FILE, data, rows)
     return data
-
-
-def _check_repeats(results: Mapping[str, Sequence[Path]]) -> None:
-    """Raise ValueError where an arm has one and the same file as two seeds."""
-    for name, paths in results.items():
-        seen: dict[str, Path] = {}
-        for path in paths if len(paths) > 1 else ():
-            digest = sha256(path)
-            if digest in seen:
-                raise ValueError(
-                    f"{name}: {seen[digest]} and {path} hold the same results; each file must be "
-                    "of a training seed of its own"
-                )
-            seen[digest] = path

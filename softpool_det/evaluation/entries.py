@@ -93,13 +93,12 @@ class Entries:
 
     def lookup(self, key: str, known: np.ndarray, where: str) -> np.ndarray:
         """(N,) int32: places in `known`, which rises."""
-        if known.dtype == object:
-            ids = np.array(self.column(key), dtype=object)
-            wrong = (i for i, value in enumerate(ids) if not isinstance(value, str))
-            if (index := next(wrong, None)) is not None:
-                self.fail(index, f"{key} is {ids[index]!r:.60}, but the ids in {where} are text")
-        else:
-            ids = self.integers(key)
+        values, is_text = self.column(key), known.dtype == object
+        for index, value in enumerate(values):
+            if isinstance(value, str) != is_text:
+                kind = "text" if is_text else "numbers"
+                self.fail(index, f"{key} is {value!r:.60}, the ids in {where} are {kind}")
+        ids = np.array(values, dtype=object) if is_text else self._whole(key, values)
         places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         found = known[places] == ids
         if not found.all():

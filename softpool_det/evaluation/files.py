@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from softpool_det.evaluation.calibration import calibration
 from softpool_det.evaluation.curves import precision_recall_curves
 from softpool_det.evaluation.errors import mean_errors
 from softpool_det.evaluation.gains import image_gains
-from softpool_det.evaluation.matches import Matches, match
+from softpool_det.evaluation.matches import Matches, match, tie_breaks
 from softpool_det.evaluation.objects import object_tests
 from softpool_det.evaluation.protocol import TASKS
 from softpool_det.evaluation.remarks import file_remarks, skipped_remarks, tie_remarks
@@ -130,7 +132,8 @@ def match_files(truth: GroundTruth, results: Mapping[str, Sequence[str | Path]])
     """Read and match all result files, one at a time, for the tasks that all of them allow.
 
     Raises:
-        ValueError: a file is wrong, or the files have no task in common.
+        ValueError: a file is wrong, two seeds of an arm have the same detections, or the files have
+            no task in common.
     """
     tasks = [task for task in TASKS if task == "bbox" or truth.segmentations is not None]
     runs = Runs({name: [] for name in results}, {t: {n: [] for n in results} for t in tasks})
@@ -147,7 +150,23 @@ def match_files(truth: GroundTruth, results: Mapping[str, Sequence[str | Path]])
                 )
             for task, arms in runs.matches.items():
                 arms[name].append(match(truth, detections, task))
+        _check_repeats(name, runs.detections[name])
     return runs
+
+
+def _check_repeats(name: str, runs: Sequence[Detections]) -> None:
+    """Raise ValueError where two seeds of an arm have the same detections, in whatever order."""
+    seen: dict[bytes, Path] = {}
+    for run in runs:
+        keys = (tie_breaks(run, run.tasks[-1]), run.score, run.category, run.image)
+        order = np.lexsort(keys)
+        content = b"".join(key[order].tobytes() for key in keys)
+        if content and content in seen:
+            raise ValueError(
+                f"{name}: {seen[content]} and {run.path} hold the same results; each file must be "
+                "of a training seed of its own"
+            )
+        seen[content] = run.path
 
 
 def _check_arms(results: Mapping[str, Sequence[str | Path]], seeds: Sequence[int] | None) -> None:

@@ -64,12 +64,13 @@ def tie_remarks(task: str, ties: Mapping[str, Mapping], metrics: Mapping[str, Ma
     """
     return [
         f"{name}: {100 * found['share']:.0f} % of its {_SHAPES[task]} have the same score as "
-        f"another one of their class. Depending on how ties are ordered, AP is "
-        f"{found['least']:.2f} to {found['most']:.2f}; here (random order) it is "
-        f"{metrics[name]['AP']['value']:.2f}, in pycocotools (file order) "
-        f"{found['file_order']:.2f}."
+        f"another one of their class. AP depends on their order: it is {found['least']:.2f} with "
+        f"the wrong ones first, {found['most']:.2f} with the right ones first, "
+        f"{metrics[name]['AP']['value']:.2f} in the random order used here and "
+        f"{found['file_order']:.2f} in the order of the file (pycocotools)."
         for name, found in ties.items()
-        if found["most"] - found["least"] >= _VISIBLE
+        if max(found["most"], found["file_order"]) - min(found["least"], found["file_order"])
+        >= _VISIBLE
     ]
 
 

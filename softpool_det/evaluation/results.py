@@ -195,7 +195,7 @@ def read_detections(path: str | Path, ground_truth: GroundTruth) -> Detections:
         path=path,
         image=image,
         category=entries.lookup("category_id", ground_truth.category_ids, where),
-        score=entries.numbers("score"),
+        score=entries.numbers("score") + 0.0,  # -0.0 is 0.0
         boxes=entries.boxes() if "bbox" in has else None,
         masks=entries.masks(ground_truth.image_sizes[image]) if "segmentation" in has else None,
     )

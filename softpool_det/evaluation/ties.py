@@ -25,10 +25,10 @@ def tie_effects(
 
     Returns:
         Means over the runs. `share`, 0 to 1: detections that share their score with another one of
-        their category. In percent: `file_order`, AP where equal scores stay as in the file, which
-        is what pycocotools gives; `least` and `most`, AP where the false, or the true, positives
-        come first among them (or `file_order`, if that is beyond: the order decides in a few cases
-        which detection finds which object, too).
+        their category. In percent: `least` and `most`, AP where the false, or the true, positives
+        come first among equal scores; `file_order`, AP where these stay as in the file, which is
+        what pycocotools gives. It can lie outside: the order also decides which 100 of more equal
+        scores count and, of two detections that fit one object, which one takes it.
     """
     rows = []
     for file, matches in zip(detections, runs, strict=True):
@@ -37,8 +37,7 @@ def tie_effects(
         if share:
             as_in_file = match(ground_truth, file, task, file_order=True)
             orders = [_reordered(matches, "last"), _reordered(matches, "first"), as_in_file]
-        last, first, in_file = (100 * evaluate(run).metrics()["AP"] for run in orders)
-        rows.append([share, min(last, in_file), max(first, in_file), in_file])
+        rows.append([share, *(100 * evaluate(run).metrics()["AP"] for run in orders)])
     names = ("share", "least", "most", "file_order")
     return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
 

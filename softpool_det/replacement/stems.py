@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from .poolings import has_window_of_one, is_pooling, windowed_base
 from .sites import Site, Unknown
 
@@ -44,7 +46,13 @@ def find_stems(
             f"model has no stem pooling: {'; '.join(reasons + hidden)}. Name what to replace, or "
             "use where='all'"
         )
-    left: dict[Site | Unknown, str] = {}
+    # What was scripted or exported can be a whole pathway, and nothing is known of it.
+    left: dict[Site | Unknown, str] = {
+        u: u.reason
+        for u in found
+        if isinstance(u, Unknown)
+        and isinstance(u.module, (torch.jit.ScriptModule, torch.fx.GraphModule))
+    }
     for pathway in pathways:
         if pathway.pool is None:
             left |= {module: module.reason for module in pathway.hidden}

@@ -161,7 +161,10 @@ class _Drawer:
 
     def _shown(self, entries: Sequence[Entry], threshold: float) -> list[Entry]:
         kept = [entry for entry in entries if entry["score"] >= threshold]
-        return sorted(kept, key=lambda entry: -entry["score"])[:DETECTIONS_AN_IMAGE]
+        # Equal scores in an order that is not the file's.
+        key = "segmentation" if self._task == "segm" else "bbox"
+        kept.sort(key=lambda entry: (-entry["score"], repr(entry["category_id"]), repr(entry[key])))
+        return kept[:DETECTIONS_AN_IMAGE]
 
     def _drawn(self, entry: Entry, size: tuple[int, int], solid: bool) -> DrawnObject:
         name = shorten(self._categories.get(entry["category_id"], "?"), LABEL_LENGTH)

@@ -111,10 +111,14 @@ def test_what_is_known_of_seeds_decides_what_one_seed_tells(scene, monkeypatch, 
             ["a=good.json,./good.json", "b=bad.json,good.json"],
             "a: good.json and good.json hold the same results",
         ),
+        (["a=good.json,again.json.gz", "b=bad.json,good.json"], "hold the same results"),
         (["good.json", "bad.json", "--images", "nowhere"], "images: nowhere is not a folder"),
     ],
 )
 def test_wrong_inputs_are_named(scene, inputs, message, monkeypatch):
+    # The same detections in another order.
+    again = json.loads((scene / "good.json").read_text())[::-1]
+    (scene / "again.json.gz").write_bytes(gzip.compress(json.dumps(again).encode()))
     with pytest.raises(SystemExit, match=re.escape(message)) as ended:
         run_here(monkeypatch, scene, *inputs)
     assert str(ended.value).startswith("error: ")
@@ -263,7 +267,7 @@ def test_files_that_may_mean_something_else_are_remarked_upon(scene, monkeypatch
     for remark in (
         "half.json has no detections in 20 of the 40 images",
         "boxes extend beyond their image. They look like [x1, y1, x2, y2]",
-        "of its boxes have the same score as another one of their class. Depending",
+        "of its boxes have the same score as another one of their class. AP depends on",
     ):
         assert remark in shown.out
         assert remark in page

@@ -56,7 +56,7 @@ def texts(content):
 
 
 NUMBERED = "annotation ids are replaced by 1, 2, ...: pycocotools rejects text ids"
-AREAS = "4 of 4 annotations have no area, which AP by size needs"
+AREAS = "4 of 4 annotations have no area; it is computed from the mask"
 # (what is done to it, the line that says so)
 CHANGES = {
     "whole": (lambda content: None, None),

@@ -122,11 +122,11 @@ def test_scripted_and_exported_parts_are_named():
     for part, reason in ((scripted, "torch.jit"), (exported, "torch.fx graph")):
         with pytest.raises(ValueError, match=rf"no stem pooling: 0: .*{reason}"):
             replace_pooling(nn.Sequential(part))
-        model = nn.Sequential(small(), part)
-        result = replace_pooling(model, "all")
-        assert [row.name for row in result.replaced] == ["0.1"]
-        assert [row.name for row in result.left] == ["1"]
-        assert reason in result.left[0].reason
+        for where in ("stem", "all"):
+            result = replace_pooling(nn.Sequential(small(), part), where)
+            assert [row.name for row in result.replaced] == ["0.1"]
+            assert [row.name for row in result.left] == ["1"]
+            assert reason in result.left[0].reason
 
 
 def test_a_graph_module_has_its_modules_replaced():

@@ -87,6 +87,17 @@ def test_counts_right_and_wrong_as_coco_matches(folder):
     assert labels(shy[0])[1] == "stock: 0 right, 1 wrong of score 0.95 or more"
 
 
+def test_which_of_many_equal_scores_are_shown_does_not_depend_on_the_file(folder):
+    entries = [found(7, 3, [30 + i / 10, 40, 9, 9], 0.5) for i in range(200)]
+    entries.append(found(7, 3, [10, 10, 20, 20], 0.5))
+    shown = [
+        labels(gallery_rows(GAINS, GROUND_TRUTH, results, folder, thresholds=LOW)[0])
+        for order in (entries, entries[::-1])
+        for results in [{**RESULTS, "stock": order}]
+    ]
+    assert shown[0] == shown[1]
+
+
 def test_matches_masks_by_masks(folder):
     square, corner = np.zeros((2, 60, 80), dtype=np.uint8, order="C")
     square[10:30, 10:30] = 1
