@@ -47,6 +47,11 @@ def find_damage(path: Path) -> str | None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > path.stat().st_size:
+                # Made to fill the memory, by compression or by members that share their bytes.
+                problem = f"it would unpack to {size} bytes, more than it has"
+                return f"{problem}; torch.save never compresses"
             damaged = archive.testzip() or _folder(archive)
         if damaged is None:
             torch.load(path, "meta", mmap=True)

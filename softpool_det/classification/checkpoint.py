@@ -12,7 +12,7 @@ import torch
 
 from softpool_det.archives import find_damage, save_archive
 from softpool_det.weights.entries import check_states
-from softpool_det.weights.pickles import find_fault, reason_of
+from softpool_det.weights.pickles import reason_of
 
 CHECKPOINT_FILE = "checkpoint.pth"
 # For where the newest one is found damaged.
@@ -41,7 +41,7 @@ def load_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:
             tensor has NaN or infinite values, or variances below 0.
     """
     for path in (folder / CHECKPOINT_FILE, folder / PREVIOUS_FILE):
-        damage = find_fault(path) if path.is_file() else "it is not there"
+        damage = find_damage(path) if path.is_file() else "it is not there"
         if damage is None:
             return _read(path, device)
         if path.is_file():

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from softpool_det.report import comparison_text
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "demo"
 # As in test_train_net.py: small enough for seconds, all of the real thing.
@@ -57,7 +59,7 @@ def test_prints_boxes_and_masks_of_both_arms_report_and_verdicts(finished):
         assert columns == ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR"]
         rows = [line.split("|")[1].strip() for line in lines[start + 1 : start + 4]]
         assert rows == ["stock", "SoftPool", "SoftPool - stock"]
-    assert (output / "comparison.md").read_text() in done.stdout
+    assert comparison_text(json.loads((output / "comparison.json").read_text())) in done.stdout
     assert lines[-3] == f"Report: {output / 'report.html'}"
     assert all("SoftPool" in line and "interval" in line for line in lines[-2:])
     assert "run 4 of 4: SoftPool, seed 2" in done.stderr

@@ -128,7 +128,7 @@ def test_metadata_is_not_evaluated(key, marker, refusal, tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"stem.conv1.weight": torch.ones(1)}, path, header)
     error = refusal("convert_weights.py", path, tmp_path / "out.safetensors")
-    assert error.startswith(f"error: {path}: the metadata's {key} is no ")
+    assert error.startswith(f"error: {path}: the metadata's {key} is not a valid ")
 
 
 @pytest.mark.parametrize("length", [2**63, 2**40, 2])

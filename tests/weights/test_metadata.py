@@ -95,7 +95,7 @@ def test_missing_key_is_named(key, tmp_path):
 def test_damaged_value_is_named(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.ones(2)}, path, METADATA.to_header() | {"num_classes": "many"})
-    with pytest.raises(ValueError, match=r"num_classes is no int: 'many'"):
+    with pytest.raises(ValueError, match=r"num_classes is not a valid int: 'many'"):
         read_metadata(path)
 
 

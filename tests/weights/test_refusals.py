@@ -49,7 +49,7 @@ def test_variant_is_named_with_the_keys_that_tell(name):
     variant, key = BY_KEYS[name]
     with torch.device("meta"):
         keys = timm.create_model(name).state_dict()
-    with pytest.raises(ValueError, match=rf"^this is {variant}.*tell: .*{key}"):
+    with pytest.raises(ValueError, match=rf"^this is {variant}.*by the keys .*{key}"):
         check_keys(keys)
 
 
