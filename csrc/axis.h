@@ -61,4 +61,20 @@ struct Axis {
   }
 };
 
+// The windows of a whole tensor (N, C, [D,] H, W); two dimensions are three with a depth of 1.
+struct Pool {
+  int64_t batch;
+  int64_t channels;
+  Axis axes[3];  // depth, rows, columns
+  int64_t dims;  // spatial dimensions of the tensors, 2 or 3
+  bool channels_last;
+
+  int64_t inputs() const {  // of one channel of one image
+    return axes[0].size * axes[1].size * axes[2].size;
+  }
+  int64_t outputs() const {
+    return axes[0].out_size * axes[1].out_size * axes[2].out_size;
+  }
+};
+
 }  // namespace softpool_det

@@ -3,12 +3,11 @@
 //   input, grad_input     (N, C, H, W) or (N, C, D, H, W); N may be 0
 //   output, grad_output   (N, C, [OD,] OH, OW), of input's type and device
 //   kernel_size, stride, padding, dilation    one number for each of [D,] H, W, in input elements
-//   scale, shift          (C), float32, or float64 with a float64 input: of the affine_relu_
-//                         operators, which pool relu(input * scale + shift)
+//   betas, scale, bias    (C), float32, or float64 with a float64 input
 //
 // Types are float64, float32, bfloat16 and float16; arithmetic is in acc_type_t. Output and
 // grad_input have input's memory format, contiguous or channels_last(_3d). Output sizes follow the
-// rules of torch.nn.functional.max_pool{2,3}d. Two dimensions are three with a depth of 1.
+// rules of torch.nn.functional.max_pool{2,3}d.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -21,13 +20,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "axis.h"
-#include "soft_pool_math.h"
 
 // Calls the lambda with `scalar_t` standing for TYPE.
 #define SOFT_POOL_DISPATCH(TYPE, ...)                                           \
@@ -62,33 +61,21 @@ using Ints = std::vector<int64_t>;
 template <typename scalar_t>
 using acc_type_t = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
 
-struct Pool {
-  int64_t batch;
-  int64_t channels;
-  Axis axes[3];    // depth, rows, columns
-  int64_t dims;    // spatial dimensions of the tensors, 2 or 3
-  bool channels_last;
+inline MemoryFormat memory_format(const Pool& pool) {
+  if (!pool.channels_last) {
+    return MemoryFormat::Contiguous;
+  }
+  return pool.dims == 3 ? MemoryFormat::ChannelsLast3d : MemoryFormat::ChannelsLast;
+}
 
-  int64_t inputs() const {  // of one channel of one image
-    return axes[0].size * axes[1].size * axes[2].size;
+// Of a tensor with `size` of every axis: &Axis::size or &Axis::out_size.
+inline Ints shape(const Pool& pool, int64_t Axis::*size) {
+  Ints result{pool.batch, pool.channels};
+  for (int64_t d = 3 - pool.dims; d < 3; ++d) {
+    result.push_back(pool.axes[d].*size);
   }
-  int64_t outputs() const {
-    return axes[0].out_size * axes[1].out_size * axes[2].out_size;
-  }
-  MemoryFormat memory_format() const {
-    if (!channels_last) {
-      return MemoryFormat::Contiguous;
-    }
-    return dims == 3 ? MemoryFormat::ChannelsLast3d : MemoryFormat::ChannelsLast;
-  }
-  Ints shape(int64_t Axis::*size) const {
-    Ints result{batch, channels};
-    for (int64_t d = 3 - dims; d < 3; ++d) {
-      result.push_back(axes[d].*size);
-    }
-    return result;
-  }
-};
+  return result;
+}
 
 // Of a dimension, and of all of them multiplied: elements of tensors, and their bytes.
 constexpr int64_t kLargest = std::numeric_limits<int64_t>::max() / 16;
@@ -205,18 +192,18 @@ inline Pool make_pool(
         names[axis], input.size(2 + d), kernel_size[d], stride[d], padding[d], dilation[d],
         ceil_mode);
   }
-  check_count(pool.shape(&Axis::size));
-  check_count(pool.shape(&Axis::out_size));
+  check_count(shape(pool, &Axis::size));
+  check_count(shape(pool, &Axis::out_size));
   return pool;
 }
 
 inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Pool& pool) {
-  const Ints shape = pool.shape(&Axis::out_size);
-  bool same = grad_output.dim() == static_cast<int64_t>(shape.size());
+  const Ints wanted = shape(pool, &Axis::out_size);
+  bool same = grad_output.dim() == static_cast<int64_t>(wanted.size());
   std::string text;
-  for (size_t dim = 0; dim < shape.size(); ++dim) {
-    same = same && grad_output.size(static_cast<int64_t>(dim)) == shape[dim];
-    text += (dim == 0 ? "" : ", ") + std::to_string(shape[dim]);
+  for (size_t dim = 0; dim < wanted.size(); ++dim) {
+    same = same && grad_output.size(static_cast<int64_t>(dim)) == wanted[dim];
+    text += (dim == 0 ? "" : ", ") + std::to_string(wanted[dim]);
   }
   check(same, "soft_pool_backward: grad_output must have the output's shape (", text, ")");
   check(
@@ -225,32 +212,55 @@ inline void check_grad_output(const Tensor& grad_output, const Tensor& input, co
   check_storage("grad_output", grad_output);
 }
 
-inline void check_affine(const Tensor& scale, const Tensor& shift, const Tensor& input) {
+// What an operator takes beside tensors' and windows' shapes: see softpool_det.cpp.
+struct Settings {
+  bool exact;
+  double beta;
+  std::optional<Tensor> betas;
+  std::optional<Tensor> scale;
+  std::optional<Tensor> bias;
+};
+
+inline void check_settings(const Settings& settings, const Tensor& input) {
+  check(
+      settings.beta >= 0, "soft_pool: beta must be at least 0, got ",
+      std::to_string(settings.beta));
+  check(
+      settings.scale.has_value() == settings.bias.has_value(),
+      "soft_pool: scale and bias must be given both, or neither");
   const bool is_double = input.scalar_type() == ScalarType::Double;
-  for (const Tensor* tensor : {&scale, &shift}) {
+  const char* names[] = {"betas", "scale", "bias"};
+  const std::optional<Tensor>* tensors[] = {&settings.betas, &settings.scale, &settings.bias};
+  for (int i = 0; i < 3; ++i) {
+    if (!tensors[i]->has_value()) {
+      continue;
+    }
+    const Tensor& tensor = **tensors[i];
     check(
-        tensor->dim() == 1 && tensor->size(0) == input.size(1),
-        "affine_relu_soft_pool: scale and shift must have one element for each of the ",
-        input.size(1), " channels");
+        tensor.dim() == 1 && tensor.size(0) == input.size(1), "soft_pool: ", names[i],
+        " must have one element for each of the ", input.size(1), " channels");
     check(
-        tensor->scalar_type() == (is_double ? ScalarType::Double : ScalarType::Float) &&
-            tensor->device() == input.device(),
-        "affine_relu_soft_pool: scale and shift must be float32 (float64 with a float64 input) and "
-        "on input's device");
-    check_storage("scale or shift", *tensor);
+        tensor.scalar_type() == (is_double ? ScalarType::Double : ScalarType::Float) &&
+            tensor.device() == input.device(),
+        "soft_pool: ", names[i],
+        " must be float32 (float64 with a float64 input) and on input's device");
+    check_storage(names[i], tensor);
   }
 }
 
-inline Tensor empty_output(const Tensor& input, const Pool& pool) {
+// Of a kernel's result: &Axis::out_size for an output, &Axis::size for grad_input.
+inline Tensor empty_result(const Tensor& input, const Pool& pool, int64_t Axis::*size) {
   return torch::stable::empty(
-      pool.shape(&Axis::out_size), input.scalar_type(), std::nullopt, input.device(), std::nullopt,
-      pool.memory_format());
+      shape(pool, size), input.scalar_type(), std::nullopt, input.device(), std::nullopt,
+      memory_format(pool));
 }
 
-inline Tensor empty_grad_input(const Tensor& input, const Pool& pool) {
-  return torch::stable::empty(
-      pool.shape(&Axis::size), input.scalar_type(), std::nullopt, input.device(), std::nullopt,
-      pool.memory_format());
+// (C) with betas, else (0); all 0 until a kernel writes it.
+inline Tensor empty_grad_betas(const Tensor& input, const Settings& settings) {
+  const bool is_double = input.scalar_type() == ScalarType::Double;
+  return torch::stable::new_zeros(
+      input, {settings.betas.has_value() ? input.size(1) : 0},
+      is_double ? ScalarType::Double : ScalarType::Float);
 }
 
 }  // namespace softpool_det

@@ -1,20 +1,13 @@
-// The operators' schemas: the contract between Python and the kernels. See soft_pool.h for shapes.
+// The operators' schemas: the contract between Python and the kernels. See soft_pool.h for shapes and
+// formula.h for what is computed.
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
 
-#define WINDOWS "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
+#include "schemas.h"
 
 STABLE_TORCH_LIBRARY(softpool_det, library) {
-  library.def("soft_pool(Tensor input, " WINDOWS ") -> Tensor");
-  library.def(
-      "soft_pool_backward(Tensor grad_output, Tensor input, " WINDOWS ", bool exact) -> Tensor");
-  // soft_pool(relu(input * scale + shift)), with scale and shift by channel, and its gradient for
-  // input; there is none for scale and shift.
-  library.def(
-      "affine_relu_soft_pool(Tensor input, Tensor scale, Tensor shift, " WINDOWS ") -> Tensor");
-  library.def(
-      "affine_relu_soft_pool_backward(Tensor grad_output, Tensor input, Tensor scale, "
-      "Tensor shift, " WINDOWS ", bool exact) -> Tensor");
+  library.def(SOFT_POOL_SCHEMA);
+  library.def(SOFT_POOL_BACKWARD_SCHEMA);
 }
 
 // An empty module: importing it registers the operators.

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels.h"
-#include "shuffles.h"
+#include "lane_math.h"
 
 namespace softpool_det {
 namespace {
@@ -56,25 +56,50 @@ SOFT_POOL_HD Shorts to_float16(Floats value) {
 
 // ---- a tensor's elements as lanes of the type that is computed in ----
 
+// Writes past the caches, without reading their lines first, where the address allows it.
+SOFT_POOL_HD bool store_nontemporal(float* target, Floats value) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+  if (reinterpret_cast<uintptr_t>(target) % kRegisterBytes == 0) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(target, bits_of<__m512>(value));
+#else
+    _mm256_stream_ps(target, bits_of<__m256>(value));
+#endif
+    return true;
+  }
+#endif
+  return false;
+}
+// To be called before others read what was written so.
+SOFT_POOL_HD void end_nontemporal() {
+#if defined(__AVX512F__) || defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 template <typename element_t>
 struct Elements {  // float and double
   using real = element_t;
-  static SOFT_POOL_HD Lanes<real> load(const element_t* source) {
-    return load_bits<Lanes<real>>(source);
-  }
-  static SOFT_POOL_HD void store(element_t* target, Lanes<real> value) {
+  using Real = Lanes<real>;
+  static SOFT_POOL_HD Real load(const element_t* source) { return load_bits<Real>(source); }
+  static SOFT_POOL_HD void store(element_t* target, Real value, bool nontemporal = false) {
+    if constexpr (sizeof(real) == 4) {
+      if (nontemporal && store_nontemporal(target, value)) {
+        return;
+      }
+    }
     memcpy(target, &value, sizeof(value));
   }
   // Elements 0, 2, 4, ... and 1, 3, 5, ... of twice as many.
-  static SOFT_POOL_HD void load_pairs(
-      const element_t* source, Lanes<real>& even, Lanes<real>& odd) {
-    split<real>(load(source), load(source + kLanes<real>), even, odd, AllLanes<real>());
+  static SOFT_POOL_HD void load_pairs(const element_t* source, Real& even, Real& odd) {
+    split<real>(load(source), load(source + kLanes<real>), even, odd);
   }
-  static SOFT_POOL_HD void store_pairs(element_t* target, Lanes<real> even, Lanes<real> odd) {
-    Lanes<real> a, b;
-    merge<real>(even, odd, a, b, AllLanes<real>());
-    store(target, a);
-    store(target + kLanes<real>, b);
+  static SOFT_POOL_HD void store_pairs(
+      element_t* target, Real even, Real odd, bool nontemporal = false) {
+    Real a, b;
+    merge<real>(even, odd, a, b);
+    store(target, a, nontemporal);
+    store(target + kLanes<real>, b, nontemporal);
   }
 };
 
@@ -84,7 +109,7 @@ struct Elements<BFloat16> {
   static SOFT_POOL_HD Floats load(const BFloat16* source) {
     return from_bfloat16(widen(load_bits<Shorts>(source)));
   }
-  static SOFT_POOL_HD void store(BFloat16* target, Floats value) {
+  static SOFT_POOL_HD void store(BFloat16* target, Floats value, bool = false) {
     const Shorts bits = narrow(to_bfloat16(value));
     memcpy(target, &bits, sizeof(bits));
   }
@@ -93,7 +118,7 @@ struct Elements<BFloat16> {
     even = bits_of<Floats>(both << 16);
     odd = bits_of<Floats>(both & 0xffff0000u);
   }
-  static SOFT_POOL_HD void store_pairs(BFloat16* target, Floats even, Floats odd) {
+  static SOFT_POOL_HD void store_pairs(BFloat16* target, Floats even, Floats odd, bool = false) {
     const Words both = to_bfloat16(even) | to_bfloat16(odd) << 16;
     memcpy(target, &both, sizeof(both));
   }
@@ -105,7 +130,7 @@ struct Elements<Float16> {
   static SOFT_POOL_HD Floats load(const Float16* source) {
     return from_float16(load_bits<Shorts>(source));
   }
-  static SOFT_POOL_HD void store(Float16* target, Floats value) {
+  static SOFT_POOL_HD void store(Float16* target, Floats value, bool = false) {
     const Shorts bits = to_float16(value);
     memcpy(target, &bits, sizeof(bits));
   }
@@ -114,137 +139,37 @@ struct Elements<Float16> {
     even = from_float16(narrow(both & 0xffffu));
     odd = from_float16(narrow(both >> 16));
   }
-  static SOFT_POOL_HD void store_pairs(Float16* target, Floats even, Floats odd) {
+  static SOFT_POOL_HD void store_pairs(Float16* target, Floats even, Floats odd, bool = false) {
     const Words both = widen(to_float16(even)) | widen(to_float16(odd)) << 16;
     memcpy(target, &both, sizeof(both));
   }
 };
 
-template <typename real>
-SOFT_POOL_HD Lanes<real> shift_in(Lanes<real> before, Lanes<real> here) {
-  return shift_in<real>(before, here, AllLanes<real>());
-}
-template <typename real>
-SOFT_POOL_HD Lanes<real> shift_out(Lanes<real> here, Lanes<real> next) {
-  return shift_out<real>(here, next, AllLanes<real>());
-}
-
-// The first `count` lanes; the others are 0, or left alone.
 template <typename element_t>
-SOFT_POOL_HD Lanes<typename Elements<element_t>::real> load_some(
-    const element_t* source, int64_t count) {
-  element_t copy[kLanes<typename Elements<element_t>::real>] = {};
+using real_of = typename Elements<element_t>::real;
+
+// The first `count` lanes, which may be all; the others are 0, or left alone.
+template <typename element_t>
+SOFT_POOL_HD Lanes<real_of<element_t>> load_some(const element_t* source, int64_t count) {
+  constexpr int64_t all = kLanes<real_of<element_t>>;
+  if (count >= all) {
+    return Elements<element_t>::load(source);
+  }
+  element_t copy[all] = {};
   memcpy(copy, source, static_cast<size_t>(count) * sizeof(element_t));
   return Elements<element_t>::load(copy);
 }
-
 template <typename element_t>
 SOFT_POOL_HD void store_some(
-    element_t* target, Lanes<typename Elements<element_t>::real> value, int64_t count) {
-  element_t copy[kLanes<typename Elements<element_t>::real>];
+    element_t* target, Lanes<real_of<element_t>> value, int64_t count, bool nontemporal = false) {
+  constexpr int64_t all = kLanes<real_of<element_t>>;
+  if (count >= all) {
+    return Elements<element_t>::store(target, value, nontemporal);
+  }
+  element_t copy[all];
   Elements<element_t>::store(copy, value);
   memcpy(target, copy, static_cast<size_t>(count) * sizeof(element_t));
 }
-
-// ---- past the caches ----
-
-// Writes aligned floats without reading their cache lines first; everything else as usual.
-template <typename element_t>
-SOFT_POOL_HD void stream(element_t* target, Lanes<typename Elements<element_t>::real> value) {
-  Elements<element_t>::store(target, value);
-}
-#if defined(__AVX512F__)
-template <>
-SOFT_POOL_HD void stream<float>(float* target, Floats value) {
-  if (reinterpret_cast<uintptr_t>(target) % kRegisterBytes == 0) {
-    _mm512_stream_ps(target, bits_of<__m512>(value));
-  } else {
-    Elements<float>::store(target, value);
-  }
-}
-#elif defined(__AVX2__)
-template <>
-SOFT_POOL_HD void stream<float>(float* target, Floats value) {
-  if (reinterpret_cast<uintptr_t>(target) % kRegisterBytes == 0) {
-    _mm256_stream_ps(target, bits_of<__m256>(value));
-  } else {
-    Elements<float>::store(target, value);
-  }
-}
-#endif
-
-// The same for two registers of even and odd columns.
-template <typename element_t>
-SOFT_POOL_HD void stream_pairs(
-    element_t* target, Lanes<typename Elements<element_t>::real> even,
-    Lanes<typename Elements<element_t>::real> odd) {
-  Elements<element_t>::store_pairs(target, even, odd);
-}
-SOFT_POOL_HD void stream_pairs(float* target, Floats even, Floats odd) {
-  Floats a, b;
-  merge<float>(even, odd, a, b, AllLanes<float>());
-  stream(target, a);
-  stream(target + kLanes<float>, b);
-}
-
-// To be called before others read what was streamed.
-SOFT_POOL_HD void end_streams() {
-#if defined(__AVX512F__) || defined(__AVX2__)
-  _mm_sfence();
-#endif
-}
-
-// ---- pairs of columns ----
-
-// Two registers of neighbouring columns, and what belongs to a window of both columns of each pair.
-// 16-bit columns come as even and odd ones, window by window. Floats stay as they lie in memory and
-// add up within parts of 128 bits, where shuffles are cheap: windows then are in the order that
-// sum_of_pairs() makes.
-template <typename element_t>
-struct ColumnPairs {
-  using real = typename Elements<element_t>::real;
-  using Vector = Lanes<real>;
-  static SOFT_POOL_HD void load(const element_t* source, Vector* columns) {
-    Elements<element_t>::load_pairs(source, columns[0], columns[1]);
-  }
-  static SOFT_POOL_HD void store(element_t* target, const Vector* columns, bool) {
-    Elements<element_t>::store_pairs(target, columns[0], columns[1]);
-  }
-  static SOFT_POOL_HD Vector sum(Vector a, Vector b) { return a + b; }
-  static SOFT_POOL_HD Vector woven(Vector windows) { return windows; }
-  static SOFT_POOL_HD Vector unwoven(Vector windows) { return windows; }
-  static SOFT_POOL_HD void spread(Vector windows, Vector* columns) {
-    columns[0] = columns[1] = windows;
-  }
-};
-
-template <>
-struct ColumnPairs<float> {
-  using Vector = Floats;
-  static constexpr int kCount = kLanes<float>;
-  static SOFT_POOL_HD void load(const float* source, Floats* columns) {
-    columns[0] = Elements<float>::load(source);
-    columns[1] = Elements<float>::load(source + kCount);
-  }
-  static SOFT_POOL_HD void store(float* target, const Floats* columns, bool past_caches) {
-    for (int i = 0; i < 2; ++i) {
-      past_caches ? stream(target + i * kCount, columns[i])
-                  : Elements<float>::store(target + i * kCount, columns[i]);
-    }
-  }
-  static SOFT_POOL_HD Floats sum(Floats a, Floats b) {
-    return sum_of_pairs(a, b, AllLanes<float>());
-  }
-  static SOFT_POOL_HD Floats woven(Floats windows) {
-    return softpool_det::woven(windows, AllLanes<float>());
-  }
-  static SOFT_POOL_HD Floats unwoven(Floats windows) {
-    return softpool_det::unwoven(windows, AllLanes<float>());
-  }
-  static SOFT_POOL_HD void spread(Floats windows, Floats* columns) {
-    twice(windows, columns[0], columns[1], AllLanes<float>());
-  }
-};
 
 }  // namespace
 }  // namespace softpool_det

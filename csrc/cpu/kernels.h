@@ -16,53 +16,52 @@ struct Float16 {
   uint16_t bits;
 };
 
-// Rows are taken apart into phases, one for each remainder of the padded column modulo the stride,
-// so that neighbouring windows find the same tap in neighbouring lanes: tap k of window o is at
-// position o + offset[k] of phase[slot[k]].
-struct Taps {
-  int64_t count;           // the kernel's columns
-  int64_t slots;           // phases that a tap falls into
-  const int64_t* phase;    // of each slot
-  const int64_t* slot;     // of each tap
-  const int64_t* offset;   // of each tap
-  int64_t reach;           // the largest offset
-};
+// Channels are padded to a multiple of this wherever lanes are channels; it is the widest register's
+// floats.
+constexpr int64_t kAlignment = 16;
 
 struct Tile {
-  const Axis* axes;  // depth, rows, columns
-  const Taps* taps;
-  int64_t pixel;     // elements between neighbours in a row: 1, or the channels of channels_last
-  int64_t width;     // channels of each pixel: 1, or some of those of channels_last
-  int64_t begin[3];  // outputs (forward) or inputs (backward) [begin, end)
+  const Axis* axes;      // depth, rows, columns
+  int64_t pixel_stride;  // elements between neighbours in a row: 1, or channels_last's channels
+  int64_t channels;      // 1, or some of channels_last's
+  int64_t begin[3];      // outputs (forward) or inputs (backward) [begin, end)
   int64_t end[3];
+
+  bool contiguous() const { return pixel_stride == 1; }
 };
 
-// All pointers are to the first pixel of the tile's image and channel.
+// Numbers by channel, of the type that is computed in; each array has kAlignment more.
+struct Parameters {
+  const void* beta_log2e;  // see formula.h
+  const void* beta;        // 0 with the paper's gradient, which is the exact one's with that
+  const void* scale;       // null: no relu(x * scale + bias)
+  const void* bias;
+};
+
+// All pointers are to the tile's first channel, those of tensors to its image's first pixel.
 struct Arrays {
   const void* input;
   const void* grad_output;  // null in forward
   void* result;             // output or grad_input
-  const void* scale;        // of `width` channels, or null: pool relu(input * scale + shift)
-  const void* shift;
-  bool exact;
-  bool stream;  // the result is too large to stay in the caches
+  Parameters parameters;
+  void* grad_beta;   // backward: the tile's part of each channel's; null: not wanted
+  bool exact;        // backward: beta counts, in `result` or in `grad_beta`
+  bool nontemporal;  // the result is too large to stay in the caches
 };
 
-using Kernel = void (*)(const Tile& tile, const Arrays& arrays, void* scratch);
+// False where the tile's numbers leave the range of what the kernel computes with.
+using Kernel = bool (*)(const Tile& tile, const Arrays& arrays, void* scratch);
 
 enum Element { kDouble, kFloat, kBFloat16, kFloat16, kElements };
+// The windows that kernels are for, in rows and columns: 2 x 2 with stride 2 (with a depth of 2, too,
+// or of one row); 3 x 3 with stride 2 and padding 1; any, by sums of exp(beta * x) that windows
+// share; any, each by itself.
+enum Geometry { kK2S2, kK3S2P1, kGeneric, kPlain, kGeometries };
 
 struct Kernels {
   const char* name;
-  // Any windows; `scratch` has make_layout()'s size, in numbers of the type that is computed in.
-  Kernel forward[kElements];
-  Kernel backward[kElements];
-  // Windows of 2 columns and 1, 2 or 4 rows, side by side and none cut off; null where there is no
-  // such kernel.
-  Kernel direct[kElements];
-  // Windows of 3 x 3 with stride 2 and padding 1, alike. `scratch` also has
-  // overlap_numbers() numbers.
-  Kernel overlap[kElements];
+  // Null where there is none. `scratch` has scratch_numbers() of the type that is computed in.
+  Kernel of[kGeometries][kElements];
 };
 
 extern const Kernels kPlainKernels;

@@ -1,11 +1,13 @@
-// Lanes: as many numbers as a register holds, with the operators of GCC's and Clang's vectors.
-// Everything is in an unnamed namespace: each unit that includes this file compiles it for its own
-// instruction set, and the linker cannot mix them up.
+// Lanes: as many numbers as a register holds, with the operators of GCC's and Clang's vectors, and
+// shuffles of them. Everything is in an unnamed namespace: each unit that includes this file compiles
+// it for its own instruction set, and the linker cannot mix them up.
 #pragma once
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <utility>
 
 #include "../axis.h"
 
@@ -61,6 +63,84 @@ SOFT_POOL_HD Lanes<real> broadcast(real number) {
 
 SOFT_POOL_HD Words widen(Shorts shorts) { return __builtin_convertvector(shorts, Words); }
 SOFT_POOL_HD Shorts narrow(Words words) { return __builtin_convertvector(words, Shorts); }
+
+// Not the ternary operator, which takes three instructions; NaN passes.
+SOFT_POOL_HD Floats larger(Floats value, float least) {
+#if defined(__AVX512F__)
+  return bits_of<Floats>(_mm512_max_ps(_mm512_set1_ps(least), bits_of<__m512>(value)));
+#elif defined(__AVX2__)
+  return bits_of<Floats>(_mm256_max_ps(_mm256_set1_ps(least), bits_of<__m256>(value)));
+#else
+  return value < least ? broadcast(least) : value;
+#endif
+}
+SOFT_POOL_HD Floats smaller(Floats value, float most) {
+#if defined(__AVX512F__)
+  return bits_of<Floats>(_mm512_min_ps(_mm512_set1_ps(most), bits_of<__m512>(value)));
+#elif defined(__AVX2__)
+  return bits_of<Floats>(_mm256_min_ps(_mm256_set1_ps(most), bits_of<__m256>(value)));
+#else
+  return value > most ? broadcast(most) : value;
+#endif
+}
+// The larger one; b where either is NaN.
+SOFT_POOL_HD Floats larger(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return bits_of<Floats>(_mm512_max_ps(bits_of<__m512>(a), bits_of<__m512>(b)));
+#elif defined(__AVX2__)
+  return bits_of<Floats>(_mm256_max_ps(bits_of<__m256>(a), bits_of<__m256>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// ---- shuffles ----
+
+template <int bytes>
+using ShuffleIndex = std::conditional_t<bytes == 8, int64_t, int32_t>;
+
+template <typename real, int... index>
+SOFT_POOL_HD Lanes<real> shuffle(Lanes<real> a, Lanes<real> b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, index...);
+#else
+  return __builtin_shuffle(a, b, Lanes<ShuffleIndex<sizeof(real)>>{index...});
+#endif
+}
+template <typename real, typename Index, int... lane>
+SOFT_POOL_HD Lanes<real> shuffle(
+    Lanes<real> a, Lanes<real> b, Index index, std::integer_sequence<int, lane...>) {
+  return shuffle<real, index(lane)...>(a, b);
+}
+// Lane i is lane index(i) of a and b, one behind the other.
+template <typename real, typename Index>
+SOFT_POOL_HD Lanes<real> pick(Lanes<real> a, Lanes<real> b, Index index) {
+  return shuffle<real>(a, b, index, std::make_integer_sequence<int, kLanes<real>>());
+}
+
+// Elements 0, 2, 4, ... and 1, 3, 5, ... of a and b; and back.
+template <typename real>
+SOFT_POOL_HD void split(Lanes<real> a, Lanes<real> b, Lanes<real>& even, Lanes<real>& odd) {
+  even = pick<real>(a, b, [](int lane) { return 2 * lane; });
+  odd = pick<real>(a, b, [](int lane) { return 2 * lane + 1; });
+}
+template <typename real>
+SOFT_POOL_HD void merge(Lanes<real> even, Lanes<real> odd, Lanes<real>& a, Lanes<real>& b) {
+  constexpr int count = kLanes<real>;
+  a = pick<real>(even, odd, [](int lane) { return lane / 2 + lane % 2 * count; });
+  b = pick<real>(even, odd, [](int lane) { return lane / 2 + lane % 2 * count + count / 2; });
+}
+
+// The last lane of `before` and all but the last of `here`.
+template <typename real>
+SOFT_POOL_HD Lanes<real> shift_in(Lanes<real> before, Lanes<real> here) {
+  return pick<real>(before, here, [](int lane) { return lane + kLanes<real> - 1; });
+}
+// All but the first lane of `here`, and the first of `next`.
+template <typename real>
+SOFT_POOL_HD Lanes<real> shift_out(Lanes<real> here, Lanes<real> next) {
+  return pick<real>(here, next, [](int lane) { return lane + 1; });
+}
 
 }  // namespace
 }  // namespace softpool_det

@@ -1,9 +1,12 @@
 // The CPU operators: checks, and the kernels' work handed out to threads.
 #include "../soft_pool.h"
 
+#include <cmath>
 #include <memory>
 #include <new>
+#include <tuple>
 
+#include "../formula.h"
 #include "capability.h"
 #include "tiling.h"
 
@@ -11,7 +14,9 @@ namespace softpool_det {
 namespace {
 
 // Bytes of a result from which on its next reader will not find it in a cache anyway.
-constexpr int64_t kStreamed = 16 << 20;
+constexpr int64_t kNontemporal = 16 << 20;
+// Temperatures above are for maxima alone: exp(beta * x) leaves the range for nearly any x.
+constexpr double kSharedBeta = 1 << 16;
 
 // Memory of one thread for a tile's buffers, grown as tiles need it.
 class Scratch {
@@ -33,36 +38,55 @@ class Scratch {
   size_t size_ = 0;
 };
 
-Element element_of(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Double:
-      return kDouble;
-    case ScalarType::Float:
-      return kFloat;
-    case ScalarType::BFloat16:
-      return kBFloat16;
-    case ScalarType::Half:
-      return kFloat16;
-    default:
-      check(false, "soft_pool: input must be float64, float32, bfloat16 or float16");
-      return kFloat;
+// Numbers by channel as the kernels read them: see kernels.h.
+template <typename real>
+class ChannelNumbers {
+ public:
+  ChannelNumbers(const Settings& settings, int64_t channels)
+      : stride_(channels + kAlignment), numbers_(4 * stride_), affine_(settings.scale.has_value()) {
+    constexpr double kMost = std::numeric_limits<real>::max();
+    const std::vector<real> betas = values(settings.betas, channels, settings.beta);
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      const double beta = betas[channel];
+      check(
+          !(beta < 0), "soft_pool: betas must be at least 0, got ", std::to_string(beta),
+          " for channel ", channel);
+      numbers_[channel] = static_cast<real>(std::min(beta * kLog2E, kMost));
+      // The limit of the exact gradient at infinity is the paper's.
+      numbers_[stride_ + channel] = settings.exact && beta <= kMost ? static_cast<real>(beta) : 0;
+      shared_ = shared_ && beta <= kSharedBeta;
+    }
+    if (affine_) {
+      const std::vector<real> scale = values(settings.scale, channels, 1);
+      const std::vector<real> bias = values(settings.bias, channels, 0);
+      std::copy(scale.begin(), scale.end(), numbers_.begin() + 2 * stride_);
+      std::copy(bias.begin(), bias.end(), numbers_.begin() + 3 * stride_);
+    }
   }
-}
+  Parameters from(int64_t channel) const {
+    const real* numbers = numbers_.data() + channel;
+    return {
+        numbers, numbers + stride_, affine_ ? numbers + 2 * stride_ : nullptr,
+        affine_ ? numbers + 3 * stride_ : nullptr};
+  }
+  bool shared() const { return shared_; }
 
-size_t bytes_of(Element element) {
-  return element == kDouble ? 8 : element == kFloat ? 4 : 2;
-}
+ private:
+  static std::vector<real> values(
+      const std::optional<Tensor>& tensor, int64_t channels, double value) {
+    if (!tensor.has_value()) {
+      return std::vector<real>(channels, static_cast<real>(value));
+    }
+    const Tensor numbers = torch::stable::contiguous(*tensor);
+    const auto* first = static_cast<const real*>(numbers.const_data_ptr());
+    return std::vector<real>(first, first + channels);
+  }
 
-const void* shifted(const void* data, int64_t elements, size_t bytes) {
-  return data == nullptr ? nullptr : static_cast<const char*>(data) + elements * int64_t(bytes);
-}
-
-// Scratch memory that a tile needs, in numbers of the type that is computed in.
-int64_t numbers_of(const Tiling::Item& item, bool backward) {
-  const Plan plan = make_plan(item.tile, backward);
-  const int64_t general = plan.is_empty() ? 0 : make_layout(item.tile, plan, backward).size;
-  return item.way == Way::kOverlap ? most(general, overlap_numbers(item.tile, backward)) : general;
-}
+  int64_t stride_;
+  std::vector<real> numbers_;
+  bool affine_;
+  bool shared_ = true;
+};
 
 // The same windows in the simplest terms.
 Pool simplified(Pool pool) {
@@ -76,107 +100,154 @@ Pool simplified(Pool pool) {
   return pool;
 }
 
-// Runs the kernels over whole tensors in pool's layout; `whole` points to their first elements.
-void run(const Pool& given, Element element, const Arrays& whole) {
-  const Pool pool = simplified(given);
-  const bool backward = whole.grad_output != nullptr;
-  const Kernels& kernels = cpu_kernels();
-  const Kernel ways[] = {
-      backward ? kernels.backward[element] : kernels.forward[element], kernels.direct[element],
-      kernels.overlap[element]};
-  const Tiling tiling(pool, backward, kernels.direct[element] != nullptr);
-  const size_t bytes = bytes_of(element);
-  const size_t real_bytes = element == kDouble ? 8 : 4;
-  const int64_t results =
-      pool.batch * pool.channels * (backward ? pool.inputs() : pool.outputs());
-  const bool stream = results * static_cast<int64_t>(bytes) >= kStreamed;
-  const auto plane = [&pool](const Tiling::Item& item, int64_t pixels) {
-    return pool.channels_last ? item.image * pixels * pool.channels + item.channel
-                              : (item.image * pool.channels + item.channel) * pixels;
-  };
-  torch::stable::parallel_for(0, tiling.count(), tiling.grain(), [&](int64_t begin, int64_t end) {
-    Scratch scratch;
-    for (int64_t index = begin; index < end; ++index) {
-      const Tiling::Item item = tiling.item(index);
-      const int64_t inputs = plane(item, pool.inputs());
-      const int64_t outputs = plane(item, pool.outputs());
-      const Arrays arrays{
-          shifted(whole.input, inputs, bytes),
-          shifted(whole.grad_output, outputs, bytes),
-          const_cast<void*>(shifted(whole.result, backward ? inputs : outputs, bytes)),
-          shifted(whole.scale, item.channel, real_bytes),
-          shifted(whole.shift, item.channel, real_bytes),
-          whole.exact,
-          stream};
-      void* memory = scratch.get(static_cast<size_t>(numbers_of(item, backward)) * real_bytes);
-      ways[static_cast<int>(item.way)](item.tile, arrays, memory);
+struct Pointers {
+  const void* input;
+  const void* grad_output;  // null: forward
+  void* result;
+  void* grad_betas;  // null: not wanted
+};
+
+// One operator's run over whole tensors.
+template <typename scalar_t>
+class Run {
+ public:
+  using real = acc_type_t<scalar_t>;
+
+  Run(const Pool& given, Element element, const Settings& settings, const Pointers& whole)
+      : pool_(simplified(given)),
+        backward_(whole.grad_output != nullptr),
+        element_(element),
+        exact_(settings.exact || whole.grad_betas != nullptr),
+        whole_(whole),
+        numbers_(settings, given.channels),
+        tiling_(pool_, backward_, cpu_kernels().of[kGeneric][element] != nullptr) {}
+
+  void run() {
+    const int64_t results =
+        pool_.batch * pool_.channels * (backward_ ? pool_.inputs() : pool_.outputs());
+    const bool nontemporal = results * static_cast<int64_t>(sizeof(scalar_t)) >= kNontemporal;
+    std::vector<real> parts(whole_.grad_betas == nullptr ? 0 : tiling_.count() * part_width());
+    torch::stable::parallel_for(
+        0, tiling_.count(), tiling_.grain(), [&](int64_t begin, int64_t end) {
+          Scratch scratch;
+          for (int64_t index = begin; index < end; ++index) {
+            real* part = parts.empty() ? nullptr : parts.data() + index * part_width();
+            run_tile(tiling_.item(index), part, nontemporal, scratch);
+          }
+        });
+    if (!parts.empty()) {
+      add_parts(parts);
     }
-  });
-}
-
-const void* data_of(const Tensor* tensor) {
-  return tensor == nullptr ? nullptr : tensor->const_data_ptr();
-}
-
-Tensor pooled(const Tensor& input, const Pool& pool, const Tensor* scale, const Tensor* shift) {
-  const Element element = element_of(input);
-  Tensor output = empty_output(input, pool);
-  if (output.numel() > 0) {
-    const Tensor values = torch::stable::contiguous(input, pool.memory_format());
-    run(pool, element,
-        {values.const_data_ptr(), nullptr, output.mutable_data_ptr(), data_of(scale),
-         data_of(shift), false, false});
   }
-  return output;
-}
 
-Tensor gradient(
-    const Tensor& grad_output, const Tensor& input, const Pool& pool, const Tensor* scale,
-    const Tensor* shift, bool exact) {
-  check_grad_output(grad_output, input, pool);
-  const Element element = element_of(input);
-  Tensor grad_input = empty_grad_input(input, pool);
-  if (grad_input.numel() > 0) {
-    const Tensor values = torch::stable::contiguous(input, pool.memory_format());
-    const Tensor upstream = torch::stable::contiguous(grad_output, pool.memory_format());
-    run(pool, element,
-        {values.const_data_ptr(), upstream.const_data_ptr(), grad_input.mutable_data_ptr(),
-         data_of(scale), data_of(shift), exact, false});
+ private:
+  // Channels of a tile's part of grad_betas.
+  int64_t part_width() const { return pool_.channels_last ? aligned(pool_.channels) : 1; }
+
+  int64_t plane(const Tiling::Item& item, int64_t pixels) const {
+    return pool_.channels_last ? item.image * pixels * pool_.channels + item.channel
+                               : (item.image * pool_.channels + item.channel) * pixels;
   }
-  return grad_input;
+
+  void run_tile(const Tiling::Item& item, real* part, bool nontemporal, Scratch& scratch) const {
+    const auto from = [](const void* data, int64_t elements) {
+      return data == nullptr ? nullptr : static_cast<const scalar_t*>(data) + elements;
+    };
+    const int64_t inputs = plane(item, pool_.inputs());
+    const int64_t outputs = plane(item, pool_.outputs());
+    const Arrays arrays{
+        from(whole_.input, inputs),
+        from(whole_.grad_output, outputs),
+        const_cast<scalar_t*>(from(whole_.result, backward_ ? inputs : outputs)),
+        numbers_.from(item.channel),
+        part,
+        exact_,
+        nontemporal};
+    void* memory = scratch.get(
+        static_cast<size_t>(scratch_numbers(item.tile, backward_)) * sizeof(real));
+    const auto& kernels = cpu_kernels().of;
+    const bool by_itself = item.geometry == kK2S2 || item.geometry == kPlain;
+    if ((by_itself || numbers_.shared()) &&
+        kernels[item.geometry][element_](item.tile, arrays, memory)) {
+      return;
+    }
+    if (part != nullptr) {
+      std::fill_n(part, part_width(), real(0));
+    }
+    kernels[kPlain][element_](item.tile, arrays, memory);
+  }
+
+  // In the order of tiles, whoever computed them.
+  void add_parts(const std::vector<real>& parts) const {
+    std::vector<double> sums(pool_.channels, 0.);
+    for (int64_t index = 0; index < tiling_.count(); ++index) {
+      const Tiling::Item item = tiling_.item(index);
+      for (int64_t channel = 0; channel < item.tile.channels; ++channel) {
+        sums[item.channel + channel] += parts[index * part_width() + channel];
+      }
+    }
+    std::copy(sums.begin(), sums.end(), static_cast<real*>(whole_.grad_betas));
+  }
+
+  const Pool pool_;
+  const bool backward_;
+  const Element element_;
+  const bool exact_;
+  const Pointers whole_;
+  const ChannelNumbers<real> numbers_;
+  const Tiling tiling_;
+};
+
+void run(
+    const Pool& pool, ScalarType type, const Settings& settings, const Pointers& whole) {
+  switch (type) {
+    case ScalarType::Double:
+      return Run<double>(pool, kDouble, settings, whole).run();
+    case ScalarType::Float:
+      return Run<float>(pool, kFloat, settings, whole).run();
+    case ScalarType::BFloat16:
+      return Run<BFloat16>(pool, kBFloat16, settings, whole).run();
+    default:
+      return Run<Float16>(pool, kFloat16, settings, whole).run();
+  }
 }
 
 Tensor soft_pool(
     const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
-    const Ints& dilation, bool ceil_mode) {
+    const Ints& dilation, bool ceil_mode, bool exact, double beta,
+    const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
+    const std::optional<Tensor>& bias) {
   const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-  return pooled(input, pool, nullptr, nullptr);
+  const Settings settings{exact, beta, betas, scale, bias};
+  check_settings(settings, input);
+  Tensor output = empty_result(input, pool, &Axis::out_size);
+  if (output.numel() > 0) {
+    const Tensor values = torch::stable::contiguous(input, memory_format(pool));
+    run(pool, input.scalar_type(), settings,
+        {values.const_data_ptr(), nullptr, output.mutable_data_ptr(), nullptr});
+  }
+  return output;
 }
 
-Tensor soft_pool_backward(
+std::tuple<Tensor, Tensor> soft_pool_backward(
     const Tensor& grad_output, const Tensor& input, const Ints& kernel_size, const Ints& stride,
-    const Ints& padding, const Ints& dilation, bool ceil_mode, bool exact) {
+    const Ints& padding, const Ints& dilation, bool ceil_mode, bool exact, double beta,
+    const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
+    const std::optional<Tensor>& bias) {
   const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-  return gradient(grad_output, input, pool, nullptr, nullptr, exact);
-}
-
-Tensor affine_relu_soft_pool(
-    const Tensor& input, const Tensor& scale, const Tensor& shift, const Ints& kernel_size,
-    const Ints& stride, const Ints& padding, const Ints& dilation, bool ceil_mode) {
-  const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-  check_affine(scale, shift, input);
-  const Tensor a = torch::stable::contiguous(scale), b = torch::stable::contiguous(shift);
-  return pooled(input, pool, &a, &b);
-}
-
-Tensor affine_relu_soft_pool_backward(
-    const Tensor& grad_output, const Tensor& input, const Tensor& scale, const Tensor& shift,
-    const Ints& kernel_size, const Ints& stride, const Ints& padding, const Ints& dilation,
-    bool ceil_mode, bool exact) {
-  const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-  check_affine(scale, shift, input);
-  const Tensor a = torch::stable::contiguous(scale), b = torch::stable::contiguous(shift);
-  return gradient(grad_output, input, pool, &a, &b, exact);
+  const Settings settings{exact, beta, betas, scale, bias};
+  check_settings(settings, input);
+  check_grad_output(grad_output, input, pool);
+  Tensor grad_input = empty_result(input, pool, &Axis::size);
+  Tensor grad_betas = empty_grad_betas(input, settings);
+  if (grad_input.numel() > 0) {
+    const Tensor values = torch::stable::contiguous(input, memory_format(pool));
+    const Tensor upstream = torch::stable::contiguous(grad_output, memory_format(pool));
+    run(pool, input.scalar_type(), settings,
+        {values.const_data_ptr(), upstream.const_data_ptr(), grad_input.mutable_data_ptr(),
+         betas.has_value() ? grad_betas.mutable_data_ptr() : nullptr});
+  }
+  return {grad_input, grad_betas};
 }
 
 }  // namespace
@@ -185,7 +256,4 @@ Tensor affine_relu_soft_pool_backward(
 STABLE_TORCH_LIBRARY_IMPL(softpool_det, CPU, library) {
   library.impl("soft_pool", TORCH_BOX(&softpool_det::soft_pool));
   library.impl("soft_pool_backward", TORCH_BOX(&softpool_det::soft_pool_backward));
-  library.impl("affine_relu_soft_pool", TORCH_BOX(&softpool_det::affine_relu_soft_pool));
-  library.impl(
-      "affine_relu_soft_pool_backward", TORCH_BOX(&softpool_det::affine_relu_soft_pool_backward));
 }

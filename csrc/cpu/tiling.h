@@ -3,85 +3,60 @@
 #pragma once
 
 #include <algorithm>
-#include <unordered_map>
 #include <vector>
 
-#include "../soft_pool.h"
-#include "kernels.h"
 #include "plan.h"
 
 namespace softpool_det {
 
-// Lanes of a row of windows, and numbers of scratch memory, that a tile should stay below: a row's
-// buffers then fit into the first-level cache, a tile's into the second-level one.
+// Numbers of scratch memory that a tile should stay below, to fit into the second-level cache, and
+// the lanes of a row of windows, for the first-level one.
+constexpr int64_t kScratchNumbers = 40 * 1024;
 constexpr int64_t kRowLanes = 512;
-constexpr int64_t kScratchNumbers = 48 * 1024;
-// Inputs that a tile without buffers should have, and a thread at least.
+// Longest row of contiguous tensors that is not cut.
+constexpr int64_t kWidest = 4096;
+// Channels of channels_last that a tile takes.
+constexpr int64_t kChunk = 32;
+// Inputs that a tile without scratch memory should have, and a thread at least.
 constexpr int64_t kDirectInputs = 16384;
-constexpr int64_t kOverlapLanes = 1024;
-// Longest row of contiguous tensors that the overlap kernels keep in scratch memory.
-constexpr int64_t kWidest = 1 << 16;
 constexpr int64_t kGrain = 32768;
-
-class TapTable {
- public:
-  explicit TapTable(const Axis& axis) {
-    std::unordered_map<int64_t, int64_t> slots;
-    for (int64_t k = 0; k < axis.kernel; ++k) {
-      const int64_t phase = k * axis.dilation % axis.stride;
-      const auto [slot, is_new] = slots.emplace(phase, static_cast<int64_t>(phase_.size()));
-      slot_.push_back(slot->second);
-      offset_.push_back(k * axis.dilation / axis.stride);
-      if (is_new) {
-        phase_.push_back(phase);
-      }
-    }
-    taps_ = {axis.kernel,  static_cast<int64_t>(phase_.size()), phase_.data(), slot_.data(),
-             offset_.data(), offset_.back()};
-  }
-  TapTable(const TapTable&) = delete;
-
-  const Taps* get() const { return &taps_; }
-
- private:
-  std::vector<int64_t> phase_, slot_, offset_;
-  Taps taps_;
-};
-
-// The kernels that a tile is for, see kernels.h.
-enum class Way { kGeneral, kDirect, kOverlap };
 
 class Tiling {
  public:
-  // `any_way`: whether there is more than the general one.
-  Tiling(const Pool& pool, bool backward, bool any_way)
-      : pool_(pool),
-        taps_(pool.axes[2]),
-        backward_(backward),
-        overlaps_(any_way && is_stock_stem() && (pool.channels_last || size(2) <= kWidest)) {
-    if (overlaps_) {
-      add_box({0, 0, 0}, {size(0), size(1), size(2)}, Way::kOverlap);
-      return;
-    }
-    int64_t whole[3];  // windows without a missing tap
+  struct Item {
+    Tile tile;
+    Geometry geometry;
+    int64_t image;
+    int64_t channel;
+  };
+
+  // `fast`: whether there is more than the plain kernel.
+  Tiling(const Pool& pool, bool backward, bool fast) : pool_(pool), backward_(backward) {
+    const Axis* axes = pool.axes;
+    const Geometry rest = fast ? kGeneric : kPlain;
+    int64_t end[3], whole[3];  // all, and those of windows without a missing tap
     for (int d = 0; d < 3; ++d) {
-      whole[d] = std::min(pool.axes[d].out_size, pool.axes[d].size / pool.axes[d].stride);
+      end[d] = backward ? axes[d].size : axes[d].out_size;
+      whole[d] = std::min(axes[d].out_size, axes[d].size / axes[d].stride);
     }
     const int64_t run = pool.channels_last ? pool.channels : whole[2];
-    const bool direct =
-        any_way && is_side_by_side() && run >= kAlignment && whole[0] * whole[1] > 0;
-    int64_t end[3];
-    for (int d = 0; d < 3; ++d) {
-      end[d] = size(d);
-      whole[d] = direct ? (backward ? whole[d] * pool.axes[d].stride : whole[d]) : 0;
+    if (fast && is_k2s2() && run >= kAlignment && whole[0] * whole[1] > 0) {
+      for (int d = 0; d < 3; ++d) {
+        whole[d] *= unit(d);
+      }
+      add_box({0, 0, 0}, {whole[0], whole[1], whole[2]}, kK2S2);
+      add_box({0, 0, whole[2]}, {whole[0], whole[1], end[2]}, rest);
+      add_box({0, whole[1], 0}, {whole[0], end[1], end[2]}, rest);
+      add_box({whole[0], 0, 0}, {end[0], end[1], end[2]}, rest);
+    } else {
+      add_box({0, 0, 0}, {end[0], end[1], end[2]}, fast && is_k3s2p1() ? kK3S2P1 : rest);
     }
-    add_box({0, 0, 0}, {whole[0], whole[1], whole[2]}, Way::kDirect);
-    add_box({0, 0, whole[2]}, {whole[0], whole[1], end[2]}, Way::kGeneral);
-    add_box({0, whole[1], 0}, {whole[0], end[1], end[2]}, Way::kGeneral);
-    add_box({whole[0], 0, 0}, {end[0], end[1], end[2]}, Way::kGeneral);
+    for (const Box& box : boxes_) {
+      tiles_ += box.tiles * box.chunks;
+    }
   }
 
-  int64_t count() const { return tiles_ * pool_.batch * chunks(); }
+  int64_t count() const { return tiles_ * planes(); }
 
   // Tiles that are worth a thread of their own.
   int64_t grain() const {
@@ -89,25 +64,23 @@ class Tiling {
     return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, inputs / count()));
   }
 
-  struct Item {
-    Tile tile;
-    Way way;
-    int64_t image;
-    int64_t channel;
-  };
-
+  // Channels that neighbouring tiles have, which share cache lines, come one after the other.
   Item item(int64_t index) const {
     const int64_t plane = index / tiles_;
     int64_t rest = index % tiles_;
     const Box* box = boxes_.data();
-    for (; rest >= box->tiles; ++box) {
-      rest -= box->tiles;
+    for (; rest >= box->tiles * box->chunks; ++box) {
+      rest -= box->tiles * box->chunks;
     }
-    Item item{{pool_.axes, taps_.get(), pool_.channels_last ? pool_.channels : 1, 1, {}, {}},
-              box->way, plane / chunks(), plane % chunks() * chunk()};
+    Item item{{pool_.axes, 1, 1, {}, {}}, box->geometry, plane / channel_planes(), 0};
     if (pool_.channels_last) {
-      item.tile.width = std::min(chunk(), pool_.channels - item.channel);
+      item.channel = rest % box->chunks * box->chunk;
+      item.tile.pixel_stride = pool_.channels;
+      item.tile.channels = std::min(box->chunk, pool_.channels - item.channel);
+    } else {
+      item.channel = plane % channel_planes();
     }
+    rest /= box->chunks;
     for (int d = 2; d >= 0; --d) {
       const int64_t pieces = box->pieces(d);
       item.tile.begin[d] = box->begin[d] + rest % pieces * box->step[d];
@@ -122,26 +95,28 @@ class Tiling {
     int64_t begin[3];
     int64_t end[3];
     int64_t step[3];
-    Way way;
+    Geometry geometry;
+    int64_t chunk;   // channels of a tile
+    int64_t chunks;
     int64_t tiles;
 
     int64_t pieces(int d) const { return (end[d] - begin[d] + step[d] - 1) / step[d]; }
   };
+  struct Place {
+    int64_t at[3];
+  };
 
-  int64_t size(int d) const { return backward_ ? pool_.axes[d].size : pool_.axes[d].out_size; }
+  // What the tiles' places count in, for one window.
   int64_t unit(int d) const { return backward_ ? pool_.axes[d].stride : 1; }
+  // Channels of contiguous tensors are planes of their own.
+  int64_t channel_planes() const { return pool_.channels_last ? 1 : pool_.channels; }
+  int64_t planes() const { return pool_.batch * channel_planes(); }
 
-  // Channels of channels_last at a time, and how often.
-  int64_t chunk() const {
-    return pool_.channels_last ? std::min<int64_t>(pool_.channels, overlaps_ ? 64 : 256) : 1;
-  }
-  int64_t chunks() const { return (pool_.channels + chunk() - 1) / chunk(); }
-
-  bool is_side_by_side() const {
+  bool is_k2s2() const {
     const Axis* axes = pool_.axes;
     for (int d = 0; d < 3; ++d) {
-      const bool tiles = axes[d].kernel == axes[d].stride && axes[d].padding == 0;
-      if (!tiles || (axes[d].kernel > 1 && axes[d].dilation != 1)) {
+      const bool disjoint = axes[d].kernel == axes[d].stride && axes[d].padding == 0;
+      if (!disjoint || (axes[d].kernel > 1 && axes[d].dilation != 1)) {
         return false;
       }
     }
@@ -149,89 +124,76 @@ class Tiling {
     return axes[2].kernel == 2 && (rows == 1 || rows == 2 || rows == 4);
   }
 
-  bool is_stock_stem() const {
+  bool is_k3s2p1() const {
     const Axis* axes = pool_.axes;
-    // The kernels take depth slices of input and output together. A lone output slice has stride 1
-    // whatever was asked for, so that the sizes have to be compared, too.
-    bool stock = axes[0].kernel == 1 && axes[0].stride == 1 && axes[0].padding == 0 &&
-        axes[0].size == axes[0].out_size;
+    bool result = true;
     for (int d = 1; d < 3; ++d) {
-      stock = stock && axes[d].kernel == 3 && axes[d].stride == 2 && axes[d].padding == 1 &&
+      result = result && axes[d].kernel == 3 && axes[d].stride == 2 && axes[d].padding == 1 &&
           axes[d].dilation == 1;
     }
-    return stock;
+    return result && !pool_.channels_last;
   }
 
-  void add_box(const Ints& begin, const Ints& end, Way way) {
-    Box box{{}, {}, {}, way, 1};
+  void add_box(const Place& begin, const Place& end, Geometry geometry) {
+    Box box{{}, {}, {}, geometry, 1, 1, 1};
+    if (pool_.channels_last) {
+      box.chunk = geometry == kK2S2 ? pool_.channels : std::min(kChunk, pool_.channels);
+      box.chunks = (pool_.channels + box.chunk - 1) / box.chunk;
+    }
     for (int d = 0; d < 3; ++d) {
-      if (begin[d] >= end[d]) {
+      if (begin.at[d] >= end.at[d]) {
         return;
       }
-      box.begin[d] = begin[d];
-      box.end[d] = end[d];
+      box.begin[d] = begin.at[d];
+      box.end[d] = end.at[d];
+      box.step[d] = end.at[d] - begin.at[d];
     }
-    if (way == Way::kOverlap) {
-      choose_overlap_steps(box);
-    } else if (way == Way::kDirect) {
-      choose_direct_steps(box);
-    } else {
-      choose_steps(box);
-    }
+    geometry == kK2S2 ? choose_rows(box) : choose_steps(box);
     for (int d = 0; d < 3; ++d) {
       box.tiles *= box.pieces(d);
     }
-    tiles_ += box.tiles;
     boxes_.push_back(box);
   }
 
-  void choose_direct_steps(Box& box) const {
+  void choose_rows(Box& box) const {
     const Axis* axes = pool_.axes;
-    const int64_t row = axes[0].stride * axes[1].stride * axes[2].size * chunk();
+    const int64_t row = axes[0].stride * axes[1].stride * axes[2].size * box.chunk;
     box.step[0] = unit(0);
     box.step[1] = unit(1) * std::max<int64_t>(1, kDirectInputs / row);
-    box.step[2] = box.end[2] - box.begin[2];
   }
 
-  // Rows of contiguous tensors are not cut: their registers reach over windows.
-  void choose_overlap_steps(Box& box) const {
-    box.step[0] = 1;
-    box.step[1] = unit(1) * 32;
-    box.step[2] = pool_.channels_last ? unit(2) * std::max<int64_t>(1, kOverlapLanes / chunk())
-                                      : box.end[2];
-  }
-
+  // The largest tiles whose windows fit into the scratch memory: the smaller they are, the more
+  // inputs are read, and their exp() computed, by several of them.
   void choose_steps(Box& box) const {
-    int64_t windows[3] = {4, 8, std::max<int64_t>(1, kRowLanes / chunk())};
+    const int64_t most = pool_.channels_last ? kRowLanes / aligned(box.chunk) : kWidest;
+    box.step[2] = std::min(box.step[2], unit(2) * std::max<int64_t>(1, most));
     for (;;) {
-      Tile tile{pool_.axes, taps_.get(), 1, chunk(), {}, {}};
+      Tile tile{pool_.axes, pool_.channels_last ? pool_.channels : 1, box.chunk, {}, {}};
       for (int d = 0; d < 3; ++d) {
-        box.step[d] = std::min(windows[d] * unit(d), box.end[d] - box.begin[d]);
         // From the middle, where nothing is cut off.
         tile.begin[d] = box.begin[d] + (box.end[d] - box.begin[d] - box.step[d]) / 2;
         tile.end[d] = tile.begin[d] + box.step[d];
       }
       const Plan plan = make_plan(tile, backward_);
-      if (make_layout(tile, plan, backward_).size <= kScratchNumbers) {
+      if (plan.empty() || plan.size <= kScratchNumbers) {
         return;
       }
-      int64_t* most = std::max_element(windows, windows + 2);
-      if (*most == 1) {
-        most = windows + 2;
+      int longest = plan.count(0) > plan.count(1) ? 0 : 1;
+      if (box.step[longest] <= unit(longest)) {
+        longest = box.step[1 - longest] > unit(1 - longest) ? 1 - longest : 2;
       }
-      if (*most == 1) {
+      if (box.step[longest] <= unit(longest)) {
         return;
       }
-      *most /= 2;
+      const int64_t windows = (box.step[longest] + unit(longest) - 1) / unit(longest);
+      box.step[longest] = (windows + 1) / 2 * unit(longest);
     }
   }
 
   const Pool& pool_;
-  TapTable taps_;
   bool backward_;
-  bool overlaps_;
   std::vector<Box> boxes_;
-  int64_t tiles_ = 0;
+  int64_t tiles_ = 0;  // of a plane, or of an image's channels
 };
 
 }  // namespace softpool_det

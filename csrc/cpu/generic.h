@@ -1,0 +1,265 @@
+// Any windows, by sums that they share: see window_sums.h.
+#pragma once
+
+#include "window_sums.h"
+
+namespace softpool_det {
+namespace {
+
+template <typename element_t, bool affine, bool contiguous>
+struct Generic : WindowSums<element_t, affine, contiguous> {
+  using Base = WindowSums<element_t, affine, contiguous>;
+  using typename Base::Channel;
+  using typename Base::Math;
+  using typename Base::Real;
+  using typename Base::real;
+  using Base::arrays;
+  using Base::axis;
+  using Base::kStep;
+  using Base::plan;
+  using Base::scratch;
+  using Base::tile;
+  using Base::Base;
+
+  // False where the tile has to be done by plain.h.
+  bool forward() {
+    if (!this->find_sums()) {
+      return false;
+    }
+    for (int64_t z = plan.first[0]; z < plan.last[0]; ++z) {
+      for (int64_t y = plan.first[1]; y < plan.last[1]; ++y) {
+        const real* sums = this->windows(z, y);
+        auto* output = static_cast<element_t*>(arrays.result) + this->window_row(z, y);
+        this->for_each_register([&](int64_t i, int64_t place, int64_t, int64_t count) {
+          const Real mean = find_mean(sums + i, count).mean;
+          store_some(output + place, mean, count, arrays.nontemporal);
+        });
+      }
+    }
+    return this->range.holds();
+  }
+
+  template <bool exact>
+  bool backward() {
+    if (!plan.empty() && !(this->find_sums() && find_slopes<exact>())) {
+      return false;
+    }
+    for (int64_t z = tile.begin[0]; z < tile.end[0]; ++z) {
+      for (int64_t y = tile.begin[1]; y < tile.end[1]; ++y) {
+        const int64_t count = plan.empty() ? 0 : this->find_windows(z, y);
+        const int64_t row = this->input_row(z, y);
+        if (count == 0) {
+          clear(row, tile.begin[2], tile.end[2]);
+          continue;
+        }
+        sum_rows<exact>(count);
+        contiguous ? gather_row<exact>(row) : gather_pixels<exact>(row);
+      }
+    }
+    if (contiguous && arrays.grad_beta != nullptr) {
+      add_to_channels<real>(arrays.grad_beta, true, 0, grad_beta);
+    }
+    return true;
+  }
+
+ private:
+  Real grad_beta{};  // contiguous: of all inputs so far
+
+  struct Mean {
+    Real inverse, mean;  // 1 / total, sum of e x / total
+  };
+
+  // Of a register of windows, from their sums.
+  SOFT_POOL_HD Mean find_mean(const real* sums, int64_t count) {
+    Real total = this->load(sums), product = this->load(sums + plan.window_stride);
+    if (contiguous && count < kStep) {
+      total = between<real>(0, count, total, real(1));
+      product = between<real>(0, count, product, real(0));
+    }
+    this->range.add(total, product);
+    const Real inverse = Math::reciprocal(total);
+    return {inverse, product * inverse};
+  }
+
+  // Puts slope and slope * out into the place of each window's sums.
+  template <bool exact>
+  bool find_slopes() {
+    const auto* grad_output = static_cast<const element_t*>(arrays.grad_output);
+    for (int64_t z = plan.first[0]; z < plan.last[0]; ++z) {
+      for (int64_t y = plan.first[1]; y < plan.last[1]; ++y) {
+        real* sums = this->windows(z, y);
+        const element_t* upstream = grad_output + this->window_row(z, y);
+        this->for_each_register([&](int64_t i, int64_t place, int64_t, int64_t count) {
+          const Mean mean = find_mean(sums + i, count);
+          const Real gradient = load_some(upstream + place, count);
+          const Real slope = gradient * mean.inverse;
+          this->range.add_slope(gradient, slope);
+          this->store(sums + i, slope);
+          if (exact) {
+            this->store(sums + plan.window_stride + i, slope * mean.mean);
+          }
+        });
+      }
+    }
+    return this->range.holds();
+  }
+
+  // Where a row's sums of slopes begin; `which` 1: of slope * out. Margins of zeros lie beside.
+  real* row_sums(int which) const {
+    return scratch + plan.sums + plan.margin +
+        which * (plan.window_stride + 2 * plan.margin + kAlignment);
+  }
+
+  // Adds up the `count` rows of windows that hold a row of the input.
+  template <bool exact>
+  void sum_rows(int64_t count) const {
+    for (int which = 0; which < (exact ? 2 : 1); ++which) {
+      real* sums = row_sums(which);
+      const real* source = scratch + which * plan.window_stride;
+      fill(sums - plan.margin, plan.margin, real(0));
+      for (int64_t i = 0; i < plan.window_stride; i += kStep) {
+        Real sum{};
+        for (int64_t r = 0; r < count; ++r) {
+          sum += this->load(source + this->row_list[r] / 2 + i);
+        }
+        this->store(sums + i, sum);
+      }
+      const int64_t behind = plan.window_stride + plan.margin + kAlignment - plan.lanes;
+      fill(sums + plan.lanes, behind, real(0));
+    }
+  }
+
+  // The sum over the windows that hold a column, at `lane` of its phase's positions.
+  SOFT_POOL_HD Real gather(const real* sums, int64_t phase, int64_t lane) const {
+    Real sum{};
+    for (int64_t i = this->phase_list[phase]; i < this->phase_list[phase + 1]; ++i) {
+      sum += this->load(sums + lane - this->gather_list[i]);
+    }
+    return sum;
+  }
+
+  // The gradient of inputs with the sums of slope and of slope * out.
+  template <bool exact>
+  SOFT_POOL_HD Real gradient(
+      const Channel& here, Real x, Real slope, Real slope_out, Real& terms) const {
+    const Real weight = here.formula.weight(x);
+    const Real deviation = exact ? x * slope - slope_out : Real{};
+    const Real result = here.formula.template gradient<exact>(weight, slope, deviation);
+    // An input of no window may be NaN.
+    const auto none = exact ? (slope == 0) & (slope_out == 0) : slope == 0;
+    if (exact) {
+      terms = none ? Real{} : weight * x * deviation;
+    }
+    return none ? Real{} : here.activation.gradient(result, x);
+  }
+
+  // Columns of the input that windows of the tile may hold: [begin, end).
+  struct Held {
+    int64_t begin, end, before;
+  };
+  Held held() const {
+    const int64_t before = axis.padding - plan.first[2] * axis.stride;  // column of input 0
+    const int64_t begin = most(tile.begin[2], -before);
+    const int64_t end = least(tile.end[2], plan.columns - before);
+    return {least(begin, tile.end[2]), most(end, begin), before};
+  }
+
+  template <bool exact>
+  void gather_row(int64_t row) {
+    const Held columns = held();
+    const Channel one = this->channels(0);
+    const bool in_order = axis.stride == 1;
+    real* gathered = scratch + plan.natural;
+    for (int which = 0; which < (exact ? 2 : 1); ++which) {
+      real* natural = gathered + which * plan.natural_stride;
+      real* phased = in_order ? natural : scratch + plan.phased;
+      for (int64_t phase = 0; phase < plan.phases; ++phase) {
+        for (int64_t q = 0; q < plan.positions; q += kStep) {
+          this->store(phased + phase * plan.phase_stride + q, gather(row_sums(which), phase, q));
+        }
+      }
+      if (!in_order) {
+        to_order(phased, natural);
+      }
+    }
+    const auto* input = static_cast<const element_t*>(arrays.input) + row;
+    auto* result = static_cast<element_t*>(arrays.result) + row;
+    clear(row, tile.begin[2], columns.begin);
+    for (int64_t x = columns.begin; x < columns.end; x += kStep) {
+      const int64_t count = columns.end - x;
+      const real* slope = gathered + x + columns.before;
+      const Real value = one.activation(load_some(input + x, count));
+      const Real slope_out = exact ? this->load(slope + plan.natural_stride) : Real{};
+      Real terms;
+      store_some(result + x, gradient<exact>(one, value, this->load(slope), slope_out, terms),
+                 count, arrays.nontemporal);
+      if (exact) {
+        grad_beta += count < kStep ? between<real>(0, count, terms, real(0)) : terms;
+      }
+    }
+    clear(row, columns.end, tile.end[2]);
+  }
+
+  void to_order(const real* phased, real* natural) const {
+    if (axis.stride == 2 && plan.phases == 2) {
+      for (int64_t q = 0; q < plan.positions; q += kStep) {
+        Real a, b;
+        merge<real>(
+            this->load(phased + q), this->load(phased + plan.phase_stride + q), a, b);
+        this->store(natural + 2 * q, a);
+        this->store(natural + 2 * q + kStep, b);
+      }
+      return;
+    }
+    fill(natural, plan.natural_stride, real(0));
+    for (int64_t phase = 0; phase < plan.phases; ++phase) {
+      for (int64_t q = 0; q < plan.positions && q * axis.stride + phase < plan.columns; ++q) {
+        natural[q * axis.stride + phase] = phased[phase * plan.phase_stride + q];
+      }
+    }
+  }
+
+  template <bool exact>
+  void gather_pixels(int64_t row) const {
+    const Held columns = held();
+    clear(row, tile.begin[2], columns.begin);
+    for (int64_t x = columns.begin; x < columns.end; ++x) {
+      const int64_t column = x + columns.before;
+      const int64_t phase = column % axis.stride;
+      const int64_t lane = column / axis.stride * plan.pixel;
+      if (phase >= plan.phases) {
+        clear(row, x, x + 1);
+        continue;
+      }
+      const int64_t place = row + x * tile.pixel_stride;
+      const auto* input = static_cast<const element_t*>(arrays.input) + place;
+      auto* result = static_cast<element_t*>(arrays.result) + place;
+      for (int64_t channel = 0; channel < tile.channels; channel += kStep) {
+        const int64_t count = tile.channels - channel;
+        const Channel here = this->channels(channel);
+        const Real value = here.activation(load_some(input + channel, count));
+        const Real slope = gather(row_sums(0), phase, lane + channel);
+        const Real slope_out = exact ? gather(row_sums(1), phase, lane + channel) : Real{};
+        Real terms;
+        store_some(result + channel, gradient<exact>(here, value, slope, slope_out, terms), count,
+                   arrays.nontemporal);
+        if (exact && arrays.grad_beta != nullptr) {
+          add_to_channels<real>(arrays.grad_beta, false, channel, terms);
+        }
+      }
+    }
+    clear(row, columns.end, tile.end[2]);
+  }
+
+  void clear(int64_t row, int64_t begin, int64_t end) const {
+    auto* result = static_cast<element_t*>(arrays.result) + row;
+    for (int64_t column = begin; column < end; ++column) {
+      memset(
+          static_cast<void*>(result + column * tile.pixel_stride), 0,
+          static_cast<size_t>(tile.channels) * sizeof(element_t));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace softpool_det
