@@ -13,53 +13,61 @@
 namespace softpool_det {
 
 // The windows along one spatial dimension. Tap k of window o is at
-// o * stride - padding + k * dilation.
-struct Axis {
-  int64_t size = 1;  // of the input
-  int64_t kernel = 1;
-  int64_t stride = 1;
-  int64_t padding = 0;
-  int64_t dilation = 1;
-  int64_t out_size = 1;
+// o * stride - padding + k * dilation. A GPU divides by `Divisor`s, faster than by integers.
+template <typename Integer, typename Divisor = Integer>
+struct AxisOf {
+  Integer size = 1;  // of the input
+  Integer kernel = 1;
+  Divisor stride{1};
+  Integer padding = 0;
+  Divisor dilation{1};
+  Integer out_size = 1;
 
-  SOFT_POOL_HD int64_t start(int64_t out) const {
+  SOFT_POOL_HD Integer start(Integer out) const {
     return out * stride - padding;
   }
   // Taps [first_tap(out), last_tap(out)) of a window lie inside the input; possibly none.
-  SOFT_POOL_HD int64_t first_tap(int64_t out) const {
-    const int64_t before = -start(out);
+  SOFT_POOL_HD Integer first_tap(Integer out) const {
+    const Integer before = -start(out);
     return before <= 0 ? 0 : (before + dilation - 1) / dilation;
   }
-  SOFT_POOL_HD int64_t last_tap(int64_t out) const {
-    const int64_t room = size - start(out);
-    const int64_t taps = room <= 0 ? 0 : (room + dilation - 1) / dilation;
+  SOFT_POOL_HD Integer last_tap(Integer out) const {
+    const Integer room = size - start(out);
+    const Integer taps = room <= 0 ? 0 : (room + dilation - 1) / dilation;
     return taps < kernel ? taps : kernel;
   }
   // Elements from a window's first tap to its last.
-  SOFT_POOL_HD int64_t extent() const {
+  SOFT_POOL_HD Integer extent() const {
     return (kernel - 1) * dilation + 1;
   }
   // The same windows without the taps that all of them have in the padding, so that what they cost
   // is bounded by the input's size. Of each side's, one may stay: padding is never negative.
-  SOFT_POOL_HD Axis without_padding_taps() const {
-    const int64_t last = last_tap(0);
-    const int64_t cut = first_tap(out_size - 1);
-    const int64_t first = cut < padding / dilation ? cut : padding / dilation;
-    Axis axis = *this;
+  SOFT_POOL_HD AxisOf without_padding_taps() const {
+    const Integer last = last_tap(0);
+    const Integer cut = first_tap(out_size - 1);
+    const Integer first = cut < padding / dilation ? cut : padding / dilation;
+    AxisOf axis = *this;
     axis.padding = padding - first * dilation;
     axis.kernel = last > first ? last - first : 1;
     return axis;
   }
   // No window outside [first_window(index), last_window(index)) holds the input index.
-  SOFT_POOL_HD int64_t first_window(int64_t index) const {
-    const int64_t reach = index + padding - extent();
+  SOFT_POOL_HD Integer first_window(Integer index) const {
+    const Integer reach = index + padding - extent();
     return reach < 0 ? 0 : reach / stride + 1;
   }
-  SOFT_POOL_HD int64_t last_window(int64_t index) const {
-    const int64_t last = (index + padding) / stride + 1;
+  SOFT_POOL_HD Integer last_window(Integer index) const {
+    const Integer last = (index + padding) / stride + 1;
     return last < out_size ? last : out_size;
   }
+  // Whether a window between those two has a tap at the index, rather than a gap between two.
+  SOFT_POOL_HD bool has_tap(Integer out, Integer index) const {
+    const Integer place = index - start(out);
+    return place / dilation * dilation == place;
+  }
 };
+
+using Axis = AxisOf<int64_t>;
 
 // The windows of a whole tensor (N, C, [D,] H, W); two dimensions are three with a depth of 1.
 struct Pool {

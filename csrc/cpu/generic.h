@@ -22,7 +22,7 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
   using Base::Base;
 
   // False where the tile has to be done by plain.h.
-  bool forward() {
+  SOFT_POOL_HD bool forward() {
     if (!this->find_sums()) {
       return false;
     }
@@ -31,8 +31,9 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
         const real* sums = this->windows(z, y);
         auto* output = static_cast<element_t*>(arrays.result) + this->window_row(z, y);
         this->for_each_register([&](int64_t i, int64_t place, int64_t, int64_t count) {
-          const Real mean = find_mean(sums + i, count).mean;
-          store_some(output + place, mean, count, arrays.nontemporal);
+          const Mean mean =
+              find_mean(this->load(sums + i), this->load(sums + plan.window_stride + i), count);
+          store_some(output + place, mean.mean, count, arrays.nontemporal);
         });
       }
     }
@@ -40,7 +41,7 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
   }
 
   template <bool exact>
-  bool backward() {
+  SOFT_POOL_HD bool backward() {
     if (!plan.empty() && !(this->find_sums() && find_slopes<exact>())) {
       return false;
     }
@@ -56,13 +57,11 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
         contiguous ? gather_row<exact>(row) : gather_pixels<exact>(row);
       }
     }
-    if (contiguous && arrays.grad_beta != nullptr) {
-      add_to_channels<real>(arrays.grad_beta, true, 0, grad_beta);
-    }
+    add_grad_beta();
     return true;
   }
 
- private:
+ protected:
   Real grad_beta{};  // contiguous: of all inputs so far
 
   struct Mean {
@@ -70,8 +69,7 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
   };
 
   // Of a register of windows, from their sums.
-  SOFT_POOL_HD Mean find_mean(const real* sums, int64_t count) {
-    Real total = this->load(sums), product = this->load(sums + plan.window_stride);
+  SOFT_POOL_HD Mean find_mean(Real total, Real product, int64_t count) {
     if (contiguous && count < kStep) {
       total = between<real>(0, count, total, real(1));
       product = between<real>(0, count, product, real(0));
@@ -83,41 +81,61 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
 
   // Puts slope and slope * out into the place of each window's sums.
   template <bool exact>
-  bool find_slopes() {
+  SOFT_POOL_HD bool find_slopes() {
     const auto* grad_output = static_cast<const element_t*>(arrays.grad_output);
     for (int64_t z = plan.first[0]; z < plan.last[0]; ++z) {
       for (int64_t y = plan.first[1]; y < plan.last[1]; ++y) {
         real* sums = this->windows(z, y);
         const element_t* upstream = grad_output + this->window_row(z, y);
         this->for_each_register([&](int64_t i, int64_t place, int64_t, int64_t count) {
-          const Mean mean = find_mean(sums + i, count);
-          const Real gradient = load_some(upstream + place, count);
-          const Real slope = gradient * mean.inverse;
-          this->range.add_slope(gradient, slope);
-          this->store(sums + i, slope);
-          if (exact) {
-            this->store(sums + plan.window_stride + i, slope * mean.mean);
-          }
+          const Mean mean =
+              find_mean(this->load(sums + i), this->load(sums + plan.window_stride + i), count);
+          store_slopes<exact>(sums + i, upstream + place, count, mean);
         });
       }
     }
     return this->range.holds();
   }
+  template <bool exact>
+  SOFT_POOL_HD void store_slopes(
+      real* target, const element_t* upstream, int64_t count, const Mean& mean) {
+    __builtin_prefetch(upstream + axis.out_size * tile.pixel_stride);
+    const Real gradient = load_some(upstream, count);
+    const Real slope = gradient * mean.inverse;
+    this->range.add_slope(gradient, slope);
+    this->store(target, slope);
+    if (exact) {
+      this->store(target + plan.window_stride, slope * mean.mean);
+    }
+  }
+
+  SOFT_POOL_HD void add_terms(int64_t channel, Real terms) {
+    if (contiguous) {
+      grad_beta += terms;
+    } else {
+      add_to_channels<real>(arrays.grad_beta, false, channel, terms);
+    }
+  }
+  SOFT_POOL_HD void add_grad_beta() const {
+    if (contiguous && arrays.grad_beta != nullptr) {
+      add_to_channels<real>(arrays.grad_beta, true, 0, grad_beta);
+    }
+  }
 
   // Where a row's sums of slopes begin; `which` 1: of slope * out. Margins of zeros lie beside.
-  real* row_sums(int which) const {
+  SOFT_POOL_HD real* row_sums(int which) const {
     return scratch + plan.sums + plan.margin +
         which * (plan.window_stride + 2 * plan.margin + kAlignment);
   }
 
   // Adds up the `count` rows of windows that hold a row of the input.
   template <bool exact>
-  void sum_rows(int64_t count) const {
+  SOFT_POOL_HD void sum_rows(int64_t count) const {
     for (int which = 0; which < (exact ? 2 : 1); ++which) {
       real* sums = row_sums(which);
       const real* source = scratch + which * plan.window_stride;
       fill(sums - plan.margin, plan.margin, real(0));
-      for (int64_t i = 0; i < plan.window_stride; i += kStep) {
+      for (int64_t i = 0; i < aligned(plan.lanes); i += kStep) {
         Real sum{};
         for (int64_t r = 0; r < count; ++r) {
           sum += this->load(source + this->row_list[r] / 2 + i);
@@ -138,11 +156,10 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
     return sum;
   }
 
-  // The gradient of inputs with the sums of slope and of slope * out.
+  // The gradient of inputs, from their weights and the sums of slope and of slope * out.
   template <bool exact>
   SOFT_POOL_HD Real gradient(
-      const Channel& here, Real x, Real slope, Real slope_out, Real& terms) const {
-    const Real weight = here.formula.weight(x);
+      const Channel& here, Real x, Real weight, Real slope, Real slope_out, Real& terms) const {
     const Real deviation = exact ? x * slope - slope_out : Real{};
     const Real result = here.formula.template gradient<exact>(weight, slope, deviation);
     // An input of no window may be NaN.
@@ -157,7 +174,7 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
   struct Held {
     int64_t begin, end, before;
   };
-  Held held() const {
+  SOFT_POOL_HD Held held() const {
     const int64_t before = axis.padding - plan.first[2] * axis.stride;  // column of input 0
     const int64_t begin = most(tile.begin[2], -before);
     const int64_t end = least(tile.end[2], plan.columns - before);
@@ -165,7 +182,7 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
   }
 
   template <bool exact>
-  void gather_row(int64_t row) {
+  SOFT_POOL_HD void gather_row(int64_t row) {
     const Held columns = held();
     const Channel one = this->channels(0);
     const bool in_order = axis.stride == 1;
@@ -191,16 +208,18 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
       const Real value = one.activation(load_some(input + x, count));
       const Real slope_out = exact ? this->load(slope + plan.natural_stride) : Real{};
       Real terms;
-      store_some(result + x, gradient<exact>(one, value, this->load(slope), slope_out, terms),
-                 count, arrays.nontemporal);
-      if (exact) {
-        grad_beta += count < kStep ? between<real>(0, count, terms, real(0)) : terms;
+      const Real weight = one.formula.weight(value);
+      store_some(
+          result + x, gradient<exact>(one, value, weight, this->load(slope), slope_out, terms),
+          count, arrays.nontemporal);
+      if (exact && arrays.grad_beta != nullptr) {
+        add_terms(0, count < kStep ? between<real>(0, count, terms, real(0)) : terms);
       }
     }
     clear(row, columns.end, tile.end[2]);
   }
 
-  void to_order(const real* phased, real* natural) const {
+  SOFT_POOL_HD void to_order(const real* phased, real* natural) const {
     if (axis.stride == 2 && plan.phases == 2) {
       for (int64_t q = 0; q < plan.positions; q += kStep) {
         Real a, b;
@@ -220,7 +239,7 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
   }
 
   template <bool exact>
-  void gather_pixels(int64_t row) const {
+  SOFT_POOL_HD void gather_pixels(int64_t row) {
     const Held columns = held();
     clear(row, tile.begin[2], columns.begin);
     for (int64_t x = columns.begin; x < columns.end; ++x) {
@@ -241,17 +260,19 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
         const Real slope = gather(row_sums(0), phase, lane + channel);
         const Real slope_out = exact ? gather(row_sums(1), phase, lane + channel) : Real{};
         Real terms;
-        store_some(result + channel, gradient<exact>(here, value, slope, slope_out, terms), count,
+        const Real weight = here.formula.weight(value);
+        store_some(result + channel,
+                   gradient<exact>(here, value, weight, slope, slope_out, terms), count,
                    arrays.nontemporal);
         if (exact && arrays.grad_beta != nullptr) {
-          add_to_channels<real>(arrays.grad_beta, false, channel, terms);
+          add_terms(channel, terms);
         }
       }
     }
     clear(row, columns.end, tile.end[2]);
   }
 
-  void clear(int64_t row, int64_t begin, int64_t end) const {
+  SOFT_POOL_HD void clear(int64_t row, int64_t begin, int64_t end) const {
     auto* result = static_cast<element_t*>(arrays.result) + row;
     for (int64_t column = begin; column < end; ++column) {
       memset(

@@ -1,14 +1,15 @@
 // The table of kernels of one instruction set: what a unit kernels_*.cpp consists of.
 #pragma once
 
-#include "generic.h"
 #include "k2s2.h"
+#include "k3s2p1.h"
 #include "plain.h"
 
 namespace softpool_det {
 namespace {
 
-// One kernel for both directions, both gradients and both layouts.
+// The kernel is a local object, all of whose functions are inlined: its numbers stay in registers,
+// where those behind a pointer would be read again after every store.
 template <typename Kernel>
 bool run_direction(Kernel kernel, const Arrays& arrays) {
   if (arrays.grad_output == nullptr) {
@@ -28,6 +29,14 @@ bool run_generic(const Tile& tile, const Arrays& arrays, void* scratch) {
   return tile.contiguous()
       ? run_direction(Generic<element_t, affine, true>(tile, arrays, numbers), arrays)
       : run_direction(Generic<element_t, affine, false>(tile, arrays, numbers), arrays);
+}
+
+template <typename element_t, bool affine>
+bool run_k3s2p1(const Tile& tile, const Arrays& arrays, void* scratch) {
+  auto* numbers = static_cast<float*>(scratch);
+  return tile.contiguous()
+      ? run_direction(K3S2P1<element_t, affine, true>(tile, arrays, numbers), arrays)
+      : run_direction(K3S2P1<element_t, affine, false>(tile, arrays, numbers), arrays);
 }
 
 template <typename element_t, bool affine, int rows>
@@ -64,8 +73,7 @@ bool either(const Tile& tile, const Arrays& arrays, void* scratch) {
 constexpr Kernels make_kernels(const char* name) {
   return {
       name,
-      {SOFT_POOL_NARROW(run_k2s2),
-       SOFT_POOL_NARROW(run_generic),
+      {SOFT_POOL_NARROW(run_k2s2), SOFT_POOL_NARROW(run_k3s2p1),
        SOFT_POOL_NARROW(run_generic),
        {SOFT_POOL_EITHER(run_plain, double), SOFT_POOL_EITHER(run_plain, float),
         SOFT_POOL_EITHER(run_plain, BFloat16), SOFT_POOL_EITHER(run_plain, Float16)}}};

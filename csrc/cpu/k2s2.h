@@ -90,7 +90,7 @@ struct K2S2 {
   Floats unusual{};     // NaN after NaN or an infinite number
   Floats grad_beta{};   // contiguous: of all windows so far
 
-  K2S2(const Tile& tile, const Arrays& arrays)
+  SOFT_POOL_HD K2S2(const Tile& tile, const Arrays& arrays)
       : tile(tile), arrays(arrays), input(static_cast<const element_t*>(arrays.input)) {}
 
   // Where a register of windows is: offsets of the windows and of their first columns' taps; lanes
@@ -106,7 +106,7 @@ struct K2S2 {
     Floats inverse, mean;  // 1 / total, sum of e x / total
   };
 
-  bool forward() {
+  SOFT_POOL_HD bool forward() {
     auto* output = static_cast<element_t*>(arrays.result);
     for_each_register(1, [&](const Place& at, const Channels<element_t, affine>& channels) {
       const Windows windows = weigh(at, channels);
@@ -117,7 +117,7 @@ struct K2S2 {
   }
 
   template <bool exact>
-  bool backward() {
+  SOFT_POOL_HD bool backward() {
     const auto* grad_output = static_cast<const element_t*>(arrays.grad_output);
     for_each_register(2, [&](const Place& at, const Channels<element_t, affine>& channels) {
       const Windows windows = weigh(at, channels);
@@ -158,15 +158,16 @@ struct K2S2 {
     } else {
       maximum[0] = maximum[1] = larger(maximum[0], maximum[1]);
     }
+    const Floats most[2] = {
+        channels.formula.exponent(maximum[0]), channels.formula.exponent(maximum[1])};
     for (int t = 0; t < kTaps; ++t) {
-      result.e[t] = channels.formula.weight(result.x[t] - maximum[t % 2]);
+      result.e[t] = channels.formula.weight(result.x[t], most[t % 2]);
       totals[t % 2] += result.e[t];
       products[t % 2] += result.e[t] * result.x[t];
     }
-    const Floats product = sum(products);
     result.inverse = Math::reciprocal(sum(totals));
-    result.mean = product * result.inverse;
-    unusual += product * 0.f;
+    result.mean = sum(products) * result.inverse;
+    unusual += result.mean * 0.f;
     return result;
   }
 
@@ -224,7 +225,7 @@ struct K2S2 {
     }
   }
 
-  bool is_usual() const {
+  SOFT_POOL_HD bool is_usual() const {
     for (int lane = 0; lane < kStep; ++lane) {
       if (unusual[lane] != 0.f) {
         return false;
@@ -268,7 +269,7 @@ struct K2S2 {
     }
   }
 
-  Place row_at(int64_t z, int64_t y, int64_t column) const {
+  SOFT_POOL_HD Place row_at(int64_t z, int64_t y, int64_t column) const {
     const Axis* axes = tile.axes;
     Place at{};
     at.window = ((z * axes[1].out_size + y) * axes[2].out_size + column) * tile.pixel_stride;

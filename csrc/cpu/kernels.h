@@ -20,6 +20,9 @@ struct Float16 {
 // floats.
 constexpr int64_t kAlignment = 16;
 
+// Channels of channels_last that a tile of windows that share inputs takes.
+constexpr int64_t kMostChannels = 64;
+
 struct Tile {
   const Axis* axes;      // depth, rows, columns
   int64_t pixel_stride;  // elements between neighbours in a row: 1, or channels_last's channels

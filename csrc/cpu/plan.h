@@ -35,6 +35,7 @@ struct Plan {
   int64_t phased;          // two numbers of every column of a row, phase by phase
   int64_t natural;         // the same as they lie in memory
   int64_t natural_stride;
+  int64_t weights;         // k3s2p1 backward: e of three rows' even columns and of their odd ones
   int64_t lists;           // places of rows and of taps, as int64_t
   int64_t size;
 
@@ -42,7 +43,7 @@ struct Plan {
   SOFT_POOL_HD bool empty() const { return count(0) <= 0 || count(1) <= 0 || count(2) <= 0; }
 };
 
-SOFT_POOL_HD Plan make_plan(const Tile& tile, bool backward) {
+SOFT_POOL_HD Plan make_plan(const Tile& tile, bool backward, bool keep_weights) {
   const Axis& axis = tile.axes[2];
   Plan plan{};
   for (int d = 0; d < 3; ++d) {
@@ -51,7 +52,7 @@ SOFT_POOL_HD Plan make_plan(const Tile& tile, bool backward) {
   }
   plan.pixel = tile.contiguous() ? 1 : aligned(tile.channels);
   plan.lanes = plan.count(2) * plan.pixel;
-  plan.window_stride = aligned(plan.lanes);
+  plan.window_stride = aligned(plan.lanes) + aligned(plan.pixel);  // a window more, of zeros
   plan.columns = (plan.count(2) - 1) * axis.stride + axis.extent();
   plan.phases = least(axis.stride, axis.extent());
   const int64_t reach = (axis.extent() - 1) / axis.stride;
@@ -64,15 +65,16 @@ SOFT_POOL_HD Plan make_plan(const Tile& tile, bool backward) {
   plan.sums = plan.windows + 2 * rows * plan.window_stride;
   plan.phased = plan.sums + (backward ? 2 * (plan.window_stride + 2 * plan.margin + kAlignment) : 0);
   plan.natural = plan.phased + 2 * plan.phases * plan.phase_stride;
-  plan.lists = plan.natural + (tile.contiguous() ? 2 * plan.natural_stride : 0);
+  plan.weights = plan.natural + (tile.contiguous() ? 2 * plan.natural_stride : 0);
+  plan.lists = plan.weights + (keep_weights ? 6 * plan.window_stride : 0);
   // Twice, since a number may be half as long as an int64_t.
   plan.size = plan.lists + 2 * (rows + 2 * axis.kernel + plan.phases + 1);
   return plan;
 }
 
 // Numbers of scratch memory for a tile's kernels.
-SOFT_POOL_HD int64_t scratch_numbers(const Tile& tile, bool backward) {
-  const Plan plan = make_plan(tile, backward);
+SOFT_POOL_HD int64_t scratch_numbers(const Tile& tile, bool backward, Geometry geometry) {
+  const Plan plan = make_plan(tile, backward, backward && geometry == kK3S2P1);
   const int64_t generic = plan.empty() ? 0 : plan.size;
   if (!backward) {
     return generic;

@@ -164,7 +164,7 @@ class Run {
         exact_,
         nontemporal};
     void* memory = scratch.get(
-        static_cast<size_t>(scratch_numbers(item.tile, backward_)) * sizeof(real));
+        static_cast<size_t>(scratch_numbers(item.tile, backward_, item.geometry)) * sizeof(real));
     const auto& kernels = cpu_kernels().of;
     const bool by_itself = item.geometry == kK2S2 || item.geometry == kPlain;
     if ((by_itself || numbers_.shared()) &&

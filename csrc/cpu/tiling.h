@@ -11,12 +11,10 @@ namespace softpool_det {
 
 // Numbers of scratch memory that a tile should stay below, to fit into the second-level cache, and
 // the lanes of a row of windows, for the first-level one.
-constexpr int64_t kScratchNumbers = 40 * 1024;
-constexpr int64_t kRowLanes = 512;
+constexpr int64_t kScratchNumbers = 64 * 1024;
+constexpr int64_t kRowLanes = 1024;
 // Longest row of contiguous tensors that is not cut.
 constexpr int64_t kWidest = 4096;
-// Channels of channels_last that a tile takes.
-constexpr int64_t kChunk = 32;
 // Inputs that a tile without scratch memory should have, and a thread at least.
 constexpr int64_t kDirectInputs = 16384;
 constexpr int64_t kGrain = 32768;
@@ -126,18 +124,20 @@ class Tiling {
 
   bool is_k3s2p1() const {
     const Axis* axes = pool_.axes;
-    bool result = true;
+    // A lone output slice has stride 1 whatever was asked for, so sizes have to be compared, too.
+    bool result = axes[0].kernel == 1 && axes[0].stride == 1 && axes[0].padding == 0 &&
+        axes[0].size == axes[0].out_size;
     for (int d = 1; d < 3; ++d) {
       result = result && axes[d].kernel == 3 && axes[d].stride == 2 && axes[d].padding == 1 &&
           axes[d].dilation == 1;
     }
-    return result && !pool_.channels_last;
+    return result;
   }
 
   void add_box(const Place& begin, const Place& end, Geometry geometry) {
     Box box{{}, {}, {}, geometry, 1, 1, 1};
     if (pool_.channels_last) {
-      box.chunk = geometry == kK2S2 ? pool_.channels : std::min(kChunk, pool_.channels);
+      box.chunk = geometry == kK2S2 ? pool_.channels : std::min(kMostChannels, pool_.channels);
       box.chunks = (pool_.channels + box.chunk - 1) / box.chunk;
     }
     for (int d = 0; d < 3; ++d) {
@@ -174,7 +174,7 @@ class Tiling {
         tile.begin[d] = box.begin[d] + (box.end[d] - box.begin[d] - box.step[d]) / 2;
         tile.end[d] = tile.begin[d] + box.step[d];
       }
-      const Plan plan = make_plan(tile, backward_);
+      const Plan plan = make_plan(tile, backward_, backward_ && box.geometry == kK3S2P1);
       if (plan.empty() || plan.size <= kScratchNumbers) {
         return;
       }

@@ -32,7 +32,7 @@ struct Range {
     const Lanes<real> lost = slope == 0 ? Lanes<real>{} : broadcast(real(NAN));
     zero += magnitude < real(0x1p-100f) ? lost : beyond;
   }
-  bool holds() const {
+  SOFT_POOL_HD bool holds() const {
     bool result = true;
     for (int lane = 0; lane < kLanes<real>; ++lane) {
       result = result && smallest[lane] >= 1 / kFar && largest[lane] <= kFar && zero[lane] == 0;
@@ -61,16 +61,20 @@ struct WindowSums {
   int64_t* phase_list;   // which begin there
   Range<real> range;
 
-  WindowSums(const Tile& tile_, const Arrays& arrays_, real* scratch_)
+  SOFT_POOL_HD WindowSums(
+      const Tile& tile_, const Arrays& arrays_, real* scratch_, bool keep_weights = false)
       : tile(tile_),
         arrays(arrays_),
         axis(tile_.axes[2]),
-        plan(make_plan(tile_, arrays_.grad_output != nullptr)),
+        plan(make_plan(tile_, arrays_.grad_output != nullptr, keep_weights)),
         scratch(scratch_),
         row_list(reinterpret_cast<int64_t*>(scratch_ + plan.lists)),
         tap_list(row_list + most(0, plan.count(0)) * most(0, plan.count(1))),
         gather_list(tap_list + axis.kernel),
         phase_list(gather_list + axis.kernel) {
+    if (plan.empty()) {
+      return;
+    }
     int64_t count = 0;
     for (int64_t phase = 0; phase < plan.phases; ++phase) {
       phase_list[phase] = count;
@@ -93,14 +97,14 @@ struct WindowSums {
   }
 
   // The two numbers of the windows of a row: sum of e, then of e x, a window_stride apart.
-  real* windows(int64_t z, int64_t y) const {
+  SOFT_POOL_HD real* windows(int64_t z, int64_t y) const {
     const int64_t row = (z - plan.first[0]) * plan.count(1) + y - plan.first[1];
     return scratch + plan.windows + 2 * row * plan.window_stride;
   }
-  int64_t input_row(int64_t z, int64_t y) const {
+  SOFT_POOL_HD int64_t input_row(int64_t z, int64_t y) const {
     return (z * tile.axes[1].size + y) * axis.size * tile.pixel_stride;
   }
-  int64_t window_row(int64_t z, int64_t y) const {
+  SOFT_POOL_HD int64_t window_row(int64_t z, int64_t y) const {
     return ((z * tile.axes[1].out_size + y) * axis.out_size + plan.first[2]) * tile.pixel_stride;
   }
 
@@ -123,7 +127,7 @@ struct WindowSums {
 
   // Places of the rows of windows that hold the row (z, y) of the input; how many. The lowest bit
   // says that it is the first row they hold.
-  int64_t find_windows(int64_t z, int64_t y) const {
+  SOFT_POOL_HD int64_t find_windows(int64_t z, int64_t y) const {
     const Axis& depth = tile.axes[0];
     const Axis& height = tile.axes[1];
     int64_t count = 0;
@@ -144,7 +148,7 @@ struct WindowSums {
   }
 
   // False where a window has no tap in the input, or the sums leave the range.
-  bool find_sums() {
+  SOFT_POOL_HD bool find_sums() {
     int64_t begin[2], end[2];
     for (int d = 0; d < 3; ++d) {
       const Axis& other = tile.axes[d];
@@ -172,7 +176,7 @@ struct WindowSums {
   }
 
   // e and e x of a row into plan.phased; 0 in the padding.
-  void weigh_row(const element_t* row) const {
+  SOFT_POOL_HD void weigh_row(const element_t* row) const {
     const Channel one = channels(0);
     const bool in_order = axis.stride == 1;
     const int64_t size = in_order ? plan.phase_stride : plan.natural_stride;
@@ -197,7 +201,7 @@ struct WindowSums {
     }
   }
 
-  void to_phases(const real* natural, real* phased) const {
+  SOFT_POOL_HD void to_phases(const real* natural, real* phased) const {
     if (axis.stride == 2 && plan.phases == 2) {
       for (int64_t q = 0; q < plan.positions; q += kStep) {
         Real even, odd;
@@ -214,7 +218,7 @@ struct WindowSums {
     }
   }
 
-  void weigh_pixels(const element_t* row) const {
+  SOFT_POOL_HD void weigh_pixels(const element_t* row) const {
     const int64_t products = plan.phases * plan.phase_stride;
     const int64_t before = axis.padding - plan.first[2] * axis.stride;
     for (int64_t q = 0; q < plan.positions; ++q) {
@@ -229,6 +233,8 @@ struct WindowSums {
         const element_t* source = row + column * tile.pixel_stride;
         for (int64_t channel = 0; channel < tile.channels; channel += kStep) {
           const Channel here = channels(channel);
+          // The next row's: hardware does not foresee the jump.
+          __builtin_prefetch(source + axis.size * tile.pixel_stride + channel);
           const Real x = here.activation(load_some(source + channel, tile.channels - channel));
           const Real e = here.formula.weight(x);
           store(target + channel, e);
@@ -239,7 +245,7 @@ struct WindowSums {
   }
 
   // Adds the row in plan.phased up over each window's columns, and that to `count` rows of windows.
-  void add_row(int64_t count) const {
+  SOFT_POOL_HD void add_row(int64_t count) const {
     switch (axis.kernel) {
       case 2: return add_row<2>(count);
       case 3: return add_row<3>(count);
@@ -248,11 +254,11 @@ struct WindowSums {
     }
   }
   template <int kernel>
-  void add_row(int64_t count) const {
+  SOFT_POOL_HD void add_row(int64_t count) const {
     const int64_t taps = kernel > 0 ? kernel : axis.kernel;
     const real* weights = scratch + plan.phased;
     const real* products = weights + plan.phases * plan.phase_stride;
-    for (int64_t i = 0; i < plan.window_stride; i += kStep) {
+    for (int64_t i = 0; i < aligned(plan.lanes); i += kStep) {
       Real total{}, product{};
       for (int64_t tap = 0; tap < taps; ++tap) {
         total += load(weights + tap_list[tap] + i);

@@ -10,12 +10,11 @@
 
 #include "../soft_pool.h"
 
+// A loop over lanes, taps, ..., in registers: unrolled.
 #if defined(__CUDACC__)
-#define SOFT_POOL_UNROLL _Pragma("unroll")
-#define SOFT_POOL_NO_UNROLL _Pragma("unroll 1")
+#define SOFT_POOL_FOR(i, count) _Pragma("unroll") for (int i = 0; i < count; ++i)
 #else
-#define SOFT_POOL_UNROLL
-#define SOFT_POOL_NO_UNROLL
+#define SOFT_POOL_FOR(i, count) for (int i = 0; i < count; ++i)
 #endif
 
 namespace softpool_det::cuda {
@@ -26,8 +25,8 @@ constexpr int64_t kMostBlocks = std::numeric_limits<int32_t>::max();  // of a la
 
 enum Direction { kChannels, kColumns, kRows, kDepth, kImages, kDirections };
 
-// quotient(n) = n / divisor. 32-bit numbers, 0 <= n < 2^31, are multiplied and shifted instead
-// (Granlund and Montgomery, PLDI 1994).
+// n / divisor for n >= 0. 32-bit numbers are multiplied and shifted (Granlund and Montgomery,
+// PLDI 1994).
 template <typename index_t>
 struct Divisor {
   index_t divisor = 1;
@@ -44,66 +43,30 @@ struct Divisor {
       multiplier = static_cast<uint32_t>((rest << 32) / static_cast<uint64_t>(number) + 1);
     }
   }
-  SOFT_POOL_HD index_t quotient(index_t n) const {
+  SOFT_POOL_HD operator index_t() const {
+    return divisor;
+  }
+  friend SOFT_POOL_HD index_t operator/(index_t n, const Divisor& by) {
     if constexpr (sizeof(index_t) == 8) {
-      return n / divisor;
+      return n / by.divisor;
     } else {
       const auto number = static_cast<uint32_t>(n);
-#if defined(__CUDA_ARCH__)
-      const uint32_t high = __umulhi(number, multiplier);
-#else
-      const auto high = static_cast<uint32_t>((uint64_t(number) * multiplier) >> 32);
-#endif
-      return static_cast<index_t>((high + number) >> shift);
+      const auto high = static_cast<uint32_t>((uint64_t(number) * by.multiplier) >> 32);
+      return static_cast<index_t>((high + number) >> by.shift);
     }
   }
 };
 
-// An Axis in the device's integers; see there.
 template <typename index_t>
-struct DeviceAxis {
-  index_t size = 1, kernel = 1, padding = 0, out_size = 1, extent = 1;
-  Divisor<index_t> stride, dilation;
+using DeviceAxis = AxisOf<index_t, Divisor<index_t>>;
 
-  DeviceAxis() = default;
-  explicit DeviceAxis(const Axis& axis)
-      : size(static_cast<index_t>(axis.size)),
-        kernel(static_cast<index_t>(axis.kernel)),
-        padding(static_cast<index_t>(axis.padding)),
-        out_size(static_cast<index_t>(axis.out_size)),
-        extent(static_cast<index_t>(axis.extent())),
-        stride(axis.stride),
-        dilation(axis.dilation) {}
-
-  SOFT_POOL_HD index_t start(index_t out) const {
-    return out * stride.divisor - padding;
-  }
-  // Taps [first_tap(out), last_tap(out)) of a window lie inside the input.
-  SOFT_POOL_HD index_t first_tap(index_t out) const {
-    const index_t before = -start(out);
-    return before <= 0 ? 0 : dilation.quotient(before + (dilation.divisor - 1));
-  }
-  SOFT_POOL_HD index_t last_tap(index_t out) const {
-    const index_t room = size - start(out);
-    const index_t taps = room <= 0 ? 0 : dilation.quotient(room + (dilation.divisor - 1));
-    return taps < kernel ? taps : kernel;
-  }
-  // No window outside [first_window(index), last_window(index)) holds the input index. Both grow
-  // with the index.
-  SOFT_POOL_HD index_t first_window(index_t index) const {
-    const index_t reach = index + padding - extent;
-    return reach < 0 ? 0 : stride.quotient(reach) + 1;
-  }
-  SOFT_POOL_HD index_t last_window(index_t index) const {
-    const index_t last = stride.quotient(index + padding) + 1;
-    return last < out_size ? last : out_size;
-  }
-  // Whether a window between those two has a tap at the index, rather than a gap between two.
-  SOFT_POOL_HD bool has_tap(index_t out, index_t index) const {
-    const index_t place = index - start(out);
-    return dilation.divisor == 1 || dilation.quotient(place) * dilation.divisor == place;
-  }
-};
+template <typename index_t>
+DeviceAxis<index_t> device_axis(const Axis& axis) {
+  return {
+      static_cast<index_t>(axis.size),     static_cast<index_t>(axis.kernel),
+      Divisor<index_t>(axis.stride),       static_cast<index_t>(axis.padding),
+      Divisor<index_t>(axis.dilation),     static_cast<index_t>(axis.out_size)};
+}
 
 // Whether 32-bit numbers hold every position inside one image, and all that is computed from it.
 inline bool fits_narrow(const Pool& pool, int64_t limit) {
@@ -149,10 +112,9 @@ struct Tiles {
   // The first item of a block's tile.
   SOFT_POOL_HD void first_item(uint32_t block, index_t* at) const {
     auto rest = static_cast<int32_t>(block);
-    SOFT_POOL_UNROLL
-    for (int d = 0; d < kImages; ++d) {
-      const int32_t more = tiles[d].quotient(rest);
-      at[d] = static_cast<index_t>(rest - more * tiles[d].divisor) << bits[d];
+    SOFT_POOL_FOR(d, kImages) {
+      const int32_t more = rest / tiles[d];
+      at[d] = static_cast<index_t>(rest - more * tiles[d]) << bits[d];
       rest = more;
     }
     at[kImages] = static_cast<index_t>(rest) << bits[kImages];
@@ -160,8 +122,7 @@ struct Tiles {
   // Adds an item's place inside the tile; false where the grid ends before it.
   SOFT_POOL_HD bool advance(uint32_t item, index_t* at) const {
     bool inside = true;
-    SOFT_POOL_UNROLL
-    for (int d = 0; d < kDirections; ++d) {
+    SOFT_POOL_FOR(d, kDirections) {
       at[d] += static_cast<index_t>(item & ((1u << bits[d]) - 1));
       item >>= bits[d];
       inside = inside && at[d] < counts[d];
@@ -185,11 +146,12 @@ inline int best_bits(int64_t count, int least, int most, int64_t halo) {
 }
 
 // Tiles of 2^total items. `channel_bits` is what a row of full cache lines takes; `halo` are the
-// further items that a tile reads along each spatial dimension. Throws where one launch cannot have
-// a block for every tile.
+// further items that a tile reads along each spatial dimension; `one_image`: of one image at most.
+// Throws where one launch cannot have a block for every tile.
 template <typename index_t>
 Tiles<index_t> make_tiles(
-    const int64_t (&counts)[kDirections], int total, int channel_bits, const int64_t (&halo)[3]) {
+    const int64_t (&counts)[kDirections], int total, int channel_bits, const int64_t (&halo)[3],
+    bool one_image) {
   Tiles<index_t> result{};
   // Of the bits that are left, `reserved` stay for later directions; there may be none to take.
   const auto take = [&](int direction, int least, int most, int reserved = 0) {
@@ -206,7 +168,7 @@ Tiles<index_t> make_tiles(
   take(kColumns, 3, std::max(3, (total - depth_bits + 1) / 2 + (channel_bits == 0 ? 1 : 0)));
   take(kRows, 3, total, depth_bits);
   take(kDepth, 0, total);
-  take(kImages, 0, total);
+  take(kImages, 0, one_image ? 0 : total);
   for (int d = 0; d < kDirections; ++d) {
     result.counts[d] = static_cast<index_t>(counts[d]);
   }

@@ -9,39 +9,18 @@
 namespace softpool_det::cuda {
 namespace {
 
+// Between phases are barriers: nobody reads shared memory that is still written, and nobody writes
+// to what is still read. No other memory is shared.
 template <typename Kernel>
-__global__ void __launch_bounds__(kThreads) each_thread_kernel(const Kernel kernel) {
-  kernel(blockIdx.x, threadIdx.x);
-}
-
-// A step's phases are apart by barriers: nobody reads shared memory that is still written, and
-// nobody writes to what is still read. No other memory is shared.
-template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocks)
-    each_tile_kernel(const Kernel kernel) {
-  extern __shared__ double2 memory[];  // aligned for packs of 16 bytes
-  auto* shared = reinterpret_cast<typename Kernel::acc_t*>(memory);
-  typename Kernel::State state;
-  const int32_t steps = kernel.step_count();
-  for (int32_t step = 0; step < steps; ++step) {
-    if (step > 0) {
-      __syncthreads();
-    }
-    const bool infinite =
-        __syncthreads_or(kernel.find_windows(blockIdx.x, threadIdx.x, step, shared));
-    kernel.gather(blockIdx.x, threadIdx.x, step, infinite, shared, state);
-  }
-}
-
-template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads) each_large_kernel(const Kernel kernel) {
-  __shared__ typename Kernel::Partial shared[Kernel::kThreads];
-  kernel.find(blockIdx.x, threadIdx.x, shared);
-  for (uint32_t half = Kernel::kThreads / 2; half > 0; half /= 2) {
+__global__ void __launch_bounds__(kThreads, 2) run(const Kernel kernel) {
+  extern __shared__ double2 shared[];  // aligned for packs of 16 bytes
+  Thread<typename Kernel::Lanes> self{0, blockIdx.x, threadIdx.x, shared, {}};
+  kernel(self);
+  const int phases = kernel.phases();
+  for (self.phase = 1; self.phase < phases; ++self.phase) {
     __syncthreads();
-    Kernel::merge(half, threadIdx.x, shared);
+    kernel(self);
   }
-  kernel.finish(blockIdx.x, threadIdx.x, shared);
 }
 
 class Launcher {
@@ -54,37 +33,18 @@ class Launcher {
   static constexpr int64_t limit() {
     return std::numeric_limits<int32_t>::max();
   }
-  // What every device gives a block without being asked.
-  static constexpr int64_t shared_bytes() {
-    return 48 << 10;
-  }
-  // Those of the inputs of a large tile, for speed.
+  // Taps of a window that one thread should read at most, for speed.
   static constexpr int64_t large_taps() {
     return 1 << 10;
   }
   template <typename Kernel>
-  void each_thread(const Kernel& kernel) const {
-    each_thread_kernel<<<blocks(kernel), kThreads, 0, stream_>>>(kernel);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
-  }
-  template <typename Kernel>
-  void each_tile(const Kernel& kernel) const {
-    each_tile_kernel<<<blocks(kernel), Kernel::kThreads, kernel.shared_bytes(), stream_>>>(kernel);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
-  }
-
-  template <typename Kernel>
-  void each_large(const Kernel& kernel) const {
-    each_large_kernel<<<blocks(kernel), Kernel::kThreads, 0, stream_>>>(kernel);
+  void launch(const Kernel& kernel) const {
+    const auto blocks = static_cast<unsigned>(kernel.tiles.blocks());
+    run<<<blocks, kThreads, kernel.shared_bytes(), stream_>>>(kernel);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
  private:
-  template <typename Kernel>
-  static unsigned blocks(const Kernel& kernel) {
-    return static_cast<unsigned>(kernel.tiles.blocks());
-  }
-
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_ = nullptr;
 };
@@ -96,8 +56,6 @@ STABLE_TORCH_LIBRARY_IMPL(softpool_det, CUDA, library) {
   using Cuda = softpool_det::cuda::Operators<softpool_det::cuda::Launcher>;
   library.impl("soft_pool", TORCH_BOX(&Cuda::soft_pool));
   library.impl("soft_pool_backward", TORCH_BOX(&Cuda::soft_pool_backward));
-  library.impl("affine_relu_soft_pool", TORCH_BOX(&Cuda::affine_relu_soft_pool));
-  library.impl("affine_relu_soft_pool_backward", TORCH_BOX(&Cuda::affine_relu_soft_pool_backward));
 }
 
 // Whether this library holds code that a device can run; true, too, where the driver cannot tell.
@@ -107,15 +65,15 @@ static PyObject* runs_on(PyObject*, PyObject* index) {
   if (device == -1 && PyErr_Occurred() != nullptr) {
     return nullptr;
   }
-  // Any of the kernels: all are compiled for the same devices.
-  using Lanes = cuda::Channels<cuda::Problem<float, int32_t>, 1, 0>;
+  // All kernels are compiled for the same devices.
+  using Any = cuda::Windows<cuda::Channels<cuda::Problem<float, int32_t>, 1>>;
   cudaFuncAttributes attributes;
   int before = 0;
   cudaError_t status = cudaGetDevice(&before);
   if (status == cudaSuccess) {
     status = cudaSetDevice(static_cast<int>(device));
     if (status == cudaSuccess) {
-      status = cudaFuncGetAttributes(&attributes, cuda::each_thread_kernel<cuda::Forward<Lanes>>);
+      status = cudaFuncGetAttributes(&attributes, cuda::run<Any>);
     }
     cudaSetDevice(before);
   }

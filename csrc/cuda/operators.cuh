@@ -1,144 +1,233 @@
 // The operators on tensors, for anything that runs kernels. `Runner` has
 //
-//   Runner(const Tensor&)              whose device and current stream it takes
-//   limit(), shared_bytes()            of 32-bit positions, and of a block's shared memory
-//   large_taps()                       that windows may have to be one thread's
-//   each_thread(kernel)                runs a Forward or BackwardDisjoint
-//   each_tile(kernel), each_large(kernel)   run a BackwardTile, a LargeWindows
+//   Runner(const Tensor&)    whose device and current stream it takes
+//   limit()                  of 32-bit positions
+//   large_taps()             that windows may have to be one thread's
+//   launch(kernel)           runs a kernel
 //
 // Nothing here waits for the device, and memory comes from PyTorch's allocator alone, so that calls
 // can be captured in CUDA graphs.
 #pragma once
 
-#include "plan.cuh"
+#include <tuple>
+
+#include "cells.cuh"
 
 namespace softpool_det::cuda {
 
+inline int64_t groups(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+// One call of an operator. The tensors have the pool's memory format; betas, scale and bias are
+// contiguous. Results are new, and aligned as PyTorch allocates.
+template <typename Runner>
+struct Call {
+  const Runner& runner;
+  const Pool& pool;
+  const Settings& settings;
+  bool backward;
+  Tensor input, output, result;  // backward: output is grad_output, result grad_input
+
+  int64_t pixel_stride() const { return pool.channels_last ? pool.channels : 1; }
+  bool aligned(int64_t input_bytes, int64_t output_bytes) const {
+    return reinterpret_cast<uintptr_t>(input.const_data_ptr()) % input_bytes == 0 &&
+        reinterpret_cast<uintptr_t>(output.const_data_ptr()) % output_bytes == 0;
+  }
+  // Whether windows are square in two dimensions, of stride 2, without dilation.
+  bool is_square(int64_t kernel, int64_t padding) const {
+    const auto same = [](const Axis& axis, int64_t k, int64_t stride, int64_t p) {
+      return axis.kernel == k && axis.stride == stride && axis.padding == p &&
+          (axis.dilation == 1 || k == 1);
+    };
+    return same(pool.axes[0], 1, 1, 0) && same(pool.axes[1], kernel, 2, padding) &&
+        same(pool.axes[2], kernel, 2, padding);
+  }
+
+  // Calls visit() with a null pointer to the lanes for the call.
+  template <typename scalar_t, typename Visit>
+  void with_lanes(const Visit& visit) const {
+    using Narrow = Problem<scalar_t, int32_t>;
+    constexpr int V = sizeof(scalar_t) == 8 ? 2 : 4;
+    const bool packs = pool.channels_last && pool.channels % V == 0 &&
+        aligned(V * sizeof(scalar_t), V * sizeof(scalar_t));
+    if (!fits_narrow(pool, runner.limit())) {
+      visit(static_cast<Channels<Problem<scalar_t, int64_t>, 1>*>(nullptr));
+    } else if (is_square(2, 0)) {
+      with_cells<Narrow, V, 2>(packs, visit);
+    } else if (is_square(3, 1)) {
+      with_cells<Narrow, V, 3>(packs, visit);
+    } else if (packs) {
+      visit(static_cast<Channels<Narrow, V>*>(nullptr));
+    } else {
+      visit(static_cast<Channels<Narrow, 1>*>(nullptr));
+    }
+  }
+  template <typename Problem, int V, int K, typename Visit>
+  void with_cells(bool packs, const Visit& visit) const {
+    constexpr int64_t kSize = sizeof(typename Problem::scalar_t);
+    constexpr int64_t kRow = 8 / kSize;  // cells with 16 bytes in a row
+    const Axis& axis = pool.axes[2];
+    if (packs) {
+      visit(static_cast<Cells<Problem, V, K, false>*>(nullptr));
+    } else if (!pool.channels_last && axis.size == 2 * axis.out_size &&
+               axis.out_size % kRow == 0 && aligned(2 * kRow * kSize, kRow * kSize)) {
+      visit(static_cast<Cells<Problem, kRow, K, true>*>(nullptr));
+    } else {
+      visit(static_cast<Cells<Problem, 1, K, false>*>(nullptr));
+    }
+  }
+
+  template <typename Problem>
+  Problem problem() const {
+    using scalar_t = typename Problem::scalar_t;
+    using index_t = typename Problem::index_t;
+    using real = typename Problem::real;
+    const auto numbers = [](const std::optional<Tensor>& tensor) {
+      return tensor.has_value() ? static_cast<const real*>(tensor->const_data_ptr()) : nullptr;
+    };
+    const bool huge = settings.beta > -kLowest<real>;
+    return {
+        static_cast<const scalar_t*>(input.const_data_ptr()),
+        static_cast<const scalar_t*>(output.const_data_ptr()),
+        static_cast<scalar_t*>(result.mutable_data_ptr()),
+        numbers(settings.betas), numbers(settings.scale), numbers(settings.bias), nullptr,
+        huge ? std::numeric_limits<real>::infinity() : static_cast<real>(settings.beta),
+        settings.exact,
+        {device_axis<index_t>(pool.axes[0]), device_axis<index_t>(pool.axes[1]),
+         device_axis<index_t>(pool.axes[2])},
+        static_cast<index_t>(pixel_stride()),
+        pool.inputs() * pixel_stride(), pool.outputs() * pixel_stride(),
+        Divisor<index_t>(pool.channels / pixel_stride())};
+  }
+
+  // A kernel for items of `step` x `step` outputs or inputs (`size`) and lanes, in tiles of 2^total.
+  template <typename Kernel>
+  Kernel make(int64_t Axis::*size, int64_t step, int total) const {
+    using Lanes = typename Kernel::Lanes;
+    const int64_t counts[kDirections] = {
+        groups(pixel_stride(), Lanes::kChannelLanes),
+        groups(pool.axes[2].*size, step * Lanes::kColumnLanes), groups(pool.axes[1].*size, step),
+        pool.axes[0].*size, pool.batch * (pool.channels / pixel_stride())};
+    int64_t halo[3];
+    for (int a = 0; a < 3; ++a) {
+      halo[a] = pool.axes[a].extent() > pool.axes[a].stride ? 1 : 0;
+    }
+    // Cache lines of 128 bytes, or of half as many for tiles with a halo in shared memory.
+    const int64_t line = (step == 1 ? 128 : 64) / sizeof(typename Lanes::scalar_t);
+    Kernel kernel{};
+    kernel.problem = problem<typename Lanes::Problem>();
+    kernel.tiles = make_tiles<typename Lanes::index_t>(
+        counts, total, pool.channels_last ? bits_for(line / Lanes::kChannelLanes) : 0, halo,
+        backward && settings.betas.has_value());
+    return kernel;
+  }
+  template <typename Lanes>
+  Windows<Lanes> windows() const {
+    int64_t taps = 1;
+    for (const Axis& axis : pool.axes) {
+      taps *= std::min(axis.kernel, groups(axis.size, axis.dilation));
+    }
+    const bool by_block = Lanes::kKernel == 0 && taps > runner.large_taps() &&
+        pool.batch * pool.channels * pool.outputs() <= kMostBlocks;
+    auto kernel = make<Windows<Lanes>>(&Axis::out_size, 1, by_block ? 0 : kThreadBits);
+    kernel.by_block = by_block;
+    return kernel;
+  }
+
+  template <typename real>
+  Tensor empty(const Ints& sizes) const {
+    const ScalarType type = sizeof(real) == 8 ? ScalarType::Double : ScalarType::Float;
+    return torch::stable::empty(sizes, type, std::nullopt, input.device());
+  }
+  // Launches a kernel that writes grad_input; returns grad_betas.
+  template <typename Kernel>
+  Tensor launch_backward(Kernel kernel) const {
+    if (!settings.betas.has_value()) {
+      runner.launch(kernel);
+      return empty_grad_betas(input, settings);
+    }
+    using real = typename Kernel::real;
+    const int64_t tiles = kernel.tiles.blocks() / kernel.tiles.tiles_along(kChannels);
+    const int64_t of_image = pool.channels_last ? 1 : tiles / (pool.batch * pool.channels);
+    const int64_t images = pool.channels_last ? tiles : pool.batch;
+    const Tensor parts = empty<real>({images, pool.channels, of_image});
+    kernel.problem.parts = static_cast<real*>(parts.mutable_data_ptr());
+    runner.launch(kernel);
+    const int64_t dims[] = {0, 2};
+    return torch::stable::sum(parts, torch::headeronly::IntHeaderOnlyArrayRef(dims, 2));
+  }
+  // Returns grad_betas.
+  template <typename Lanes>
+  Tensor run_backward() const {
+    if constexpr (Lanes::kKernel == 0) {
+      auto first = windows<Lanes>();
+      const Tensor memory = empty<typename Lanes::real>({3 * output.numel()});
+      first.gradients = static_cast<decltype(first.gradients)>(memory.mutable_data_ptr());
+      runner.launch(first);
+      auto gather = make<Gather<Lanes>>(&Axis::size, 1, kThreadBits);
+      gather.windows = first.gradients;
+      return launch_backward(gather);
+    } else {
+      auto kernel = make<CellsBackward<Lanes>>(&Axis::size, 2, kThreadBits);
+      kernel.rows = Divisor<int32_t>((1 << kernel.tiles.bits[kRows]) + 1);
+      kernel.columns = Divisor<int32_t>((1 << kernel.tiles.bits[kColumns]) + 1);
+      return launch_backward(kernel);
+    }
+  }
+};
+
 template <typename Runner>
 struct Operators {
-  struct AffineTensors {
-    Tensor scale, shift;
-  };
-
-  static AffineTensors affine(const Tensor& scale, const Tensor& shift, const Tensor& input) {
-    check_affine(scale, shift, input);
-    return {torch::stable::contiguous(scale), torch::stable::contiguous(shift)};
-  }
-
-  static Tensor run_forward(const Tensor& input, const Pool& pool, const AffineTensors* affine) {
-    const Runner runner(input);
-    Tensor output = empty_output(input, pool);
-    if (output.numel() == 0) {
-      return output;
+  // (output, nothing), or (grad_input, grad_betas).
+  static std::tuple<Tensor, Tensor> run(
+      const Pool& pool, Settings settings, const Tensor& input, const Tensor* grad_output) {
+    check_settings(settings, input);
+    const bool backward = grad_output != nullptr;
+    if (backward) {
+      check_grad_output(*grad_output, input, pool);
     }
-    const Tensor values = torch::stable::contiguous(input, pool.memory_format());
-    const Call call{
-        pool,
-        values.const_data_ptr(),
-        nullptr,
-        output.mutable_data_ptr(),
-        affine == nullptr ? nullptr : affine->scale.const_data_ptr(),
-        affine == nullptr ? nullptr : affine->shift.const_data_ptr(),
-        false};
-    SOFT_POOL_DISPATCH(input.scalar_type(), [&] {
-      with_lanes<scalar_t>(call, runner.limit(), [&](auto use) {
-        using Lanes = typename decltype(use)::Lanes;
-        if constexpr (Lanes::kTaps == 0) {
-          if (has_large_windows(pool, runner.large_taps())) {
-            return runner.each_large(make_large<Lanes>(call, nullptr));
-          }
-        }
-        runner.each_thread(make_forward<Lanes>(call));
-      });
-    });
-    return output;
-  }
-
-  static Tensor run_backward(
-      const Tensor& grad_output, const Tensor& input, const Pool& pool,
-      const AffineTensors* affine, bool exact) {
-    check_grad_output(grad_output, input, pool);
     const Runner runner(input);
-    Tensor grad_input = empty_grad_input(input, pool);
-    if (grad_input.numel() == 0) {
-      return grad_input;
+    Tensor result = empty_result(input, pool, backward ? &Axis::size : &Axis::out_size);
+    Tensor grad_betas = backward ? empty_grad_betas(input, settings) : Tensor();
+    if (result.numel() == 0) {
+      return {result, grad_betas};
     }
-    const Tensor values = torch::stable::contiguous(input, pool.memory_format());
-    const Tensor upstream = torch::stable::contiguous(grad_output, pool.memory_format());
-    const Call call{
-        pool,
-        values.const_data_ptr(),
-        upstream.const_data_ptr(),
-        grad_input.mutable_data_ptr(),
-        affine == nullptr ? nullptr : affine->scale.const_data_ptr(),
-        affine == nullptr ? nullptr : affine->shift.const_data_ptr(),
-        exact};
-    SOFT_POOL_DISPATCH(input.scalar_type(), [&] {
-      with_lanes<scalar_t>(call, runner.limit(), [&](auto use) {
-        using Lanes = typename decltype(use)::Lanes;
-        if constexpr (Lanes::kTaps == 4) {
-          runner.each_thread(make_disjoint<Lanes>(call));
-        } else {
-          auto kernel = make_tile<Lanes>(call, runner.shared_bytes());
-          const Tensor statistics = large_statistics<Lanes>(call, runner, kernel, input);
-          runner.each_tile(kernel);
-        }
-      });
-    });
-    return grad_input;
-  }
-
-  // Computes the statistics of large windows, for `kernel` to read; it must be launched before the
-  // result is freed. Windows that are not large need none: the result is empty.
-  template <typename Lanes>
-  static Tensor large_statistics(
-      const Call& call, const Runner& runner, BackwardTile<Lanes>& kernel, const Tensor& input) {
-    using acc_t = typename Lanes::acc_t;
-    const Pool& pool = call.pool;
-    Tensor memory;
-    if constexpr (Lanes::kTaps == 0) {
-      if (has_large_windows(pool, runner.large_taps())) {
-        memory = torch::stable::empty(
-            Ints{3 * pool.batch * pool.channels * pool.outputs()},
-            sizeof(acc_t) == 8 ? ScalarType::Double : ScalarType::Float, std::nullopt,
-            input.device());
-        const auto large = make_large<Lanes>(call, static_cast<acc_t*>(memory.mutable_data_ptr()));
-        runner.each_large(large);
-        kernel.statistics = large.statistics;
+    for (auto* tensor : {&settings.betas, &settings.scale, &settings.bias}) {
+      if (tensor->has_value()) {
+        *tensor = torch::stable::contiguous(**tensor);
       }
     }
-    return memory;
+    const MemoryFormat format = memory_format(pool);
+    const Call<Runner> call{
+        runner, pool, settings, backward, torch::stable::contiguous(input, format),
+        backward ? torch::stable::contiguous(*grad_output, format) : result, result};
+    SOFT_POOL_DISPATCH(input.scalar_type(), [&] {
+      call.template with_lanes<scalar_t>([&](auto* lanes) {
+        using Lanes = std::remove_pointer_t<decltype(lanes)>;
+        if (backward) {
+          grad_betas = call.template run_backward<Lanes>();
+        } else {
+          runner.launch(call.template windows<Lanes>());
+        }
+      });
+    });
+    return {result, grad_betas};
   }
 
   static Tensor soft_pool(
       const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
-      const Ints& dilation, bool ceil_mode) {
+      const Ints& dilation, bool ceil_mode, bool exact, double beta,
+      const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
+      const std::optional<Tensor>& bias) {
     const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-    return run_forward(input, pool, nullptr);
+    return std::get<0>(run(pool, {exact, beta, betas, scale, bias}, input, nullptr));
   }
-
-  static Tensor soft_pool_backward(
+  static std::tuple<Tensor, Tensor> soft_pool_backward(
       const Tensor& grad_output, const Tensor& input, const Ints& kernel_size, const Ints& stride,
-      const Ints& padding, const Ints& dilation, bool ceil_mode, bool exact) {
+      const Ints& padding, const Ints& dilation, bool ceil_mode, bool exact, double beta,
+      const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
+      const std::optional<Tensor>& bias) {
     const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-    return run_backward(grad_output, input, pool, nullptr, exact);
-  }
-
-  static Tensor affine_relu_soft_pool(
-      const Tensor& input, const Tensor& scale, const Tensor& shift, const Ints& kernel_size,
-      const Ints& stride, const Ints& padding, const Ints& dilation, bool ceil_mode) {
-    const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-    const AffineTensors tensors = affine(scale, shift, input);
-    return run_forward(input, pool, &tensors);
-  }
-
-  static Tensor affine_relu_soft_pool_backward(
-      const Tensor& grad_output, const Tensor& input, const Tensor& scale, const Tensor& shift,
-      const Ints& kernel_size, const Ints& stride, const Ints& padding, const Ints& dilation,
-      bool ceil_mode, bool exact) {
-    const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-    const AffineTensors tensors = affine(scale, shift, input);
-    return run_backward(grad_output, input, pool, &tensors, exact);
+    return run(pool, {exact, beta, betas, scale, bias}, input, &grad_output);
   }
 };
 

@@ -1,232 +1,235 @@
-// What a kernel reads and writes, and the two ways to put a thread's lanes side by side: along the
-// channels, or along the columns of a contiguous tensor.
+// What kernels read and write, formula.h for a thread's V lanes, and what kernels have in common.
 #pragma once
 
-#include "lanes.cuh"
+#include <math.h>
+
+#include "../formula.h"
+#include "geometry.cuh"
 
 namespace softpool_det::cuda {
+
+// Of formula.h, for one lane. Floats on the device: to 2 units in the last place, and 0 below the
+// normal range.
+template <typename real>
+struct Math {
+  using Number = real;
+  using Real = real;
+
+  static SOFT_POOL_HD real exp2(real x) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (sizeof(real) == 4) {
+      asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(x));
+      return x;
+    }
+#endif
+    return ::exp2(x);
+  }
+  static SOFT_POOL_HD real reciprocal(real x) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (sizeof(real) == 4) {
+      asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(x));
+      return x;
+    }
+#endif
+    return real(1) / x;
+  }
+};
+
+template <typename real>
+using Formula = SoftPool<Math<real>>;
+
+// What padding holds.
+template <typename real>
+constexpr real kNothing = -std::numeric_limits<real>::infinity();
+
+// Numbers that are read and written in one go: their address has to allow it.
+template <typename scalar_t, int count>
+struct alignas(sizeof(scalar_t) * count) Pack {
+  scalar_t lane[count];
+};
+
+template <typename scalar_t, typename real, int count>
+SOFT_POOL_HD void load_pack(const scalar_t* from, real (&values)[count]) {
+  const auto pack = *reinterpret_cast<const Pack<scalar_t, count>*>(from);
+  SOFT_POOL_FOR(l, count) values[l] = static_cast<real>(pack.lane[l]);
+}
+
+template <typename scalar_t, typename real, int count>
+SOFT_POOL_HD void store_pack(scalar_t* to, const real (&values)[count]) {
+  Pack<scalar_t, count> pack;
+  SOFT_POOL_FOR(l, count) pack.lane[l] = static_cast<scalar_t>(values[l]);
+  *reinterpret_cast<Pack<scalar_t, count>*>(to) = pack;
+}
 
 template <typename scalar_t_, typename index_t_>
 struct Problem {
   using scalar_t = scalar_t_;
   using index_t = index_t_;
-  using acc_t = acc_type_t<scalar_t>;
+  using real = acc_type_t<scalar_t>;
 
-  const scalar_t* input = nullptr;
-  const scalar_t* grad_output = nullptr;  // backward only
-  scalar_t* result = nullptr;             // output, or grad_input
-  const acc_t* scale = nullptr;           // null: no affine_relu
-  const acc_t* shift = nullptr;
+  const scalar_t *input, *grad_output;
+  scalar_t* result;                 // output, or grad_input
+  const real *betas, *scale, *bias;  // by channel, or null
+  real* parts;                      // of grad_betas, by block; null: not wanted
+  real beta;                        // without betas
+  bool exact;
   DeviceAxis<index_t> axes[3];
-  index_t pixel = 1;         // elements between neighbours in a row: an image's channels
-  int64_t inputs = 0;        // elements of an image
-  int64_t outputs = 0;
-  Divisor<index_t> planes;   // of contiguous tensors: channels, of which each is an image; else 1
-  bool exact = false;
-  bool input_packs = false;  // whether packs of input and grad_input are aligned, and rows full
-  bool output_packs = false;  // the same of output and grad_output
+  index_t pixel_stride;               // elements between neighbours in a row: an image's channels
+  int64_t input_numel, output_numel;  // of an image
+  Divisor<index_t> channels_div;  // of contiguous tensors, whose channels are images; else 1
 
-  SOFT_POOL_HD index_t input_offset(index_t z, index_t y, index_t x) const {
-    return ((z * axes[1].size + y) * axes[2].size + x) * pixel;
+  SOFT_POOL_HD int64_t input_at(int64_t image, index_t z, index_t y, index_t x) const {
+    return image * input_numel + ((z * axes[1].size + y) * axes[2].size + x) * pixel_stride;
   }
-  SOFT_POOL_HD index_t output_offset(index_t z, index_t y, index_t x) const {
-    return ((z * axes[1].out_size + y) * axes[2].out_size + x) * pixel;
+  SOFT_POOL_HD int64_t output_at(int64_t image, index_t z, index_t y, index_t x) const {
+    return image * output_numel +
+        ((z * axes[1].out_size + y) * axes[2].out_size + x) * pixel_stride;
   }
   // Channel of an image's first element.
   SOFT_POOL_HD index_t first_channel(index_t image) const {
-    return image - planes.quotient(image) * planes.divisor;
+    return image - image / channels_div * channels_div;
   }
 };
 
-// V neighbouring channels of one window, or of one input. K: K x K taps without dilation, in
-// registers, in rows and columns alone; 0: any window, whose taps are read twice, the second time
-// from the cache. With V = 1 it does for contiguous tensors, too.
-template <typename Problem_, int V, int K>
-struct Channels {
-  using Problem = Problem_;
-  using scalar_t = typename Problem::scalar_t;
-  using index_t = typename Problem::index_t;
-  using acc_t = typename Problem::acc_t;
-  static constexpr int kWindows = V;  // of an item of the outputs' grid
-  static constexpr int kInputs = V;   // of an item of the inputs' grid
-  static constexpr int kColumnStep = 1;
-  static constexpr int kTaps = K * K;
+// What differs between channels, by lane.
+template <typename real, int V>
+struct Numbers {
+  Formula<real> formula[V];
+  Activation<true, real> activation[V];
+  bool affine;
 
-  const Problem& problem;
-  int64_t image;
-  index_t channel;
-  Affine<acc_t, V> affine;
-
-  SOFT_POOL_HD Channels(const Problem& problem_, const index_t* at)
-      : problem(problem_),
-        image(at[kImages]),
-        channel(at[kChannels] * V),
-        affine(
-            problem_.scale, problem_.shift,
-            problem_.scale == nullptr ? 0 : channel + problem_.first_channel(at[kImages])) {}
-
-  SOFT_POOL_HD const scalar_t* inputs() const {
-    return problem.input + image * problem.inputs + channel;
+  // Of a channel and those behind it, or of the one alone.
+  template <typename Problem>
+  SOFT_POOL_HD Numbers(const Problem& problem, int64_t channel, bool one_channel)
+      : affine(problem.scale != nullptr) {
+    constexpr real kMost = -kLowest<real>;
+    SOFT_POOL_FOR(l, V) {
+      const int64_t at = channel + (one_channel ? 0 : l);
+      const real beta = problem.betas == nullptr ? problem.beta : problem.betas[at];
+      const real scaled = beta * static_cast<real>(kLog2E);
+      // The limit of the exact gradient at infinity is the paper's.
+      formula[l] = {scaled > kMost ? kMost : scaled, beta > kMost ? real(0) : beta};
+      activation[l] = {affine ? problem.scale[at] : real(1), affine ? problem.bias[at] : real(0)};
+    }
   }
-  SOFT_POOL_HD int64_t output_at(const index_t* at) const {
-    return image * problem.outputs + channel +
-        problem.output_offset(at[kDepth], at[kRows], at[kColumns]);
+  SOFT_POOL_HD real pooled(real x, int l) const { return affine ? activation[l](x) : x; }
+  SOFT_POOL_HD real gradient(real gradient, real pooled, int l) const {
+    return affine ? activation[l].gradient(gradient, pooled) : gradient;
   }
-  SOFT_POOL_HD index_t tap_offset(const index_t* at, int tap, bool& inside) const {
-    const index_t y = problem.axes[1].start(at[kRows]) + tap / K;
-    const index_t x = problem.axes[2].start(at[kColumns]) + tap % K;
-    inside = y >= 0 && y < problem.axes[1].size && x >= 0 && x < problem.axes[2].size;
-    return problem.input_offset(at[kDepth], y, x);
-  }
+};
 
-  // The window's values; kNothing outside the input.
-  SOFT_POOL_HD void load(const index_t* at, acc_t (&values)[kTaps][V]) const {
-    // All loads before the first use, so that they wait together.
-    Pack<scalar_t, V> raw[kTaps];
-    bool inside[kTaps];
-    SOFT_POOL_UNROLL
-    for (int t = 0; t < kTaps; ++t) {
-      const index_t offset = tap_offset(at, t, inside[t]);
-      raw[t] = pack_of<V>(static_cast<scalar_t>(kNothing<acc_t>));
-      if (inside[t]) {
-        raw[t] = load_pack<V>(inputs() + offset);
+// A window's sums below its maximum, which has to be known before the first is added.
+template <typename real>
+struct Sums {
+  real maximum = kLowest<real>, total = 0, product = 0;
+
+  SOFT_POOL_HD void see(real x) { maximum = x > maximum ? x : maximum; }
+  SOFT_POOL_HD void add(const Formula<real>& formula, real x) {
+    const real distance = formula.distance(x, maximum);
+    const real weight = formula.weight_at(distance);
+    total += weight;
+    product += formula.product(weight, distance);
+  }
+  // Adds the sums of other inputs of the same window.
+  SOFT_POOL_HD void merge(const Formula<real>& formula, const Sums& other) {
+    const Sums both[2] = {*this, other};
+    *this = {other.maximum > maximum ? other.maximum : maximum, 0, 0};
+    SOFT_POOL_FOR(i, 2) {
+      const real distance = formula.distance(both[i].maximum, maximum);
+      const real weight = formula.weight_at(distance);
+      total += weight * both[i].total;
+      product += formula.product(
+          weight, both[i].product + formula.product(both[i].total, distance));
+    }
+  }
+  SOFT_POOL_HD real mean_distance() const {
+    return total == 0 ? real(0) : Formula<real>::mean(total, product);
+  }
+  SOFT_POOL_HD real output() const {
+    return total == 0 ? kNothing<real> : maximum + mean_distance();
+  }
+};
+
+// What the gradients of a window's inputs are made of.
+template <typename real>
+struct WindowGradient {
+  real maximum, slope, mean_distance;
+
+  WindowGradient() = default;
+  SOFT_POOL_HD WindowGradient(const Sums<real>& sums, real upstream)
+      : maximum(sums.maximum),
+        slope(sums.total == 0 ? real(0) : upstream * Math<real>::reciprocal(sums.total)),
+        mean_distance(sums.mean_distance()) {}
+
+  // Adds the gradient of an input x, and what x adds to that of the temperature.
+  SOFT_POOL_HD void add(
+      const Formula<real>& formula, bool exact, real x, real& gradient, real& grad_beta) const {
+    const real distance = formula.distance(x, maximum);
+    const real weight = formula.weight_at(distance);
+    const real centred = weight == 0 ? real(0) : distance - mean_distance;
+    const real deviation = slope * centred;
+    gradient += exact ? formula.template gradient<true>(weight, slope, deviation)
+                      : formula.template gradient<false>(weight, slope, deviation);
+    grad_beta += weight * deviation * centred;
+  }
+};
+
+// V of them, read and written in one go.
+template <typename real, int V>
+struct alignas(sizeof(real) * V) WindowGradients {
+  WindowGradient<real> lane[V];
+};
+
+// Where a kernel's body is run: in phases with barriers between them.
+template <typename Lanes>
+struct Thread {
+  int phase;
+  uint32_t block, thread;
+  void* shared;  // memory of the block
+  typename Lanes::real grad_beta[Lanes::kChannelLanes];
+};
+
+// What kernels have in common. `Lanes` are what a thread takes side by side, an item of `tiles`.
+template <typename Lanes_>
+struct Kernel {
+  using Lanes = Lanes_;
+  using index_t = typename Lanes::index_t;
+  using real = typename Lanes::real;
+  static constexpr int V = Lanes::kLanes;
+  typename Lanes::Problem problem;
+  Tiles<index_t> tiles;
+
+  // Whether a thread has an item, and where.
+  SOFT_POOL_HD bool find_item(uint32_t block, uint32_t thread, index_t* at) const {
+    tiles.first_item(block, at);
+    return tiles.advance(thread, at);
+  }
+  // The last phases of a backward kernel: a block's part of grad_betas, in a fixed order.
+  SOFT_POOL_HD int sum_phases() const {
+    return problem.parts == nullptr ? 0 : 1 + kThreadBits - tiles.bits[kChannels];
+  }
+  int64_t sum_bytes() const {
+    return problem.parts == nullptr ? 0 : kThreads * Lanes::kChannelLanes * int64_t(sizeof(real));
+  }
+  // Phase `step` of them: of threads with the same channels, one half is added to the other.
+  SOFT_POOL_HD void add_up(int step, const Thread<Lanes>& self) const {
+    const uint32_t half = uint32_t(kThreads) >> step, channels = 1u << tiles.bits[kChannels];
+    const int64_t tile = static_cast<int32_t>(self.block) / tiles.tiles[kChannels];
+    index_t at[kDirections];
+    const bool last =
+        half == channels && self.thread < half && find_item(self.block, self.thread, at);
+    SOFT_POOL_FOR(l, Lanes::kChannelLanes) {
+      real* sum = static_cast<real*>(self.shared) + l * kThreads + self.thread;
+      if (step == 0) {
+        *sum = self.grad_beta[l];
+      } else if (self.thread < half) {
+        *sum += sum[half];
+      }
+      if (last) {
+        const int64_t channel = int64_t(at[kChannels]) * Lanes::kChannelLanes + l;
+        problem.parts[tile * problem.pixel_stride + channel] = *sum;
       }
     }
-    SOFT_POOL_UNROLL
-    for (int t = 0; t < kTaps; ++t) {
-      SOFT_POOL_UNROLL
-      for (int l = 0; l < V; ++l) {
-        values[t][l] = static_cast<acc_t>(raw[t].lane[l]);
-      }
-    }
-    if (affine.on) {  // one branch for all: it is the same for every thread
-      SOFT_POOL_UNROLL
-      for (int t = 0; t < kTaps; ++t) {
-        SOFT_POOL_UNROLL
-        for (int l = 0; l < V; ++l) {
-          values[t][l] = inside[t] ? affine.apply(values[t][l], l) : kNothing<acc_t>;
-        }
-      }
-    }
-  }
-
-  // Writes the gradients of a window that shares no input with others.
-  SOFT_POOL_HD void store(const index_t* at, const acc_t (&gradients)[kTaps][V]) const {
-    SOFT_POOL_UNROLL
-    for (int t = 0; t < kTaps; ++t) {
-      bool inside;
-      const index_t offset = tap_offset(at, t, inside);
-      if (inside) {
-        store_input(offset, gradients[t]);
-      }
-    }
-  }
-
-  SOFT_POOL_HD void load_input(const index_t* at, acc_t (&values)[V]) const {
-    const index_t offset = problem.input_offset(at[kDepth], at[kRows], at[kColumns]);
-    load_affine(inputs() + offset, values);
-  }
-  SOFT_POOL_HD void store_input(index_t offset, const acc_t (&gradients)[V]) const {
-    Pack<scalar_t, V> pack;
-    SOFT_POOL_UNROLL
-    for (int l = 0; l < V; ++l) {
-      pack.lane[l] = static_cast<scalar_t>(gradients[l]);
-    }
-    *reinterpret_cast<Pack<scalar_t, V>*>(
-        problem.result + image * problem.inputs + channel + offset) = pack;
-  }
-  SOFT_POOL_HD void store_input(const index_t* at, const acc_t (&gradients)[V]) const {
-    store_input(problem.input_offset(at[kDepth], at[kRows], at[kColumns]), gradients);
-  }
-
-  SOFT_POOL_HD void load_affine(const scalar_t* from, acc_t (&values)[V]) const {
-    const auto raw = load_pack<V>(from);
-    SOFT_POOL_UNROLL
-    for (int l = 0; l < V; ++l) {
-      const acc_t value = static_cast<acc_t>(raw.lane[l]);
-      values[l] = affine.on ? affine.apply(value, l) : value;
-    }
-  }
-
-  // Taps `skipped`, skipped + step, ... of those inside the input.
-  template <typename Body>
-  SOFT_POOL_HD void for_each_tap(
-      const index_t* at, index_t skipped, index_t step, const Body& body) const {
-    const auto& axes = problem.axes;
-    const index_t last_y = axes[1].last_tap(at[kRows]), last_x = axes[2].last_tap(at[kColumns]);
-    const index_t first_y = axes[1].first_tap(at[kRows]), first_x = axes[2].first_tap(at[kColumns]);
-    const index_t last_z = axes[0].last_tap(at[kDepth]);
-    if (first_x >= last_x) {
-      return;
-    }
-    for (index_t tap = axes[0].first_tap(at[kDepth]); tap < last_z; ++tap) {
-      const index_t z = axes[0].start(at[kDepth]) + tap * axes[0].dilation.divisor;
-      for (index_t row = first_y; row < last_y; ++row) {
-        const index_t y = axes[1].start(at[kRows]) + row * axes[1].dilation.divisor;
-        index_t column = first_x + skipped;
-        for (; column < last_x; column += step) {
-          const index_t x = axes[2].start(at[kColumns]) + column * axes[2].dilation.divisor;
-          acc_t values[V];
-          load_affine(inputs() + problem.input_offset(z, y, x), values);
-          body(values);
-        }
-        skipped = column - last_x;
-      }
-    }
-  }
-
-  SOFT_POOL_HD Sums<acc_t, V> sums(const index_t* at) const {
-    if constexpr (K > 0) {
-      acc_t values[kTaps][V];
-      load(at, values);
-      return sums_of<kTaps, V, acc_t>([&](int t, int l) { return values[t][l]; });
-    } else {
-      Sums<acc_t, V> sums = sums_of_some(at, 0, 1);
-      sums.normalise();
-      return sums;
-    }
-  }
-  // Of the taps first, first + step, ...; without normalise().
-  SOFT_POOL_HD Sums<acc_t, V> sums_of_some(
-      const index_t* at, index_t first, index_t step) const {
-    Sums<acc_t, V> sums;
-    SOFT_POOL_UNROLL
-    for (int l = 0; l < V; ++l) {
-      sums.maximum[l] = kLowest<acc_t>;
-      sums.total[l] = sums.shift[l] = acc_t(0);
-    }
-    for_each_tap(at, first, step, [&](const acc_t(&values)[V]) {
-      SOFT_POOL_UNROLL
-      for (int l = 0; l < V; ++l) {
-        sums.maximum[l] = larger(sums.maximum[l], values[l]);
-      }
-    });
-    for_each_tap(at, first, step, [&](const acc_t(&values)[V]) {
-      SOFT_POOL_UNROLL
-      for (int l = 0; l < V; ++l) {
-        const acc_t d = distance<true>(values[l], sums.maximum[l]);
-        const acc_t e = exp_of_distance(d);
-        sums.total[l] += e;
-        sums.shift[l] += e * d;
-      }
-    });
-    return sums;
-  }
-
-  SOFT_POOL_HD void load_upstream(const index_t* at, acc_t (&upstream)[V]) const {
-    const auto raw = load_pack<V>(problem.grad_output + output_at(at));
-    SOFT_POOL_UNROLL
-    for (int l = 0; l < V; ++l) {
-      upstream[l] = static_cast<acc_t>(raw.lane[l]);
-    }
-  }
-  SOFT_POOL_HD void store_output(const index_t* at, const Sums<acc_t, V>& sums) const {
-    Pack<scalar_t, V> pack;
-    SOFT_POOL_UNROLL
-    for (int l = 0; l < V; ++l) {
-      pack.lane[l] = static_cast<scalar_t>(sums.output(l));
-    }
-    *reinterpret_cast<Pack<scalar_t, V>*>(problem.result + output_at(at)) = pack;
   }
 };
 

@@ -1,0 +1,303 @@
+// Windows of 3 x 3 with stride 2 and padding 1, the stock stem's, with sums that windows share: in
+// registers rather than in the buffers of window_sums.h.
+//
+// Window o holds the columns 2o - 1, 2o and 2o + 1, so the pair (2o, 2o + 1) completes it, and leaves
+// its odd column for the next one; and so with rows.
+#pragma once
+
+#include <type_traits>
+
+#include "generic.h"
+
+namespace softpool_det {
+namespace {
+
+template <typename element_t, bool affine, bool contiguous>
+struct K3S2P1 : Generic<element_t, affine, contiguous> {
+  using Base = Generic<element_t, affine, contiguous>;
+  using typename Base::Channel;
+  using typename Base::Real;
+  using typename Base::real;
+  using Base::arrays;
+  using Base::axis;
+  using Base::kStep;
+  using Base::plan;
+  using Base::scratch;
+  using Base::tile;
+
+  SOFT_POOL_HD K3S2P1(const Tile& tile, const Arrays& arrays, real* scratch)
+      : Base(tile, arrays, scratch, arrays.grad_output != nullptr) {}
+
+  static constexpr int64_t step = contiguous ? kStep : 1;  // windows of a register
+
+  // Numbers of the columns 2o and 2o + 1 of a register of windows.
+  struct Pair {
+    Real even, odd;
+  };
+  // Sums of e and of e x.
+  struct Sums {
+    Real total, product;
+  };
+
+  SOFT_POOL_HD bool forward() {
+    for (int64_t z = plan.first[0]; z < plan.last[0]; ++z) {
+      for (int64_t y = plan.first[1]; y < plan.last[1]; ++y) {
+        auto* output = static_cast<element_t*>(arrays.result) + this->window_row(z, y);
+        sum_row(z, y, [&](int64_t, int64_t place, int64_t count, const Sums& sums) {
+          store_some(output + place, this->find_mean(sums.total, sums.product, count).mean, count,
+                     arrays.nontemporal);
+        });
+      }
+    }
+    return this->range.holds();
+  }
+
+  // Window row by window row, while what they leave is in the first-level cache.
+  template <bool exact>
+  SOFT_POOL_HD bool backward() {
+    const auto* grad_output = static_cast<const element_t*>(arrays.grad_output);
+    for (int64_t z = plan.first[0]; z < plan.last[0]; ++z) {
+      for (int64_t y = plan.first[1]; y < plan.last[1]; ++y) {
+        real* target = this->windows(z, y);
+        const element_t* upstream = grad_output + this->window_row(z, y);
+        sum_row(z, y, [&](int64_t i, int64_t place, int64_t count, const Sums& sums) {
+          this->template store_slopes<exact>(
+              target + i, upstream + place, count,
+              this->find_mean(sums.total, sums.product, count));
+        });
+        for (int which = 0; which < (exact ? 2 : 1); ++which) {
+          real* end = target + which * plan.window_stride + aligned(plan.lanes);
+          fill(end, aligned(plan.pixel), real(0));
+        }
+        gather<exact>(z, 2 * y - 1, target);
+        gather<exact>(z, 2 * y, nullptr);
+      }
+      gather<exact>(z, 2 * plan.last[1] - 1, nullptr);
+    }
+    this->add_grad_beta();
+    return this->range.holds();
+  }
+
+ private:
+  SOFT_POOL_HD const element_t* row_at(int64_t z, int64_t y) const {
+    const bool inside = y >= 0 && y < tile.axes[1].size;
+    return inside ? static_cast<const element_t*>(arrays.input) + this->input_row(z, y) : nullptr;
+  }
+
+  // e of the even columns of a row, lane for lane of its windows, then of the odd ones: of three rows.
+  SOFT_POOL_HD real* weights_of(int64_t y) const {
+    return scratch + plan.weights + y % 3 * 2 * plan.window_stride;
+  }
+
+  // Columns 2 * window and 2 * window + 1 of a row; `whole`: all are there.
+  template <bool whole>
+  SOFT_POOL_HD Pair load_pair(
+      const element_t* row, int64_t window, int64_t channel, const Channel& here) const {
+    const int64_t room = axis.size - 2 * window;
+    Pair x{};
+    if (contiguous) {
+      const element_t* source = row + 2 * window;
+      element_t copy[2 * kStep] = {};
+      if (!whole && room < 2 * kStep) {
+        memcpy(copy, source, static_cast<size_t>(room) * sizeof(element_t));
+        source = copy;
+      }
+      Elements<element_t>::load_pairs(source, x.even, x.odd);
+    } else {
+      const int64_t count = whole ? kStep : tile.channels - channel;
+      const element_t* source = row + 2 * window * tile.pixel_stride + channel;
+      x.even = load_some(source, count);
+      if (whole || room > 1) {
+        x.odd = load_some(source + tile.pixel_stride, count);
+      }
+    }
+    return {here.activation(x.even), here.activation(x.odd)};
+  }
+
+  // Sums of the even and of the odd columns of a register of windows; 0 where there are none.
+  template <bool whole>
+  SOFT_POOL_HD void weigh(
+      const element_t* row, int64_t window, int64_t channel, const Channel& here, real* weights,
+      Sums& even, Sums& odd) const {
+    const int64_t room = axis.size - 2 * window;
+    even = odd = Sums{};
+    if (!whole && (row == nullptr || room <= 0)) {
+      return;
+    }
+    if (whole) {
+      // The next pair of rows: hardware does not foresee the jump over the row between.
+      const element_t* next =
+          row + 2 * (axis.size + window) * tile.pixel_stride + channel;
+      __builtin_prefetch(next);
+      __builtin_prefetch(next + (contiguous ? kStep : tile.pixel_stride));
+    }
+    const Pair x = load_pair<whole>(row, window, channel, here);
+    const Real e = here.formula.weight(x.even), f = here.formula.weight(x.odd);
+    even = {e, e * x.even};
+    odd = {f, f * x.odd};
+    if (arrays.grad_output != nullptr && weights != nullptr) {
+      const int64_t i = (window - plan.first[2]) * plan.pixel + channel;
+      this->store(weights + i, e);
+      this->store(weights + plan.window_stride + i, f);
+    }
+    if (!whole) {
+      const int64_t evens = contiguous ? (room + 1) / 2 : kStep;
+      const int64_t odds = contiguous ? room / 2 : room > 1 ? kStep : 0;
+      even = {between<real>(0, evens, even.total, real(0)),
+              between<real>(0, evens, even.product, real(0))};
+      odd = {between<real>(0, odds, odd.total, real(0)),
+             between<real>(0, odds, odd.product, real(0))};
+    }
+  }
+
+  // What the column before the first window's pair leaves, in the last lane (contiguous) or in all.
+  SOFT_POOL_HD Sums before(const element_t* row, int64_t channel, const Channel& here) const {
+    if (row == nullptr || plan.first[2] == 0) {
+      return Sums{};
+    }
+    const element_t* source = row + (2 * plan.first[2] - 1) * tile.pixel_stride + channel;
+    const Real value = contiguous ? broadcast(load_some(source, 1)[0])
+                                  : load_some(source, tile.channels - channel);
+    const Real x = here.activation(value);
+    const Real e = here.formula.weight(x);
+    return {e, e * x};
+  }
+
+  // The window's columns of one row, and its odd ones for the next register.
+  template <bool whole>
+  SOFT_POOL_HD Sums sum_columns(
+      const element_t* row, int64_t window, int64_t channel, const Channel& here, real* weights,
+      Sums& last) const {
+    Sums even, odd;
+    weigh<whole>(row, window, channel, here, weights, even, odd);
+    const Sums left = contiguous ? Sums{shift_in<real>(last.total, odd.total),
+                                        shift_in<real>(last.product, odd.product)}
+                                 : last;
+    last = odd;
+    return {left.total + even.total + odd.total, left.product + even.product + odd.product};
+  }
+
+  // Calls body(lane, place in the tensor's row, lanes that count, sums) for a row of windows, row by
+  // row from the first: the lower row's sums stay for the next row of windows.
+  template <typename Body>
+  SOFT_POOL_HD void sum_row(int64_t z, int64_t y, const Body& body) {
+    const element_t* above = y == plan.first[1] ? row_at(z, 2 * y - 1) : nullptr;
+    const element_t* upper = row_at(z, 2 * y);
+    const element_t* lower = row_at(z, 2 * y + 1);
+    real* const weights[2] = {weights_of(2 * y), weights_of(2 * y + 1)};
+    real* kept = scratch + plan.phased;
+    real* kept_products = kept + plan.window_stride;
+    const int64_t vectors = contiguous ? 1 : (tile.channels + kStep - 1) / kStep;
+    Sums lasts[3][contiguous ? 1 : kMostChannels / kStep];
+    for (int64_t v = 0; v < vectors; ++v) {
+      const Channel here = this->channels(v * kStep);
+      lasts[0][v] = before(above, v * kStep, here);
+      lasts[1][v] = before(upper, v * kStep, here);
+      lasts[2][v] = before(lower, v * kStep, here);
+    }
+    for (int64_t window = 0; window < plan.count(2); window += step) {
+      const int64_t o = plan.first[2] + window;
+      for (int64_t v = 0; v < vectors; ++v) {
+        const int64_t channel = v * kStep;
+        const int64_t i = window * plan.pixel + channel;
+        const Channel here = this->channels(channel);
+        Sums sums, low;
+        if (y == plan.first[1]) {
+          sums = sum_columns<false>(above, o, channel, here, nullptr, lasts[0][v]);
+        } else {
+          sums = {this->load(kept + i), this->load(kept_products + i)};
+        }
+        const auto add_rows = [&](auto all) {
+          const Sums up =
+              sum_columns<all.value>(upper, o, channel, here, weights[0], lasts[1][v]);
+          low = sum_columns<all.value>(lower, o, channel, here, weights[1], lasts[2][v]);
+          sums = {sums.total + up.total + low.total, sums.product + up.product + low.product};
+        };
+        lower != nullptr && is_whole(o, channel, axis.size) ? add_rows(std::true_type())
+                                                            : add_rows(std::false_type());
+        this->store(kept + i, low.total);
+        this->store(kept_products + i, low.product);
+        body(i, window * tile.pixel_stride + channel,
+             contiguous ? plan.lanes - window : tile.channels - channel, sums);
+      }
+    }
+  }
+
+  // Whether all columns of a register's pairs lie before `end`, and all its channels in the tile.
+  SOFT_POOL_HD bool is_whole(int64_t window, int64_t channel, int64_t end) const {
+    return 2 * (window + step) <= end && (contiguous || channel + kStep <= tile.channels);
+  }
+
+  // Column 2o is in window o alone, 2o + 1 in the next one, too; and so with rows, for which `other` is
+  // the next one's, if there is one.
+  template <bool exact>
+  SOFT_POOL_HD void gather(int64_t z, int64_t y, const real* other) {
+    if (y < tile.begin[1] || y >= tile.end[1]) {
+      return;
+    }
+    const int64_t row = this->input_row(z, y);
+    const real* const weights = weights_of(y);
+    const real* const one = this->windows(z, y / 2);
+    const auto* input = static_cast<const element_t*>(arrays.input) + row;
+    auto* result = static_cast<element_t*>(arrays.result) + row;
+    for (int64_t o = tile.begin[2] / 2; 2 * o < tile.end[2]; o += step) {
+      for (int64_t channel = 0; channel < tile.channels; channel += kStep) {
+        const Channel here = this->channels(channel);
+        const auto store = [&](auto all) {
+          gather_pair<exact, all.value>(input, result, weights, one, other, o, channel, here);
+        };
+        is_whole(o, channel, tile.end[2]) ? store(std::true_type()) : store(std::false_type());
+      }
+    }
+  }
+
+  template <bool exact, bool whole>
+  SOFT_POOL_HD void gather_pair(
+      const element_t* input, element_t* result, const real* weights, const real* one,
+      const real* other, int64_t o, int64_t channel, const Channel& here) {
+    const int64_t room = tile.end[2] - 2 * o;
+    const int64_t lane = (o - plan.first[2]) * plan.pixel + channel;
+    Pair slope, out{}, terms;
+    const auto sum_at = [&](int64_t i) {
+      return other == nullptr ? this->load(one + i) : this->load(one + i) + this->load(other + i);
+    };
+    slope.even = sum_at(lane);
+    slope.odd = slope.even + sum_at(lane + plan.pixel);
+    if (exact) {
+      out.even = sum_at(plan.window_stride + lane);
+      out.odd = out.even + sum_at(plan.window_stride + lane + plan.pixel);
+    }
+    Pair x{};
+    if (exact || affine) {
+      x = load_pair<whole>(input, o, channel, here);
+    }
+    const Real e = this->load(weights + lane), f = this->load(weights + plan.window_stride + lane);
+    const Pair gradient{
+        this->template gradient<exact>(here, x.even, e, slope.even, out.even, terms.even),
+        this->template gradient<exact>(here, x.odd, f, slope.odd, out.odd, terms.odd)};
+    element_t* target = result + 2 * o * tile.pixel_stride + channel;
+    if (contiguous && (whole || room >= 2 * kStep)) {
+      Elements<element_t>::store_pairs(target, gradient.even, gradient.odd, arrays.nontemporal);
+    } else if (contiguous) {
+      element_t pairs[2 * kStep];
+      Elements<element_t>::store_pairs(pairs, gradient.even, gradient.odd);
+      memcpy(target, pairs, static_cast<size_t>(room) * sizeof(element_t));
+    } else {
+      const int64_t count = whole ? kStep : tile.channels - channel;
+      store_some(target, gradient.even, count, arrays.nontemporal);
+      if (whole || room > 1) {
+        store_some(target + tile.pixel_stride, gradient.odd, count, arrays.nontemporal);
+      }
+    }
+    if (exact && arrays.grad_beta != nullptr) {
+      const int64_t odds = contiguous ? room / 2 : room > 1 ? kStep : 0;
+      const int64_t evens = contiguous ? (room + 1) / 2 : kStep;
+      this->add_terms(
+          channel, between<real>(0, evens, terms.even, real(0)) +
+              between<real>(0, odds, terms.odd, real(0)));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace softpool_det
