@@ -44,10 +44,6 @@ struct SoftPool {
 
   // e_i of all windows that hold x.
   SOFT_POOL_HD Real weight(Real x) const { return Math::exp2(x * beta_log2e); }
-  // e_i below the maximum: exponent(x) - exponent(maximum) is computed without rounding in between.
-  SOFT_POOL_HD Real exponent(Real x) const { return x * beta_log2e; }
-  SOFT_POOL_HD Real weight(Real x, Real most) const { return Math::exp2(x * beta_log2e - most); }
-
   // x - maximum; 0 where both are infinite.
   static SOFT_POOL_HD Real distance(Real x, Real maximum) {
     return x == maximum ? Real{} : x - maximum;

@@ -37,10 +37,10 @@ SOFT_POOL_HD void fill(real* target, int64_t count, real value) {
 // `value` in the lanes [begin, end), `other` in those beside.
 template <typename real>
 SOFT_POOL_HD Lanes<real> between(int64_t begin, int64_t end, Lanes<real> value, real other) {
-  for (int lane = 0; lane < kLanes<real>; ++lane) {
-    value[lane] = lane >= begin && lane < end ? value[lane] : other;
-  }
-  return value;
+  using Index = ShuffleIndex<sizeof(real)>;
+  const auto first = static_cast<Index>(begin), last = static_cast<Index>(end);
+  const Lanes<Index> lane = lane_numbers<Index>();
+  return (lane >= first) & (lane < last) ? value : broadcast(other);
 }
 
 // Adds lanes to a tile's grad_beta.

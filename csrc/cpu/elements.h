@@ -148,27 +148,31 @@ struct Elements<Float16> {
 template <typename element_t>
 using real_of = typename Elements<element_t>::real;
 
-// The first `count` lanes, which may be all; the others are 0, or left alone.
 template <typename element_t>
-SOFT_POOL_HD Lanes<real_of<element_t>> load_some(const element_t* source, int64_t count) {
-  constexpr int64_t all = kLanes<real_of<element_t>>;
-  if (count >= all) {
-    return Elements<element_t>::load(source);
-  }
-  element_t copy[all] = {};
+SOFT_POOL_APART Lanes<real_of<element_t>> load_part(const element_t* source, int64_t count) {
+  element_t copy[kLanes<real_of<element_t>>] = {};
   memcpy(copy, source, static_cast<size_t>(count) * sizeof(element_t));
   return Elements<element_t>::load(copy);
 }
 template <typename element_t>
-SOFT_POOL_HD void store_some(
-    element_t* target, Lanes<real_of<element_t>> value, int64_t count, bool nontemporal = false) {
-  constexpr int64_t all = kLanes<real_of<element_t>>;
-  if (count >= all) {
-    return Elements<element_t>::store(target, value, nontemporal);
-  }
-  element_t copy[all];
+SOFT_POOL_APART void store_part(
+    element_t* target, Lanes<real_of<element_t>> value, int64_t count) {
+  element_t copy[kLanes<real_of<element_t>>];
   Elements<element_t>::store(copy, value);
   memcpy(target, copy, static_cast<size_t>(count) * sizeof(element_t));
+}
+
+// The first `count` lanes, which may be all; the others are 0, or left alone.
+template <typename element_t>
+SOFT_POOL_HD Lanes<real_of<element_t>> load_some(const element_t* source, int64_t count) {
+  return count >= kLanes<real_of<element_t>> ? Elements<element_t>::load(source)
+                                             : load_part(source, count);
+}
+template <typename element_t>
+SOFT_POOL_HD void store_some(
+    element_t* target, Lanes<real_of<element_t>> value, int64_t count, bool nontemporal = false) {
+  count >= kLanes<real_of<element_t>> ? Elements<element_t>::store(target, value, nontemporal)
+                                      : store_part(target, value, count);
 }
 
 }  // namespace

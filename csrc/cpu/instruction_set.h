@@ -8,14 +8,27 @@
 namespace softpool_det {
 namespace {
 
-// The kernel is a local object, all of whose functions are inlined: its numbers stay in registers,
-// where those behind a pointer would be read again after every store.
+// A kernel is a local object, all of whose functions are inlined: its numbers stay in registers, where
+// those behind a pointer would be read again after every store. One function for each direction and
+// gradient, so that each has the registers for itself.
 template <typename Kernel>
-bool run_direction(Kernel kernel, const Arrays& arrays) {
+SOFT_POOL_APART bool run_forward(const Tile& tile, const Arrays& arrays, float* scratch) {
+  Kernel kernel(tile, arrays, scratch);
+  return kernel.forward();
+}
+template <typename Kernel, bool exact>
+SOFT_POOL_APART bool run_backward(const Tile& tile, const Arrays& arrays, float* scratch) {
+  Kernel kernel(tile, arrays, scratch);
+  return kernel.template backward<exact>();
+}
+template <typename Kernel>
+bool run(const Tile& tile, const Arrays& arrays, void* scratch) {
+  auto* numbers = static_cast<float*>(scratch);
   if (arrays.grad_output == nullptr) {
-    return kernel.forward();
+    return run_forward<Kernel>(tile, arrays, numbers);
   }
-  return arrays.exact ? kernel.template backward<true>() : kernel.template backward<false>();
+  return arrays.exact ? run_backward<Kernel, true>(tile, arrays, numbers)
+                      : run_backward<Kernel, false>(tile, arrays, numbers);
 }
 
 template <typename element_t, bool affine>
@@ -25,32 +38,27 @@ bool run_plain(const Tile& tile, const Arrays& arrays, void* scratch) {
 
 template <typename element_t, bool affine>
 bool run_generic(const Tile& tile, const Arrays& arrays, void* scratch) {
-  auto* numbers = static_cast<float*>(scratch);
-  return tile.contiguous()
-      ? run_direction(Generic<element_t, affine, true>(tile, arrays, numbers), arrays)
-      : run_direction(Generic<element_t, affine, false>(tile, arrays, numbers), arrays);
+  return tile.contiguous() ? run<Generic<element_t, affine, true>>(tile, arrays, scratch)
+                           : run<Generic<element_t, affine, false>>(tile, arrays, scratch);
 }
 
 template <typename element_t, bool affine>
 bool run_k3s2p1(const Tile& tile, const Arrays& arrays, void* scratch) {
-  auto* numbers = static_cast<float*>(scratch);
-  return tile.contiguous()
-      ? run_direction(K3S2P1<element_t, affine, true>(tile, arrays, numbers), arrays)
-      : run_direction(K3S2P1<element_t, affine, false>(tile, arrays, numbers), arrays);
+  return tile.contiguous() ? run<K3S2P1<element_t, affine, true>>(tile, arrays, scratch)
+                           : run<K3S2P1<element_t, affine, false>>(tile, arrays, scratch);
 }
 
 template <typename element_t, bool affine, int rows>
-bool run_k2s2(const Tile& tile, const Arrays& arrays) {
-  return tile.contiguous()
-      ? run_direction(K2S2<element_t, affine, rows, true>(tile, arrays), arrays)
-      : run_direction(K2S2<element_t, affine, rows, false>(tile, arrays), arrays);
+bool run_k2s2(const Tile& tile, const Arrays& arrays, void* scratch) {
+  return tile.contiguous() ? run<K2S2<element_t, affine, rows, true>>(tile, arrays, scratch)
+                           : run<K2S2<element_t, affine, rows, false>>(tile, arrays, scratch);
 }
 template <typename element_t, bool affine>
-bool run_k2s2(const Tile& tile, const Arrays& arrays, void*) {
+bool run_k2s2(const Tile& tile, const Arrays& arrays, void* scratch) {
   switch (tile.axes[0].kernel * tile.axes[1].kernel) {
-    case 1: return run_k2s2<element_t, affine, 1>(tile, arrays);
-    case 2: return run_k2s2<element_t, affine, 2>(tile, arrays);
-    default: return run_k2s2<element_t, affine, 4>(tile, arrays);
+    case 1: return run_k2s2<element_t, affine, 1>(tile, arrays, scratch);
+    case 2: return run_k2s2<element_t, affine, 2>(tile, arrays, scratch);
+    default: return run_k2s2<element_t, affine, 4>(tile, arrays, scratch);
   }
 }
 

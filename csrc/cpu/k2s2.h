@@ -90,7 +90,7 @@ struct K2S2 {
   Floats unusual{};     // NaN after NaN or an infinite number
   Floats grad_beta{};   // contiguous: of all windows so far
 
-  SOFT_POOL_HD K2S2(const Tile& tile, const Arrays& arrays)
+  SOFT_POOL_HD K2S2(const Tile& tile, const Arrays& arrays, float*)
       : tile(tile), arrays(arrays), input(static_cast<const element_t*>(arrays.input)) {}
 
   // Where a register of windows is: offsets of the windows and of their first columns' taps; lanes
@@ -149,7 +149,7 @@ struct K2S2 {
   SOFT_POOL_HD Windows weigh(const Place& at, const Channels<element_t, affine>& channels) {
     Windows result;
     load_taps(at, channels, result.x);
-    Floats maximum[2] = {result.x[0], result.x[1]}, totals[2]{}, products[2]{};
+    Floats maximum[2] = {result.x[0], result.x[1]}, totals[2], products[2];
     for (int t = 2; t < kTaps; ++t) {
       maximum[t % 2] = larger(maximum[t % 2], result.x[t]);
     }
@@ -158,12 +158,11 @@ struct K2S2 {
     } else {
       maximum[0] = maximum[1] = larger(maximum[0], maximum[1]);
     }
-    const Floats most[2] = {
-        channels.formula.exponent(maximum[0]), channels.formula.exponent(maximum[1])};
     for (int t = 0; t < kTaps; ++t) {
-      result.e[t] = channels.formula.weight(result.x[t], most[t % 2]);
-      totals[t % 2] += result.e[t];
-      products[t % 2] += result.e[t] * result.x[t];
+      result.e[t] = channels.formula.weight(result.x[t] - maximum[t % 2]);
+      const Floats product = result.e[t] * result.x[t];
+      totals[t % 2] = t < 2 ? result.e[t] : totals[t % 2] + result.e[t];
+      products[t % 2] = t < 2 ? product : products[t % 2] + product;
     }
     result.inverse = Math::reciprocal(sum(totals));
     result.mean = sum(products) * result.inverse;

@@ -37,6 +37,18 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
   // Sums of e and of e x.
   struct Sums {
     Real total, product;
+
+    SOFT_POOL_HD Sums operator+(const Sums& other) const {
+      return {total + other.total, product + other.product};
+    }
+  };
+  // Those of the even and of the odd columns.
+  struct Columns {
+    Sums even, odd;
+
+    SOFT_POOL_HD Columns operator+(const Columns& other) const {
+      return {even + other.even, odd + other.odd};
+    }
   };
 
   SOFT_POOL_HD bool forward() {
@@ -114,40 +126,37 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
     return {here.activation(x.even), here.activation(x.odd)};
   }
 
-  // Sums of the even and of the odd columns of a register of windows; 0 where there are none.
+  // Of a row's register of windows; 0 where there are none.
   template <bool whole>
-  SOFT_POOL_HD void weigh(
-      const element_t* row, int64_t window, int64_t channel, const Channel& here, real* weights,
-      Sums& even, Sums& odd) const {
+  SOFT_POOL_HD Columns weigh(
+      const element_t* row, int64_t window, int64_t channel, const Channel& here,
+      real* weights) const {
     const int64_t room = axis.size - 2 * window;
-    even = odd = Sums{};
     if (!whole && (row == nullptr || room <= 0)) {
-      return;
+      return {Sums{}, Sums{}};
     }
     if (whole) {
       // The next pair of rows: hardware does not foresee the jump over the row between.
-      const element_t* next =
-          row + 2 * (axis.size + window) * tile.pixel_stride + channel;
+      const element_t* next = row + 2 * (axis.size + window) * tile.pixel_stride + channel;
       __builtin_prefetch(next);
       __builtin_prefetch(next + (contiguous ? kStep : tile.pixel_stride));
     }
     const Pair x = load_pair<whole>(row, window, channel, here);
     const Real e = here.formula.weight(x.even), f = here.formula.weight(x.odd);
-    even = {e, e * x.even};
-    odd = {f, f * x.odd};
     if (arrays.grad_output != nullptr && weights != nullptr) {
       const int64_t i = (window - plan.first[2]) * plan.pixel + channel;
       this->store(weights + i, e);
       this->store(weights + plan.window_stride + i, f);
     }
-    if (!whole) {
-      const int64_t evens = contiguous ? (room + 1) / 2 : kStep;
-      const int64_t odds = contiguous ? room / 2 : room > 1 ? kStep : 0;
-      even = {between<real>(0, evens, even.total, real(0)),
-              between<real>(0, evens, even.product, real(0))};
-      odd = {between<real>(0, odds, odd.total, real(0)),
-             between<real>(0, odds, odd.product, real(0))};
+    if (whole) {
+      return {{e, e * x.even}, {f, f * x.odd}};
     }
+    const int64_t evens = contiguous ? (room + 1) / 2 : kStep;
+    const int64_t odds = contiguous ? room / 2 : room > 1 ? kStep : 0;
+    const auto first = [](int64_t count, Real value) {
+      return between<real>(0, count, value, real(0));
+    };
+    return {{first(evens, e), first(evens, e * x.even)}, {first(odds, f), first(odds, f * x.odd)}};
   }
 
   // What the column before the first window's pair leaves, in the last lane (contiguous) or in all.
@@ -156,44 +165,27 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
       return Sums{};
     }
     const element_t* source = row + (2 * plan.first[2] - 1) * tile.pixel_stride + channel;
-    const Real value = contiguous ? broadcast(load_some(source, 1)[0])
+    const Real value = contiguous ? broadcast<real>(load_some(source, 1)[0])
                                   : load_some(source, tile.channels - channel);
     const Real x = here.activation(value);
     const Real e = here.formula.weight(x);
     return {e, e * x};
   }
 
-  // The window's columns of one row, and its odd ones for the next register.
-  template <bool whole>
-  SOFT_POOL_HD Sums sum_columns(
-      const element_t* row, int64_t window, int64_t channel, const Channel& here, real* weights,
-      Sums& last) const {
-    Sums even, odd;
-    weigh<whole>(row, window, channel, here, weights, even, odd);
-    const Sums left = contiguous ? Sums{shift_in<real>(last.total, odd.total),
-                                        shift_in<real>(last.product, odd.product)}
-                                 : last;
-    last = odd;
-    return {left.total + even.total + odd.total, left.product + even.product + odd.product};
-  }
-
   // Calls body(lane, place in the tensor's row, lanes that count, sums) for a row of windows, row by
   // row from the first: the lower row's sums stay for the next row of windows.
   template <typename Body>
   SOFT_POOL_HD void sum_row(int64_t z, int64_t y, const Body& body) {
-    const element_t* above = y == plan.first[1] ? row_at(z, 2 * y - 1) : nullptr;
+    const element_t* above = row_at(z, 2 * y - 1);
     const element_t* upper = row_at(z, 2 * y);
     const element_t* lower = row_at(z, 2 * y + 1);
     real* const weights[2] = {weights_of(2 * y), weights_of(2 * y + 1)};
-    real* kept = scratch + plan.phased;
-    real* kept_products = kept + plan.window_stride;
     const int64_t vectors = contiguous ? 1 : (tile.channels + kStep - 1) / kStep;
-    Sums lasts[3][contiguous ? 1 : kMostChannels / kStep];
+    Sums lasts[contiguous ? 1 : kMostChannels / kStep];  // odd columns of the register before
     for (int64_t v = 0; v < vectors; ++v) {
       const Channel here = this->channels(v * kStep);
-      lasts[0][v] = before(above, v * kStep, here);
-      lasts[1][v] = before(upper, v * kStep, here);
-      lasts[2][v] = before(lower, v * kStep, here);
+      lasts[v] = before(above, v * kStep, here) + before(upper, v * kStep, here) +
+          before(lower, v * kStep, here);
     }
     for (int64_t window = 0; window < plan.count(2); window += step) {
       const int64_t o = plan.first[2] + window;
@@ -201,27 +193,36 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
         const int64_t channel = v * kStep;
         const int64_t i = window * plan.pixel + channel;
         const Channel here = this->channels(channel);
-        Sums sums, low;
-        if (y == plan.first[1]) {
-          sums = sum_columns<false>(above, o, channel, here, nullptr, lasts[0][v]);
-        } else {
-          sums = {this->load(kept + i), this->load(kept_products + i)};
-        }
-        const auto add_rows = [&](auto all) {
-          const Sums up =
-              sum_columns<all.value>(upper, o, channel, here, weights[0], lasts[1][v]);
-          low = sum_columns<all.value>(lower, o, channel, here, weights[1], lasts[2][v]);
-          sums = {sums.total + up.total + low.total, sums.product + up.product + low.product};
+        Columns low, all_rows = y == plan.first[1]
+            ? weigh<false>(above, o, channel, here, nullptr)
+            : Columns{{load_kept(0, i), load_kept(1, i)}, {load_kept(2, i), load_kept(3, i)}};
+        const auto add_rows = [&](auto all) SOFT_POOL_INLINE {
+          low = weigh<all.value>(lower, o, channel, here, weights[1]);
+          all_rows = all_rows + weigh<all.value>(upper, o, channel, here, weights[0]) + low;
         };
         lower != nullptr && is_whole(o, channel, axis.size) ? add_rows(std::true_type())
                                                             : add_rows(std::false_type());
-        this->store(kept + i, low.total);
-        this->store(kept_products + i, low.product);
+        this->store(kept(0) + i, low.even.total);
+        this->store(kept(1) + i, low.even.product);
+        this->store(kept(2) + i, low.odd.total);
+        this->store(kept(3) + i, low.odd.product);
+        const Sums left = contiguous
+            ? Sums{shift_in<real>(lasts[v].total, all_rows.odd.total),
+                   shift_in<real>(lasts[v].product, all_rows.odd.product)}
+            : lasts[v];
+        lasts[v] = all_rows.odd;
         body(i, window * tile.pixel_stride + channel,
-             contiguous ? plan.lanes - window : tile.channels - channel, sums);
+             contiguous ? plan.lanes - window : tile.channels - channel,
+             left + all_rows.even + all_rows.odd);
       }
     }
   }
+
+  // The lower row's sums, for the next row of windows.
+  SOFT_POOL_HD real* kept(int which) const {
+    return scratch + plan.phased + which * plan.window_stride;
+  }
+  SOFT_POOL_HD Real load_kept(int which, int64_t i) const { return this->load(kept(which) + i); }
 
   // Whether all columns of a register's pairs lie before `end`, and all its channels in the tile.
   SOFT_POOL_HD bool is_whole(int64_t window, int64_t channel, int64_t end) const {
@@ -243,7 +244,7 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
     for (int64_t o = tile.begin[2] / 2; 2 * o < tile.end[2]; o += step) {
       for (int64_t channel = 0; channel < tile.channels; channel += kStep) {
         const Channel here = this->channels(channel);
-        const auto store = [&](auto all) {
+        const auto store = [&](auto all) SOFT_POOL_INLINE {
           gather_pair<exact, all.value>(input, result, weights, one, other, o, channel, here);
         };
         is_whole(o, channel, tile.end[2]) ? store(std::true_type()) : store(std::false_type());

@@ -39,7 +39,7 @@ SOFT_POOL_HD Floats exp2_of(Floats x) {
       0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151299f, 0.00132647273f};
   constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
   // 2^-127 has the bits of 0 below, 2^128 those of infinity.
-  x = smaller(larger(x, -127.f), 128.f);
+  x = smaller(broadcast(128.f), larger(broadcast(-127.f), x));  // NaN passes
   const Floats shifted = x + kRound;
   const Floats p = power_of_fraction<degree>(x - (shifted - kRound), degree == 4 ? kFour : kFive);
   return p * bits_of<Floats>((bits_of<Words>(shifted) + 127u) << 23);

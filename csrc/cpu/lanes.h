@@ -15,6 +15,11 @@
 #include <immintrin.h>
 #endif
 
+// Of lambdas: SOFT_POOL_HD does the same to functions.
+#define SOFT_POOL_INLINE __attribute__((always_inline))
+// What is rare stays out of loops, which have too few registers as it is.
+#define SOFT_POOL_APART __attribute__((noinline))
+
 namespace softpool_det {
 namespace {
 
@@ -61,29 +66,20 @@ SOFT_POOL_HD Lanes<real> broadcast(real number) {
   return Lanes<real>{} + number;
 }
 
-SOFT_POOL_HD Words widen(Shorts shorts) { return __builtin_convertvector(shorts, Words); }
+// GCC takes five instructions for the one.
+SOFT_POOL_HD Words widen(Shorts shorts) {
+#if defined(__AVX512F__)
+  return bits_of<Words>(_mm512_cvtepu16_epi32(bits_of<__m256i>(shorts)));
+#elif defined(__AVX2__)
+  return bits_of<Words>(_mm256_cvtepu16_epi32(bits_of<__m128i>(shorts)));
+#else
+  return __builtin_convertvector(shorts, Words);
+#endif
+}
 SOFT_POOL_HD Shorts narrow(Words words) { return __builtin_convertvector(words, Shorts); }
 
-// Not the ternary operator, which takes three instructions; NaN passes.
-SOFT_POOL_HD Floats larger(Floats value, float least) {
-#if defined(__AVX512F__)
-  return bits_of<Floats>(_mm512_max_ps(_mm512_set1_ps(least), bits_of<__m512>(value)));
-#elif defined(__AVX2__)
-  return bits_of<Floats>(_mm256_max_ps(_mm256_set1_ps(least), bits_of<__m256>(value)));
-#else
-  return value < least ? broadcast(least) : value;
-#endif
-}
-SOFT_POOL_HD Floats smaller(Floats value, float most) {
-#if defined(__AVX512F__)
-  return bits_of<Floats>(_mm512_min_ps(_mm512_set1_ps(most), bits_of<__m512>(value)));
-#elif defined(__AVX2__)
-  return bits_of<Floats>(_mm256_min_ps(_mm256_set1_ps(most), bits_of<__m256>(value)));
-#else
-  return value > most ? broadcast(most) : value;
-#endif
-}
-// The larger one; b where either is NaN.
+// Not the ternary operator, which takes more than the one instruction.
+// The larger and the smaller one; b where either is NaN.
 SOFT_POOL_HD Floats larger(Floats a, Floats b) {
 #if defined(__AVX512F__)
   return bits_of<Floats>(_mm512_max_ps(bits_of<__m512>(a), bits_of<__m512>(b)));
@@ -91,6 +87,15 @@ SOFT_POOL_HD Floats larger(Floats a, Floats b) {
   return bits_of<Floats>(_mm256_max_ps(bits_of<__m256>(a), bits_of<__m256>(b)));
 #else
   return a > b ? a : b;
+#endif
+}
+SOFT_POOL_HD Floats smaller(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return bits_of<Floats>(_mm512_min_ps(bits_of<__m512>(a), bits_of<__m512>(b)));
+#elif defined(__AVX2__)
+  return bits_of<Floats>(_mm256_min_ps(bits_of<__m256>(a), bits_of<__m256>(b)));
+#else
+  return a < b ? a : b;
 #endif
 }
 
@@ -116,6 +121,16 @@ SOFT_POOL_HD Lanes<real> shuffle(
 template <typename real, typename Index>
 SOFT_POOL_HD Lanes<real> pick(Lanes<real> a, Lanes<real> b, Index index) {
   return shuffle<real>(a, b, index, std::make_integer_sequence<int, kLanes<real>>());
+}
+
+template <typename Index, int... lane>
+SOFT_POOL_HD Lanes<Index> lane_numbers(std::integer_sequence<int, lane...>) {
+  return Lanes<Index>{lane...};
+}
+// 0, 1, 2, ...
+template <typename Index>
+SOFT_POOL_HD Lanes<Index> lane_numbers() {
+  return lane_numbers<Index>(std::make_integer_sequence<int, kLanes<Index>>());
 }
 
 // Elements 0, 2, 4, ... and 1, 3, 5, ... of a and b; and back.

@@ -11,30 +11,28 @@ namespace {
 
 // Whether sums of e and of e x, and what gradients are made of, are in a range where nothing that
 // matters is lost.
-template <typename real>
 struct Range {
-  static constexpr real kFar = 0x1p64f;
-  Lanes<real> smallest = broadcast(kFar);
-  Lanes<real> largest = broadcast(kFar);
-  Lanes<real> zero{};  // NaN after a NaN or an infinite number
+  static constexpr float kFar = 0x1p64f;
+  Floats smallest = broadcast(kFar);
+  Floats largest = broadcast(kFar);
+  Floats zero{};  // NaN after a NaN or an infinite number
 
-  SOFT_POOL_HD void add(Lanes<real> total, Lanes<real> product) {
-    smallest = total < smallest ? total : smallest;
-    largest = total > largest ? total : largest;
-    zero += product * real(0);
+  SOFT_POOL_HD void add(Floats total, Floats product) {
+    smallest = smaller(total, smallest);
+    largest = larger(total, largest);
+    zero += product * 0.f;
   }
   // Of an upstream gradient g and g / total: with room for products and sums, and none that has lost
   // digits below the type's normal range.
-  SOFT_POOL_HD void add_slope(Lanes<real> upstream, Lanes<real> slope) {
-    const Lanes<real> magnitude = slope < 0 ? -slope : slope;
-    const Lanes<real> beyond =
-        slope * real(0x1p63f) * real(0) + upstream * real(0x1p8f) * real(0);
-    const Lanes<real> lost = slope == 0 ? Lanes<real>{} : broadcast(real(NAN));
-    zero += magnitude < real(0x1p-100f) ? lost : beyond;
+  SOFT_POOL_HD void add_slope(Floats upstream, Floats slope) {
+    const Floats magnitude = larger(slope, -slope);
+    const Floats beyond = (slope * 0x1p63f + upstream * 0x1p8f) * 0.f;
+    const Floats lost = slope == 0 ? Floats{} : broadcast(NAN);
+    zero += magnitude < 0x1p-100f ? lost : beyond;
   }
   SOFT_POOL_HD bool holds() const {
     bool result = true;
-    for (int lane = 0; lane < kLanes<real>; ++lane) {
+    for (int lane = 0; lane < kLanes<float>; ++lane) {
       result = result && smallest[lane] >= 1 / kFar && largest[lane] <= kFar && zero[lane] == 0;
     }
     return result;
@@ -59,7 +57,7 @@ struct WindowSums {
   int64_t* tap_list;     // where a phased row has a window's taps, from the window's lane
   int64_t* gather_list;  // how far before a column's lane its windows are, phase by phase,
   int64_t* phase_list;   // which begin there
-  Range<real> range;
+  Range range;
 
   SOFT_POOL_HD WindowSums(
       const Tile& tile_, const Arrays& arrays_, real* scratch_, bool keep_weights = false)

@@ -87,14 +87,6 @@ struct Cells : Channels<Problem, V, along_columns> {
     load_rows<K, K - 2>(at, 2 * at[kRows] - (K - 2), values);
     add_values(values, sums);
   }
-  // 0 where there are no windows.
-  SOFT_POOL_HD void load_upstream(const index_t* at, real (&upstream)[V]) const {
-    SOFT_POOL_FOR(l, V) upstream[l] = 0;
-    if (at[kRows] < problem.axes[1].out_size &&
-        at[kColumns] * kColumnLanes < problem.axes[2].out_size) {
-      load_pack(problem.grad_output + this->output_at(at), upstream);
-    }
-  }
 };
 
 // An item is a thread's, which gathers for its cells. K = 3: after the block has found all windows

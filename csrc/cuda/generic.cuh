@@ -41,8 +41,13 @@ struct Channels {
     load_pack(problem.input + place, values);
     SOFT_POOL_FOR(l, V) values[l] = numbers.pooled(values[l], l);
   }
+  // 0 where there are no windows.
   SOFT_POOL_HD void load_upstream(const index_t* at, real (&upstream)[V]) const {
-    load_pack(problem.grad_output + output_at(at), upstream);
+    SOFT_POOL_FOR(l, V) upstream[l] = 0;
+    if (at[kRows] < problem.axes[1].out_size &&
+        at[kColumns] * kColumnLanes < problem.axes[2].out_size) {
+      load_pack(problem.grad_output + output_at(at), upstream);
+    }
   }
 
   // Taps `skipped`, skipped + step, ... of those inside the input.
