@@ -2,6 +2,7 @@
 
 python benchmarks/bench_pooling.py --quick
 python benchmarks/bench_pooling.py --json results.json --plot sweep.png
+python benchmarks/bench_pooling.py --against ../older-checkout --only "channels_last k3s2p1"
 
 docs/performance.md says what is measured and how.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from measuring import allocator
 from measuring.arguments import positive
 from measuring.files import write_json
+from pooling.against import compare, refusal
 from pooling.plan import Plan
 from pooling.plot import plot
 from pooling.report import NOTE, targets_table, verdicts
@@ -30,10 +32,11 @@ CAPABILITIES = ("avx512", "avx2", "plain")
 
 def plans(args: argparse.Namespace) -> list[Plan]:
     """One for each process, in their order."""
-    common = {"device": args.device, "threads": args.threads, "quick": args.quick}
+    names = ("device", "threads", "quick", "only")
+    common = {name: getattr(args, name) for name in names}
     shape = args.shape
     main = ("given",) if shape else ("main", "fused")
-    rest = () if shape else ("sweep",) if args.quick else ("others", "sweep")
+    rest = () if shape else ("windows", "sweep") if args.quick else ("windows", "others", "sweep")
     # The one that counts first: it gets all cases. What a call allocates is the same in both.
     settings = ["caching"] if args.device == "cuda" else list(reversed(allocator.available()))
     result = [Plan(main + rest, setting=settings[0], isa=None, shape=shape, memory=True, **common)]
@@ -46,6 +49,23 @@ def plans(args: argparse.Namespace) -> list[Plan]:
             for isa in CAPABILITIES
         ]
     return result
+
+
+def plan_against(args: argparse.Namespace) -> Plan:
+    """Of both processes."""
+    setting = "caching" if args.device == "cuda" else allocator.available()[-1]
+    parts = ("given",) if args.shape else ("main", "fused", "windows")
+    return Plan(
+        parts,
+        device=args.device,
+        setting=setting,
+        isa=os.environ.get("SOFTPOOL_CPU_CAPABILITY"),
+        threads=args.threads,
+        shape=args.shape,
+        quick=args.quick,
+        memory=False,
+        only=args.only,
+    )
 
 
 def run(plan: Plan, folder: Path) -> tuple[dict | None, bool]:
@@ -88,17 +108,34 @@ def report(args: argparse.Namespace, results: list[dict], failed: list[str]) -> 
     rows = [row for result in results for row in result["rows"]]
     found: list[dict] = []
     if args.shape:
-        print("No targets: they are set for the detection stem, not for a given shape.")
+        print("No targets: they are set for the usual shapes, not for a given one.")
     elif results:
-        found = outcomes([row for row in rows if row["isa"] is None], args.device)
         settings = list(dict.fromkeys(result["plan"]["setting"] for result in results))
         threads = results[0]["machine"]["threads"]
-        print("## Targets\n")
-        if args.device == "cpu" and threads != 2:
-            print(f"They are set for 2 threads; these are {threads}.\n")
-        print(f"{targets_table(found, settings)}\n\n{verdicts(found)}.")
+        found = show_targets(args, [row for row in rows if row["isa"] is None], threads, settings)
+        if args.isa:
+            avx2 = [row for row in rows if row["isa"] == "avx2"]
+            found += show_targets(args, avx2, threads, settings[:1], "avx2")
     processes = [{k: v for k, v in result.items() if k != "rows"} for result in results]
     return {"processes": processes, "failed": failed, "targets": found, "rows": rows}
+
+
+def show_targets(
+    args: argparse.Namespace,
+    rows: list[dict],
+    threads: int,
+    settings: list[str],
+    isa: str | None = os.environ.get("SOFTPOOL_CPU_CAPABILITY"),
+) -> list[dict]:
+    """Of one instruction set; those of cases that were not asked for are left out."""
+    found = outcomes(rows, args.device, isa)
+    if args.only or args.against or isa is not None:
+        found = [outcome for outcome in found if outcome["met"] is not None]
+    print("## Targets" + (f" of {isa}" if isa else "") + "\n")
+    if args.device == "cpu" and threads != 2:
+        print(f"They are set for 2 threads; these are {threads}.\n")
+    print(f"{targets_table(found, settings)}\n\n{verdicts(found)}.\n")
+    return found
 
 
 def shape(text: str) -> tuple[int, ...]:
@@ -122,37 +159,70 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, help="of PyTorch (default: its choice)")
     parser.add_argument("--shape", type=shape, help="N,C,[D,]H,W in place of the usual shapes")
     parser.add_argument("--isa", action="store_true", help="also with each instruction set")
+    parser.add_argument("--only", default="", metavar="WORDS", help="cases with all of the words")
+    parser.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="another checkout, built in place"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="time against size, a picture")
     args = parser.parse_args()
-    if args.plot and args.shape:
-        parser.error("--plot draws the sweep over sizes, which --shape leaves out: drop one")
-    if args.isa and args.device == "cuda":
-        parser.error("--isa is about the CPU's instruction sets: drop --device cuda")
+    if args.plot and (args.shape or args.against or args.only):
+        parser.error(
+            "--plot draws the sweep over sizes, which --shape, --against and --only "
+            "leave out: drop one"
+        )
+    if args.isa and (args.device == "cuda" or args.against):
+        parser.error(
+            "--isa is about the CPU's instruction sets, one run after the other: drop "
+            "--device cuda; with --against set SOFTPOOL_CPU_CAPABILITY"
+        )
+    reason = refusal(args.against) if args.against else None
+    if reason is not None:
+        parser.error(f"--against: {reason}")
     return args
+
+
+def measured(args: argparse.Namespace, folder: Path) -> dict:
+    """What all processes give, one after the other; prints their tables and the targets."""
+    results, failed = [], []
+    for plan in plans(args):
+        print(heading(plan) + "\n", flush=True)
+        result, whole = run(plan, folder)
+        if not whole:
+            failed.append(heading(plan).removeprefix("## "))
+        if result is not None:
+            show_machine(result)
+            results.append(result)
+    return report(args, results, failed)
+
+
+def compared(args: argparse.Namespace, folder: Path) -> dict:
+    """What two builds give, in turn."""
+    plan = plan_against(args)
+    print(heading(plan) + "\n", flush=True)
+    try:
+        figures = compare(plan, args.against, folder)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
+    if not args.shape:
+        rows = [row for row in figures["rows"] if row["build"] == "new"]
+        threads = figures["processes"][1]["machine"]["threads"]
+        figures["targets"] = show_targets(args, rows, threads, [plan.setting])
+    return figures
 
 
 def main() -> None:
     args = parsed()
-    results, failed = [], []
     print(NOTE + "\n")
     with tempfile.TemporaryDirectory() as folder:
-        for plan in plans(args):
-            print(heading(plan) + "\n", flush=True)
-            result, whole = run(plan, Path(folder))
-            if not whole:
-                failed.append(heading(plan).removeprefix("## "))
-            if result is not None:
-                show_machine(result)
-                results.append(result)
-    figures = report(args, results, failed)
+        figures = (compared if args.against else measured)(args, Path(folder))
     if args.json:
         write_json(args.json, figures)
-    if args.plot and results:
-        machine = results[0]["machine"]
+    if args.plot and figures["processes"]:
+        machine = figures["processes"][0]["machine"]
         plot(args.plot, figures["rows"], f"{machine['device_name']}, torch {machine['torch']}")
-    if failed:
-        sys.exit("error: these runs failed, as said above: " + "; ".join(failed))
+    if figures["failed"]:
+        sys.exit("error: these runs failed, as said above: " + "; ".join(figures["failed"]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""One process of bench_pooling.py: measures with one allocator and one instruction set.
+"""One process of bench_pooling.py: measures with one allocator, instruction set and build.
 
 python benchmarks/pooling_worker.py PLAN.json RESULT.json
+python benchmarks/pooling_worker.py PLAN.json              (for --against: see pooling/serve.py)
 
-Neither can be changed in a process that runs.
+None of them can be changed in a process that runs.
 """
 
 from __future__ import annotations
@@ -14,36 +15,12 @@ from pathlib import Path
 
 from measuring import allocator
 from measuring.files import write_json
-from pooling import cases
+from pooling.cases import Case
 from pooling.names import EXACT, FUSED, SOFT, UNFUSED
 from pooling.plan import Plan
 
 
-def cases_of(plan: Plan) -> list[cases.Case]:
-    from measuring.machine import available_bytes
-
-    result: list[cases.Case] = []
-    for part in plan.parts:
-        if part == "main":
-            result += cases.main_cases(plan.device)
-        elif part == "fused":
-            result += cases.fused_cases(plan.device)
-        elif part == "others":
-            result += cases.other_cases(plan.device)
-        elif part == "sweep":
-            exponents = cases.QUICK_SWEEP if plan.quick else cases.SWEEP
-            sweep, left_out = cases.sweep_cases(exponents, available_bytes(plan.device))
-            result += sweep
-            if left_out:
-                sizes = ", ".join(f"2^{exponent}" for exponent in left_out)
-                print(f"The sweep leaves out {sizes}: too little free memory.\n")
-        else:
-            assert plan.shape is not None
-            result += cases.given_cases(plan.shape, plan.device, plan.quick)
-    return result
-
-
-def own_peers(case: cases.Case) -> set[str]:
+def own_peers(case: Case) -> set[str]:
     """What is this project's: without it a case has failed."""
     return {FUSED, UNFUSED} if case.group == "fused stem" else {SOFT, EXACT}
 
@@ -73,13 +50,24 @@ def main() -> None:
     if plan.device == "cpu":
         allocator.use(plan.setting)
     import torch
-    from measuring.machine import description, require
-    from pooling.measure import measure
-    from pooling.report import case_table, title
+    from measuring.machine import require
 
     require(plan.device)
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
+    if len(sys.argv) == 2:
+        from pooling.serve import serve
+
+        serve(plan)
+    else:
+        measure_all(plan, Path(sys.argv[2]))
+
+
+def measure_all(plan: Plan, path: Path) -> None:
+    from measuring.machine import description
+    from pooling.measure import measure
+    from pooling.report import case_table, title
+
     faults = measured_faults(plan)
     setting = plan.setting if plan.isa is None else f"{plan.setting}, {plan.isa}"
     rows: list[dict] = []
@@ -91,7 +79,7 @@ def main() -> None:
     }
     heap = 0
     failed = []
-    for case in cases_of(plan):
+    for case in plan.cases():
         if plan.setting == "kept" and case.bytes_needed > heap:
             heap = case.bytes_needed
             allocator.touch(heap)
@@ -107,7 +95,7 @@ def main() -> None:
         where = {**case.as_json(), "setting": plan.setting, "isa": plan.isa}
         rows += [{**where, **row} for row in measured]
         # Each time, so that a later failure loses nothing.
-        write_json(Path(sys.argv[2]), result)
+        write_json(path, result)
     if failed:
         sys.exit("error: SoftPool failed in these cases (details above):\n" + "\n".join(failed))
 

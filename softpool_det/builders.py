@@ -21,7 +21,7 @@ from softpool_det.modeling import PooledStem, build_pooling
 @BACKBONE_REGISTRY.register()
 def build_softpool_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Build `build_resnet_backbone`'s ResNet with `MODEL.STEM_POOL` in its stem."""
-    pool = build_stem_pool(cfg)
+    pool = build_stem_pool(cfg, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS)
     resnet = build_resnet_backbone(cfg, input_shape)
     resnet.stem = PooledStem(resnet.stem, pool)
     return resnet
@@ -30,7 +30,7 @@ def build_softpool_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResN
 @BACKBONE_REGISTRY.register()
 def build_softpool_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Build `build_resnet_fpn_backbone`'s FPN with `MODEL.STEM_POOL` in the ResNet's stem."""
-    pool = build_stem_pool(cfg)
+    pool = build_stem_pool(cfg, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS)
     fpn = build_resnet_fpn_backbone(cfg, input_shape)
     fpn.bottom_up.stem = PooledStem(fpn.bottom_up.stem, pool)
     return fpn
@@ -39,17 +39,22 @@ def build_softpool_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_softpool_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Build `build_retinanet_resnet_fpn_backbone`'s FPN with `MODEL.STEM_POOL` in the stem."""
-    pool = build_stem_pool(cfg)
+    pool = build_stem_pool(cfg, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS)
     fpn = build_retinanet_resnet_fpn_backbone(cfg, input_shape)
     fpn.bottom_up.stem = PooledStem(fpn.bottom_up.stem, pool)
     return fpn
 
 
-def build_stem_pool(cfg: CfgNode) -> nn.Module:
+def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
     """Build the pooling layer that `cfg.MODEL.STEM_POOL` describes.
+
+    Args:
+        cfg: the config.
+        num_channels: of the stem's convolution.
 
     Raises:
         KeyError: the keys are missing, or no pooling is registered under NAME.
+        ValueError: a value is not one of those that the pooling takes.
     """
     if "STEM_POOL" not in cfg.MODEL:
         raise KeyError(
@@ -65,4 +70,7 @@ def build_stem_pool(cfg: CfgNode) -> nn.Module:
         padding=pool.PADDING,
         ceil_mode=pool.CEIL_MODE,
         gradient=pool.GRADIENT,
+        beta=pool.BETA,
+        learn_beta=pool.LEARN_BETA,
+        num_channels=num_channels,
     )

@@ -37,6 +37,12 @@ def add_softpool_config(cfg: CN) -> None:
     cfg.MODEL.STEM_POOL.CEIL_MODE = True
     # "paper": section 3.2 of the SoftPool paper; "exact": the derivative of Eq. (2).
     cfg.MODEL.STEM_POOL.GRADIENT = "paper"
+    # SoftPool's temperature: weights are the softmax of BETA * x. 0 averages; above 1 it comes
+    # nearer to the maximum. A float (4.0, not 4); where it is learned, it starts here.
+    cfg.MODEL.STEM_POOL.BETA = 1.0
+    # "one": learn one temperature; "channel": one for each channel; "no": neither. YAML needs the
+    # quotes: it reads a bare no as False.
+    cfg.MODEL.STEM_POOL.LEARN_BETA = "no"
 
 
 def add_training_config(cfg: CN) -> None:

@@ -166,6 +166,36 @@ def test_every_key_reaches_the_pooling():
     assert pool.gradient == "exact"
 
 
+@pytest.mark.parametrize(("learn_beta", "count"), [("no", 0), ("one", 1), ("channel", 32)])
+@pytest.mark.parametrize("stock", BUILDERS)
+def test_temperature(stock, learn_beta, count):
+    cfg = stock_config(stock, STEM_OUT_CHANNELS=32)
+    soft = twin_config(cfg)
+    soft.MODEL.STEM_POOL.update({"BETA": 4.0, "LEARN_BETA": learn_beta})
+    stem = resnet_of(backbone(soft)).stem
+    torch.testing.assert_close(torch.as_tensor(stem.pool.beta).max().item(), 4.0)
+    extra = {n: p for n, p in stem.named_parameters() if n.startswith("pool.")}
+    assert sum(p.numel() for p in extra.values()) == count
+    # FREEZE_AT is Detectron2's 2: the temperature is learned in spite of it.
+    assert not stem.conv1.weight.requires_grad
+    assert all(p.requires_grad for p in extra.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "complaint"),
+    [
+        ({"BETA": -1.0}, ValueError, "beta must be"),
+        ({"LEARN_BETA": "all"}, ValueError, "learn_beta must be .*'all'"),
+        ({"LEARN_BETA": "one", "NAME": "MaxPool2d"}, ValueError, "MaxPool2d has no temperature"),
+    ],
+)
+def test_bad_temperature(changes, error, complaint):
+    cfg = twin_config(stock_config())
+    cfg.MODEL.STEM_POOL.update(changes)
+    with pytest.raises(error, match=complaint):
+        build_backbone(cfg, IMAGE)
+
+
 def test_feature_sizes_are_the_stock_ones():
     cfg = stock_config()
     # Whatever follows these sees the same sizes as in the stock model.

@@ -30,6 +30,8 @@ def test_adds_stem_pool_and_changes_nothing_else():
         "PADDING": 0,
         "CEIL_MODE": True,
         "GRADIENT": "paper",
+        "BETA": 1.0,
+        "LEARN_BETA": "no",
     }
 
 
@@ -51,6 +53,22 @@ def test_load_yaml():
     device = cfg.MODEL.DEVICE
     assert device == ("cuda" if torch.cuda.is_available() else "cpu")
     assert load_config(BASE, ["MODEL.DEVICE", "meta"]).MODEL.DEVICE == "meta"
+
+
+@pytest.mark.parametrize("value", ['"no"', "one", "channel"])
+def test_learn_beta_in_yaml(value, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"MODEL:\n  STEM_POOL:\n    LEARN_BETA: {value}\n    BETA: 4.0\n")
+    pool = load_config(str(path)).MODEL.STEM_POOL
+    assert pool.BETA == 4.0
+    assert value.strip('"') == pool.LEARN_BETA
+
+
+def test_a_bare_no_is_false_in_yaml(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("MODEL:\n  STEM_POOL:\n    LEARN_BETA: no\n")
+    with pytest.raises(ValueError, match=r"(?s)no vs\. False.*MODEL\.STEM_POOL\.LEARN_BETA"):
+        load_config(str(path))
 
 
 @pytest.mark.usefixtures("in_root")

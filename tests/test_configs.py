@@ -78,7 +78,9 @@ def test_twins_differ_in_the_pooling_alone(stock, soft):
     # STEM_POOL's defaults, which the stock file has, are what the SoftPool file spells out.
     weights = {"MODEL.WEIGHTS"} if left.MODEL.WEIGHTS else set()
     assert differing(left, right) == {"MODEL.BACKBONE.NAME"} | weights
-    assert dict(right.MODEL.STEM_POOL) == yaml.safe_load(soft.read_text())["MODEL"]["STEM_POOL"]
+    spelled_out = yaml.safe_load(soft.read_text())["MODEL"]["STEM_POOL"]
+    # The paper has no temperature.
+    assert dict(right.MODEL.STEM_POOL) == {**spelled_out, "BETA": 1.0, "LEARN_BETA": "no"}
     stock_builder, builder = left.MODEL.BACKBONE.NAME, right.MODEL.BACKBONE.NAME
     assert builder == stock_builder.replace("resnet", "softpool_resnet")
 

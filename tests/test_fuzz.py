@@ -1,4 +1,4 @@
-"""tools/fuzz.sh and the corpus it begins with."""
+"""tools/fuzz.sh and the corpus it begins with; tools/neon.sh."""
 
 import os
 import shutil
@@ -40,3 +40,41 @@ def test_short_run():
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "fuzz: plain kernels\nstat::number_of_executed_units" in result.stdout
+
+
+def neon(*arguments, **environment):
+    return subprocess.run(
+        [ROOT / "tools" / "neon.sh", *arguments],
+        env={**os.environ, **environment},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_missing_tools_are_named_with_their_packages():
+    result = neon(CXX="no-such-g++", QEMU="no-such-qemu -L /")
+    assert result.returncode == 1
+    assert "no-such-g++ (Debian: g++-aarch64-linux-gnu)" in result.stderr
+    assert "no-such-qemu (Debian: qemu-user)" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(
+    None in map(shutil.which, ("aarch64-linux-gnu-g++", "qemu-aarch64")),
+    reason="needs g++-aarch64-linux-gnu and qemu-user",
+)
+def test_kernels_of_another_processor():
+    result = neon("60")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout == "60 cases of 4 types, 0 wrong\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_kernels_for_any_machine_without_pytorch():
+    result = neon("300", CXX="g++", QEMU="env")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout == "300 cases of 4 types, 0 wrong\n"

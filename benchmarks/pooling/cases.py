@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+from pooling.names import MAX, STOCK_STEM
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +21,8 @@ DETECTION = (2, 64, 400, 672)
 DETECTION_BATCH_16 = (16, 64, 400, 672)
 CLASSIFICATION = (32, 64, 112, 112)
 VIDEO = (2, 64, 8, 112, 112)
+# A detector's next level, for windows without a fast path.
+LEVEL = (2, 64, 200, 336)
 # The exponents of 2 of the sweep's sizes.
 SWEEP = range(16, 29, 2)
 QUICK_SWEEP = range(16, 23, 2)
@@ -32,12 +37,20 @@ class Window:
     kernel: int
     stride: int
     padding: int
+    dilation: int = 1
 
     def __str__(self) -> str:
-        return f"kernel {self.kernel} stride {self.stride} padding {self.padding}"
+        text = f"kernel {self.kernel} stride {self.stride} padding {self.padding}"
+        return text + (f" dilation {self.dilation}" if self.dilation > 1 else "")
+
+    @property
+    def short(self) -> str:
+        text = f"k{self.kernel}s{self.stride}" + (f"p{self.padding}" if self.padding else "")
+        return text + (f"d{self.dilation}" if self.dilation > 1 else "")
 
     def out_size(self, size: int) -> int:
-        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+        extent = (self.kernel - 1) * self.dilation + 1
+        return (size + 2 * self.padding - extent) // self.stride + 1
 
 
 # The authors' ResNets' and the stock ResNet's.
@@ -46,6 +59,8 @@ WINDOW_3 = Window(3, 2, 1)
 WINDOWS = (WINDOW_2, WINDOW_3)
 # The authors' kernel knows no padding.
 WINDOW_3_UNPADDED = Window(3, 2, 0)
+# Any others, in two dimensions.
+OTHER_WINDOWS = (Window(5, 2, 2), Window(3, 1, 1), Window(3, 1, 1, dilation=2))
 
 
 @dataclass(frozen=True)
@@ -59,8 +74,24 @@ class Case:
     window: Window
 
     @property
+    def place(self) -> str:
+        return f"{self.group} {'x'.join(map(str, self.shape))}"
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.dtype} {self.layout} {self.window.short}"
+
+    def matches(self, words: str) -> bool:
+        """Whether its text has each of the words."""
+        return all(word in str(self) for word in words.split())
+
+    @property
     def dims(self) -> int:
         return len(self.shape) - 2
+
+    @property
+    def baseline(self) -> str:
+        """The peer that the others' times are divided by."""
+        return STOCK_STEM if self.group == "fused stem" else MAX
 
     @property
     def elements(self) -> int:
@@ -92,9 +123,14 @@ class Case:
         return input.contiguous(memory_format=last)
 
 
-def on_every_kind(group: str, shape: tuple[int, ...], kinds: list[tuple[str, str]]) -> list[Case]:
+def on_every_kind(
+    group: str,
+    shape: tuple[int, ...],
+    kinds: list[tuple[str, str]],
+    windows: Iterable[Window] = WINDOWS,
+) -> list[Case]:
     """A case for each (dtype, layout) and window."""
-    return [Case(group, shape, *kind, window) for kind in kinds for window in WINDOWS]
+    return [Case(group, shape, *kind, window) for kind in kinds for window in windows]
 
 
 def kinds(*dtypes: str) -> list[tuple[str, str]]:
@@ -102,8 +138,9 @@ def kinds(*dtypes: str) -> list[tuple[str, str]]:
     return [(dtype, layout) for dtype in dtypes for layout in LAYOUTS]
 
 
-# What the CPU's targets are about.
+# What the CPU's targets are about: the stem's, and other windows'.
 CPU_TARGET_KINDS = [*kinds("float32"), ("bfloat16", "channels_last")]
+WINDOW_KINDS = kinds("float32", "bfloat16")
 
 
 def target_kinds(device: str) -> list[tuple[str, str]]:
@@ -120,6 +157,14 @@ def fused_cases(device: str, shape: tuple[int, ...] = DETECTION) -> list[Case]:
     """The stem after its convolution."""
     which = target_kinds("cuda") if device == "cuda" else kinds("float32")
     return on_every_kind("fused stem", shape, which)
+
+
+def window_cases() -> list[Case]:
+    """Other windows than the stem's that have targets, and those in three dimensions."""
+    return [
+        *on_every_kind("other windows", LEVEL, WINDOW_KINDS, OTHER_WINDOWS),
+        *on_every_kind("video stem", VIDEO, WINDOW_KINDS),
+    ]
 
 
 def sweep_cases(exponents: range, free_bytes: int) -> tuple[list[Case], list[int]]:
@@ -145,7 +190,7 @@ def other_cases(device: str) -> list[Case]:
     return [
         *on_every_kind("detection stem", DETECTION, rest),
         *on_every_kind("classification stem", CLASSIFICATION, some),
-        *on_every_kind("video stem", VIDEO, some),
+        *on_every_kind("video stem", VIDEO, [kind for kind in some if kind not in WINDOW_KINDS]),
         *(Case("formulations", DETECTION, "float32", "contiguous", window) for window in windows),
     ]
 

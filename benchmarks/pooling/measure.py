@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import torch
 from measuring.memory import peak_bytes, saved_bytes
-from measuring.timing import device_ms, interleaved, wall_ms
+from measuring.timing import Function, Times, device_ms, interleaved, wall_ms
 
 from pooling.cases import Case
 from pooling.names import BOTH, DIRECTIONS, FLOOR
-from pooling.peers import Peer, baseline, directions, peers_of, usable
+from pooling.peers import Peer, directions, peers_of, usable
 
 
 def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bool) -> list[dict]:
@@ -33,24 +33,41 @@ def measure(case: Case, device: str, seconds: float, min_rounds: int, memory: bo
     """
     input = case.new_input(device)
     peers = usable(peers_of(case, device), input)
+    functions = functions_of(case, device, peers, input)
+    clock = device_ms if device == "cuda" else wall_ms
+    times = interleaved(functions, seconds=seconds, min_rounds=min_rounds, clock=clock)
+    rows = rows_of(case, times)
+    for row in rows:
+        name = row["peer"]
+        if memory and name in peers:
+            row["peak_bytes"] = peak_bytes(functions[name, BOTH], device)
+            row["saved_bytes"] = _saved_bytes(peers[name], input)
+    return rows
+
+
+def functions_of(
+    case: Case, device: str, peers: dict[str, Peer], input: torch.Tensor
+) -> dict[tuple[str, str], Function]:
+    """What is timed: each peer and the copy, in each direction."""
     functions = {(FLOOR, d): f for d, f in zip(DIRECTIONS, _copies(case, device), strict=True)}
     for name, peer in peers.items():
         functions |= {(name, d): f for d, f in directions(peer, input).items()}
-    clock = device_ms if device == "cuda" else wall_ms
-    times = interleaved(functions, seconds=seconds, min_rounds=min_rounds, clock=clock)
+    return functions
+
+
+def rows_of(case: Case, times: dict[tuple[str, str], Times]) -> list[dict]:
+    """Rows without bytes, the copy's last."""
+    names = [name for name in dict.fromkeys(name for name, _ in times) if name != FLOOR]
     rows = []
-    for name in [*peers, FLOOR]:
+    for name in [*names, FLOOR]:
         row: dict = {"peer": name, "peak_bytes": None, "saved_bytes": None}
         for direction in DIRECTIONS:
-            taken, base = times[name, direction], times.get((baseline(case), direction))
+            taken, base = times[name, direction], times.get((case.baseline, direction))
             row[direction] = {
                 **asdict(taken),
                 "to_baseline": taken.median_ms / base.median_ms if base else None,
                 "to_floor": taken.median_ms / times[FLOOR, direction].median_ms,
             }
-        if memory and name in peers:
-            row["peak_bytes"] = peak_bytes(functions[name, BOTH], device)
-            row["saved_bytes"] = _saved_bytes(peers[name], input)
         rows.append(row)
     return rows
 

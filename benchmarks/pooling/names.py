@@ -1,6 +1,8 @@
 """What the peers and what is timed of them are called in reports."""
 
 SOFT, EXACT, MAX, AVG = "softpool", "softpool exact", "max", "avg"
+# With another temperature, and with a learned one for each channel.
+BETA, LEARNED = "softpool beta 4", "softpool learned"
 AUTHORS = "authors' kernel"
 FLOOR = "copy (floor)"
 # Of the fused stem.

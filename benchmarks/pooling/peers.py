@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from pooling.cases import Case, Window
 from pooling.names import (
     AUTHORS,
     AVG,
+    BETA,
     BOTH,
     EXACT,
     FORWARD,
     FUSED,
+    LEARNED,
     MAX,
     SOFT,
     STOCK_STEM,
@@ -28,6 +31,9 @@ from softpool_det.ops import affine_relu_soft_pool2d, soft_pool2d, soft_pool3d
 STOCK_WINDOW = Window(3, 2, 1)
 
 AUTHORS_SOURCE = Path(__file__).resolve().parents[1] / "authors_kernel.cu"
+
+# bench_pooling.py --against measures older builds, too.
+HAS_BETA = "beta" in inspect.signature(soft_pool2d).parameters
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
 
@@ -40,11 +46,13 @@ class Peer:
         pool: maps the input to the output.
         backward: maps grad_output and input to grad_input, where autograd does not.
         is_softpool: whether it computes what `SOFT` does.
+        parameters: what gets a gradient beside the input.
     """
 
     pool: Pool
     backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     is_softpool: bool = False
+    parameters: tuple[torch.Tensor, ...] = ()
 
 
 def peers_of(case: Case, device: str) -> dict[str, Peer]:
@@ -52,6 +60,8 @@ def peers_of(case: Case, device: str) -> dict[str, Peer]:
     if case.group == "fused stem":
         return _stem(case, device)
     peers = _poolings(case)
+    if case.group == "detection stem" and HAS_BETA:
+        peers |= _temperatures(case, device)
     if case.group == "formulations":
         peers |= _formulations(case)
         if device == "cuda" and case.window.padding == 0:
@@ -59,21 +69,28 @@ def peers_of(case: Case, device: str) -> dict[str, Peer]:
     return peers
 
 
-def baseline(case: Case) -> str:
-    """The peer that the others' times are divided by."""
-    return STOCK_STEM if case.group == "fused stem" else MAX
-
-
 def _poolings(case: Case) -> dict[str, Peer]:
-    window = (case.window.kernel, case.window.stride, case.window.padding)
+    window = case.window
+    sizes = (window.kernel, window.stride, window.padding)
     soft = soft_pool2d if case.dims == 2 else soft_pool3d
     maximum = F.max_pool2d if case.dims == 2 else F.max_pool3d
     average = F.avg_pool2d if case.dims == 2 else F.avg_pool3d
+    peers = {
+        SOFT: Peer(lambda x: soft(x, *sizes, window.dilation), is_softpool=True),
+        EXACT: Peer(lambda x: soft(x, *sizes, window.dilation, gradient="exact"), is_softpool=True),
+        MAX: Peer(lambda x: maximum(x, *sizes, window.dilation)),
+    }
+    if window.dilation == 1:
+        peers[AVG] = Peer(lambda x: average(x, *sizes))
+    return peers
+
+
+def _temperatures(case: Case, device: str) -> dict[str, Peer]:
+    window = (case.window.kernel, case.window.stride, case.window.padding)
+    betas = torch.linspace(0.5, 4, case.shape[1], device=device, requires_grad=True)
     return {
-        SOFT: Peer(lambda x: soft(x, *window), is_softpool=True),
-        EXACT: Peer(lambda x: soft(x, *window, gradient="exact"), is_softpool=True),
-        MAX: Peer(lambda x: maximum(x, *window)),
-        AVG: Peer(lambda x: average(x, *window)),
+        BETA: Peer(lambda x: soft_pool2d(x, *window, beta=4.0)),
+        LEARNED: Peer(lambda x: soft_pool2d(x, *window, beta=betas), parameters=(betas,)),
     }
 
 
@@ -133,9 +150,9 @@ def _stem(case: Case, device: str) -> dict[str, Peer]:
     for buffer, low in ((norm.weight, 0.5), (norm.running_var, 0.5), (norm.running_mean, -0.5)):
         buffer.uniform_(low, low + 1, generator=generator)
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
+    bias = norm.bias - norm.running_mean * scale
     return {
-        FUSED: Peer(lambda x: affine_relu_soft_pool2d(x, scale, shift, *window), is_softpool=True),
+        FUSED: Peer(lambda x: affine_relu_soft_pool2d(x, scale, bias, *window), is_softpool=True),
         UNFUSED: Peer(lambda x: soft_pool2d(F.relu_(norm(x)), *window), is_softpool=True),
         STOCK_STEM: Peer(lambda x: F.max_pool2d(F.relu_(norm(x)), *stock)),
     }
@@ -147,7 +164,7 @@ def directions(peer: Peer, input: torch.Tensor) -> dict[str, Function]:
     leaf = input.detach().requires_grad_()
 
     def by_autograd() -> object:
-        return torch.autograd.grad(peer.pool(leaf), leaf, upstream)
+        return torch.autograd.grad(peer.pool(leaf), (leaf, *peer.parameters), upstream)
 
     def by_hand() -> object:
         assert peer.backward is not None
@@ -172,7 +189,7 @@ def usable(peers: dict[str, Peer], input: torch.Tensor) -> dict[str, Peer]:
             directions(peer, input)[BOTH]()
             if input.is_cuda:
                 torch.cuda.synchronize()  # errors of kernels come late
-        except RuntimeError as error:  # also what PyTorch lacks, or cannot compile
+        except (RuntimeError, ValueError) as error:  # also what PyTorch lacks, or cannot compile
             reason = str(error).partition("\n")[0] or type(error).__name__
             print(f"Left out: {name}, because {reason}\n")
             continue

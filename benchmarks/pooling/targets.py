@@ -10,15 +10,27 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from pooling.cases import CPU_TARGET_KINDS, DTYPES, WINDOW_2, WINDOW_3, WINDOWS, Window, kinds
+from pooling.cases import (
+    CPU_TARGET_KINDS,
+    DTYPES,
+    WINDOW_2,
+    WINDOW_3,
+    WINDOWS,
+    Window,
+    kinds,
+    target_kinds,
+    window_cases,
+)
 from pooling.names import (
     AUTHORS,
     AVG,
+    BETA,
     BOTH,
     DIRECTIONS,
     FLOOR,
     FORWARD,
     FUSED,
+    LEARNED,
     MAX,
     SOFT,
     STOCK_STEM,
@@ -55,8 +67,8 @@ class Target:
         return _SIGNS[self.sign](measured, self.bound)
 
 
-def outcomes(rows: list[Row], device: str) -> list[dict]:
-    """Every target of a device beside its measurement.
+def outcomes(rows: list[Row], device: str, isa: str | None = None) -> list[dict]:
+    """Every target of a device and an instruction set beside its measurement.
 
     Returns:
         For each its "text", "sign", "bound" and "moonshot"; "measured" and "met" in the setting
@@ -65,7 +77,7 @@ def outcomes(rows: list[Row], device: str) -> list[dict]:
     counting = [row for row in rows if row["setting"] == COUNTING_SETTING[device]]
     default = [row for row in rows if row["setting"] == "default"]
     result = []
-    for target in targets(device):
+    for target in targets(device, isa):
         measured = target.value(counting)
         result.append(
             {
@@ -81,10 +93,15 @@ def outcomes(rows: list[Row], device: str) -> list[dict]:
     return result
 
 
-def targets(device: str) -> Iterator[Target]:
-    """The targets of one device, "cpu" or "cuda"."""
-    yield from _cuda_targets() if device == "cuda" else _cpu_targets()
-    yield from _memory_targets(kinds(*DTYPES) if device == "cuda" else CPU_TARGET_KINDS)
+def targets(device: str, isa: str | None = None) -> Iterator[Target]:
+    """The targets of one device, "cpu" or "cuda"; of the CPU's best instruction set, or of one."""
+    if device == "cuda":
+        yield from _cuda_targets()
+    else:
+        yield from _avx2_targets() if isa == "avx2" else _cpu_targets()
+    yield from _window_targets()
+    yield from _temperature_targets(device)
+    yield from _memory_targets(target_kinds(device))
     yield from _stem_targets(device)
 
 
@@ -94,12 +111,50 @@ def _cpu_targets() -> Iterator[Target]:
         words = _words(*kind, window, direction)
         value = _worst(min, MAX, SOFT, _time(direction), _MAIN, [kind], window)
         yield Target(f"{words}: times faster than max", ">=", bound, value)
+    yield from _channels_last_targets(MAX)
+    yield from _channels_last_targets(AVG, moonshot=True)
+
+
+def _channels_last_targets(other: str, moonshot: bool = False) -> Iterator[Target]:
     last = [kind for kind in CPU_TARGET_KINDS if kind[1] == "channels_last"]
-    for other, moonshot in ((MAX, False), (AVG, True)):
-        for kind, window, direction in _cells(last):
-            words = _words(*kind, window, direction)
-            value = _worst(max, SOFT, other, _time(direction), _MAIN, [kind], window)
-            yield Target(f"{words}: time of {other}'s", "<=", 1.0, value, moonshot)
+    for kind, window, direction in _cells(last):
+        words = _words(*kind, window, direction)
+        value = _worst(max, SOFT, other, _time(direction), _MAIN, [kind], window)
+        yield Target(f"{words}: time of {other}'s", "<=", 1.0, value, moonshot)
+
+
+def _avx2_targets() -> Iterator[Target]:
+    kind = ("float32", "contiguous")
+    for _, window, direction in _cells([kind]):
+        words = _words(*kind, window, direction)
+        value = _worst(max, SOFT, FLOOR, _time(direction), _MAIN, [kind], window)
+        bound = 1.5 if direction == FORWARD else 2.0
+        yield Target(f"{words}: time of the copy's", "<=", bound, value)
+    yield from _channels_last_targets(MAX)
+
+
+def _window_targets() -> Iterator[Target]:
+    for case in window_cases():
+        for direction in DIRECTIONS:
+            kind = (case.dtype, case.layout)
+            words = _words(*kind, case.window, direction, "3-D " if case.dims == 3 else "")
+            value = _worst(max, SOFT, MAX, _time(direction), case.group, [kind], case.window)
+            bound = 1.0 if direction == FORWARD else 1.5
+            yield Target(f"{words}: time of max's", "<=", bound, value)
+
+
+def _temperature_targets(device: str) -> Iterator[Target]:
+    """Over every kind and window: a number costs nothing that can be measured."""
+    which = target_kinds(device)
+    for direction in DIRECTIONS:
+        value = _worst(max, BETA, SOFT, _time(direction), _MAIN, which)
+        text = f"beta 4, {_SPOKEN[direction]}: time of beta 1's (largest)"
+        yield Target(text, "<=", 1.02, value)
+    for window in WINDOWS:
+        for kind in which:
+            value = _worst(max, LEARNED, SOFT, _time(BOTH), _MAIN, [kind], window)
+            words = _words(*kind, window, BOTH)
+            yield Target(f"learned beta, {words}: of a number's", "<=", 1.15, value)
 
 
 def _cuda_targets() -> Iterator[Target]:
@@ -139,9 +194,8 @@ def _cells(
                 yield kind, window, direction
 
 
-def _words(dtype: str, layout: str, window: Window, direction: str) -> str:
-    padding = f"p{window.padding}" if window.padding else ""
-    return f"{dtype} {layout} k{window.kernel}s{window.stride}{padding} {_SPOKEN[direction]}"
+def _words(dtype: str, layout: str, window: Window, direction: str, dims: str = "") -> str:
+    return f"{dtype} {layout} {dims}{window.short} {_SPOKEN[direction]}"
 
 
 def _time(direction: str) -> Callable[[Row], float]:

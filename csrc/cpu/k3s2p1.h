@@ -78,8 +78,8 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
               this->find_mean(sums.total, sums.product, count));
         });
         for (int which = 0; which < (exact ? 2 : 1); ++which) {
-          real* end = target + which * plan.window_stride + aligned(plan.lanes);
-          fill(end, aligned(plan.pixel), real(0));
+          real* end = target + which * plan.window_stride + plan.lanes;
+          fill(end, plan.window_stride - plan.lanes, real(0));
         }
         gather<exact>(z, 2 * y - 1, target);
         gather<exact>(z, 2 * y, nullptr);

@@ -15,8 +15,9 @@ namespace {
 
 // Bytes of a result from which on its next reader will not find it in a cache anyway.
 constexpr int64_t kNontemporal = 16 << 20;
-// Temperatures above are for maxima alone: exp(beta * x) leaves the range for nearly any x.
-constexpr double kSharedBeta = 1 << 16;
+// Temperatures above are nearly maxima: exp(beta * x) leaves the range for nearly any x, and beta times
+// the rounding of an output counts.
+constexpr double kSharedBeta = 1 << 10;
 
 // Memory of one thread for a tile's buffers, grown as tiles need it.
 class Scratch {
@@ -166,9 +167,7 @@ class Run {
     void* memory = scratch.get(
         static_cast<size_t>(scratch_numbers(item.tile, backward_, item.geometry)) * sizeof(real));
     const auto& kernels = cpu_kernels().of;
-    const bool by_itself = item.geometry == kK2S2 || item.geometry == kPlain;
-    if ((by_itself || numbers_.shared()) &&
-        kernels[item.geometry][element_](item.tile, arrays, memory)) {
+    if (numbers_.shared() && kernels[item.geometry][element_](item.tile, arrays, memory)) {
       return;
     }
     if (part != nullptr) {

@@ -15,7 +15,7 @@ from softpool_det.builders import build_stem_pool
 from softpool_det.classification.averaging import MovingAverage
 from softpool_det.classification.datasets import LabelledImages, open_dataset
 from softpool_det.classification.loaders import TrainLoader, evaluation_loader
-from softpool_det.classification.model import build_classifier
+from softpool_det.classification.model import STEM_CHANNELS, build_classifier
 from softpool_det.classification.precision import Precision
 from softpool_det.classification.training import Training
 from softpool_det.classification.transforms import (
@@ -23,6 +23,7 @@ from softpool_det.classification.transforms import (
     evaluation_transform,
     train_transform,
 )
+from softpool_det.temperature import temperature_overrides
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,7 +32,8 @@ def build_model(cfg: CfgNode, num_classes: int) -> ResNet:
     """The classifier on its device; its initial weights depend on `SEED` alone."""
     torch.manual_seed(cfg.SEED)
     resnets = cfg.MODEL.RESNETS
-    model = build_classifier(resnets.DEPTH, build_stem_pool(cfg), num_classes, resnets.NORM)
+    pool = build_stem_pool(cfg, STEM_CHANNELS)
+    model = build_classifier(resnets.DEPTH, pool, num_classes, resnets.NORM)
     if cfg.MODEL.CHANNELS_LAST:
         model = model.to(memory_format=torch.channels_last)
     return model.to(cfg.MODEL.DEVICE)
@@ -101,10 +103,13 @@ def build_training(
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with the weight decay of norms apart, as in Detectron2."""
+    """SGD as in Detectron2: norms have a weight decay of their own, learned temperatures none."""
     solver = cfg.SOLVER
     params = get_default_optimizer_params(
-        model, base_lr=solver.BASE_LR, weight_decay_norm=solver.WEIGHT_DECAY_NORM
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        overrides=temperature_overrides(model),
     )
     return torch.optim.SGD(
         params,

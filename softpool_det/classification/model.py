@@ -8,6 +8,8 @@ from torch import nn
 from softpool_det.modeling import PooledStem
 
 DEPTHS = (18, 34, 50, 101, 152)
+# Of the stem's convolution: the default of Detectron2's BasicStem.
+STEM_CHANNELS = 64
 
 
 def build_classifier(depth: int, pool: nn.Module, num_classes: int, norm: str = "BN") -> ResNet:
@@ -30,6 +32,6 @@ def build_classifier(depth: int, pool: nn.Module, num_classes: int, norm: str = 
     # torchvision's, and that of the configs here: the stride is in the 3x3 convolution.
     stride = {} if depth < 50 else {"stride_in_1x1": False}
     stages = ResNet.make_default_stages(depth, norm=norm, **stride)
-    stem = PooledStem(BasicStem(norm=norm), pool)
+    stem = PooledStem(BasicStem(out_channels=STEM_CHANNELS, norm=norm), pool)
     # Without out_features: naming "linear" there would leave out the stages.
     return ResNet(stem, stages, num_classes=num_classes)

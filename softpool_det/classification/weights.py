@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +14,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from softpool_det.engine.compatibility import check_weights
+from softpool_det.temperature import learned_temperatures
 from softpool_det.weights import StemPool, WeightsMetadata, read_metadata
 from softpool_det.weights.values import check_values
+
+logger = logging.getLogger(__name__)
 
 
 def metadata(cfg: CfgNode, num_classes: int) -> WeightsMetadata:
@@ -29,6 +33,8 @@ def metadata(cfg: CfgNode, num_classes: int) -> WeightsMetadata:
             padding=pool.PADDING,
             ceil_mode=pool.CEIL_MODE,
             gradient=pool.GRADIENT,
+            beta=pool.BETA,
+            learn_beta=pool.LEARN_BETA,
         ),
         pixel_mean=tuple(cfg.MODEL.PIXEL_MEAN),
         pixel_std=tuple(cfg.MODEL.PIXEL_STD),
@@ -83,6 +89,12 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> None:
         raise ValueError(f"{path} does not fit the config's model: {error}") from error
     # A count of the batches seen that evaluation does not use; not all libraries keep it.
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    for name in learned_temperatures(model):
+        if name in missing:
+            missing.remove(name)
+            logger.info("%s is not in %s: the temperature stays at its start", name, path)
+    if cfg.MODEL.ALLOW_OTHER_STEM_POOL:
+        unexpected = [name for name in unexpected if not name.startswith("stem.pool.")]
     if missing or unexpected:
         raise ValueError(
             f"{path} does not fit the config's model: missing {_some(missing)}, "

@@ -23,6 +23,7 @@ from softpool_det.engine.compatibility import (
     stem_pool_of,
 )
 from softpool_det.files import write_atomically
+from softpool_det.temperature import learned_temperatures
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
 from softpool_det.weights.entries import check_states
@@ -171,6 +172,15 @@ class SafeCheckpointer(DetectionCheckpointer):
         # part come from a training that failed.
         check_values(as_tensors(weights), filename)
         check_states({key: loaded[key] for key in self._states if key in loaded}, filename)
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        """Detectron2's; that a stock file lacks a learned temperature is no reason to warn."""
+        incompatible = super()._load_model(checkpoint)
+        for name in learned_temperatures(self.model):
+            if name in incompatible.missing_keys:
+                incompatible.missing_keys.remove(name)
+                self.logger.info("%s was not loaded: the temperature stays at its start", name)
+        return incompatible
 
     def _load_whole(self, filename: str) -> dict[str, Any]:
         """Detectron2's reading; torch.load takes a changed bit without a word."""

@@ -13,6 +13,7 @@ from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock
 from torch import nn
 
 from softpool_det.modeling import PooledStem
+from softpool_det.temperature import single_beta
 from softpool_det.weights import WeightsMetadata
 from softpool_det.weights.architecture import Architecture, count_blocks
 from softpool_det.weights.entries import find_entries
@@ -175,7 +176,7 @@ def _images(model: nn.Module, metadata: WeightsMetadata) -> list[str]:
 
 def _stem_pool(resnet: ResNet, wanted: StemPool) -> list[str]:
     found = _pool_of(resnet.stem)
-    if found is None or found.window == wanted.window:
+    if found is None or found.takes_weights_of(wanted):
         return []
     if wanted.window == MAX_POOL.window:
         remedy = "take the stock backbone (MODEL.BACKBONE.NAME without softpool_)"
@@ -184,6 +185,10 @@ def _stem_pool(resnet: ResNet, wanted: StemPool) -> list[str]:
             "take a softpool_ backbone (MODEL.BACKBONE.NAME) with MODEL.STEM_POOL.NAME "
             f"{wanted.name}, KERNEL_SIZE {wanted.kernel_size}, PADDING {wanted.padding}"
         )
+        if wanted.learn_beta != "no":
+            remedy += f', LEARN_BETA "{wanted.learn_beta}"'
+        elif wanted.beta != found.beta:
+            remedy += f", BETA {wanted.beta}"
     return [
         f"the stem pools with {found}, the weights were trained with {wanted}: {remedy} "
         "(model.backbone.bottom_up.stem), take weights that were trained with the model's pooling, "
@@ -197,8 +202,15 @@ def _pool_of(stem: nn.Module) -> StemPool | None:
     if not isinstance(stem, PooledStem):
         return None
     pool = stem.pool
-    window = (getattr(pool, name, None) for name in ("kernel_size", "stride", "padding"))
-    return StemPool(type(pool).__name__, *(_single(size) for size in window))
+    window = {
+        name: _single(getattr(pool, name, None)) for name in ("kernel_size", "stride", "padding")
+    }
+    return StemPool(
+        type(pool).__name__,
+        **window,
+        beta=single_beta(pool),
+        learn_beta=getattr(pool, "learn_beta", "no"),
+    )
 
 
 def _single(size: Any) -> Any:

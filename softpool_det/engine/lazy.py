@@ -13,6 +13,7 @@ from detectron2.data import build_detection_train_loader
 from detectron2.engine import HookBase, hooks
 from detectron2.engine.defaults import default_writers
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.solver import get_default_optimizer_params
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -38,6 +39,7 @@ from softpool_det.engine.signals import StopOnSignal, at_once, stop_if_received
 from softpool_det.engine.steps import PRECISIONS, StepTrainer
 from softpool_det.engine.telling import save_bad_batch, setting_up
 from softpool_det.engine.trainer import distribute, insert_stop
+from softpool_det.temperature import temperature_overrides
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +117,7 @@ def train_lazy(
 
 def _build_trainer(cfg: DictConfig, skipped: Skipped) -> StepTrainer:
     model = instantiate(cfg.model).to(cfg.train.device)
-    cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
+    optimizer = _build_optimizer(cfg.optimizer, model)
     loader = _build_train_loader(cfg, skipped)
     if _option(cfg, "share_loss_normalizer", True):
         share_loss_normalizer(model)
@@ -128,6 +129,21 @@ def _build_trainer(cfg: DictConfig, skipped: Skipped) -> StepTrainer:
         precision=PRECISIONS[precision] if precision else None,
         on_bad_loss=functools.partial(save_bad_batch, Path(cfg.train.output_dir)),
     )
+
+
+def _build_optimizer(call: DictConfig, model: nn.Module) -> Any:
+    """The optimizer, without weight decay on learned temperatures.
+
+    Where the config overrides that, or makes the groups of parameters by a function of its own, it
+    has the last word.
+    """
+    params = call.params
+    params.model = model
+    if _target(params) is get_default_optimizer_params:
+        for name, values in temperature_overrides(model).items():
+            given = OmegaConf.select(params, f"overrides.{name}", default={})
+            OmegaConf.update(params, f"overrides.{name}", {**values, **given}, force_add=True)
+    return instantiate(call)
 
 
 def _build_hooks(

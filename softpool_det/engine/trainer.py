@@ -33,6 +33,7 @@ from softpool_det.engine.reproducible import (
 from softpool_det.engine.signals import StopOnSignal
 from softpool_det.engine.steps import PRECISIONS, StepTrainer
 from softpool_det.engine.telling import save_bad_batch
+from softpool_det.temperature import temperature_overrides
 
 
 class Trainer(DefaultTrainer):
@@ -102,12 +103,10 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        if cfg.SOLVER.OPTIMIZER == "SGD":
-            optimizer = super().build_optimizer(cfg, model)
-        elif cfg.SOLVER.OPTIMIZER == "AdamW":
-            optimizer = build_adamw(cfg, model)
-        else:
+        if cfg.SOLVER.OPTIMIZER not in OPTIMIZERS:
             raise ValueError(f"SOLVER.OPTIMIZER must be SGD or AdamW, got {cfg.SOLVER.OPTIMIZER!r}")
+        optimizer = OPTIMIZERS[cfg.SOLVER.OPTIMIZER](cfg, parameter_groups(cfg, model))
+        optimizer = maybe_add_gradient_clipping(cfg, optimizer)
         if cfg.SOLVER.FULL_MODEL_CLIP_NORM > 0:
             limit_gradient_norm(optimizer, cfg.SOLVER.FULL_MODEL_CLIP_NORM)
         return optimizer
@@ -166,16 +165,33 @@ def find_precision(cfg: CfgNode) -> torch.dtype | None:
     return PRECISIONS[cfg.SOLVER.AMP.DTYPE]
 
 
-def build_adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW with the SOLVER keys that Detectron2's SGD takes, but for momentum."""
-    params = get_default_optimizer_params(
+def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
+    """Detectron2's groups of a config; a learned temperature is one without weight decay."""
+    return get_default_optimizer_params(
         model,
         base_lr=cfg.SOLVER.BASE_LR,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        overrides=temperature_overrides(model),
     )
-    optimizer = torch.optim.AdamW(
+
+
+def build_sgd(cfg: CfgNode, params: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Detectron2's own SGD, whose builder makes the groups itself."""
+    return torch.optim.SGD(
+        params,
+        lr=cfg.SOLVER.BASE_LR,
+        momentum=cfg.SOLVER.MOMENTUM,
+        nesterov=cfg.SOLVER.NESTEROV,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        foreach=True,
+    )
+
+
+def build_adamw(cfg: CfgNode, params: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """AdamW with the SOLVER keys that Detectron2's SGD takes, but for momentum."""
+    return torch.optim.AdamW(
         params,
         lr=cfg.SOLVER.BASE_LR,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
@@ -183,7 +199,9 @@ def build_adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         # anything that looks at the gradients before.
         fused=not cfg.SOLVER.AMP.ENABLED,
     )
-    return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+OPTIMIZERS = {"SGD": build_sgd, "AdamW": build_adamw}
 
 
 def limit_gradient_norm(optimizer: torch.optim.Optimizer, limit: float) -> None:

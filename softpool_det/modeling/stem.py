@@ -24,18 +24,20 @@ class PooledStem(CNNBlockBase):
 
     The convolution and norm are those of `stem` itself, under their old names: state-dict keys
     (`conv1.*`, `conv1.norm.*`), initial values and what is frozen all stay, so that stock
-    checkpoints load and `FREEZE_AT` keeps its meaning.
+    checkpoints load. `FREEZE_AT` freezes these two; a temperature that `pool` learns is asked for
+    apart from that and goes on learning.
 
     After the convolution, norm, ReLU and pooling are one operator,
     :func:`softpool_det.ops.affine_relu_soft_pool2d`, where the norm is frozen (`FrozenBatchNorm2d`,
     or a batch norm in eval mode that gets no gradient), `pool` is a `SoftPool2d` and nobody hooked
     in between; in TorchScript they stay apart. The numbers are the same but for rounding: in half
     precision the separate modules round to it between the steps (a `FrozenBatchNorm2d` whose input
-    requires grad its scale and shift as well), the one operator only at its end.
+    requires grad its scale and bias as well), the one operator only at its end.
 
     Args:
         stem: the stem to take over; it shares `conv1` with the new one.
-        pool: maps (N, C, H, W) to (N, C, H', W') with stride 2, without parameters.
+        pool: maps (N, C, H, W) to (N, C, H', W') with stride 2; the only parameter it may have is
+            a learned temperature.
 
     Raises:
         TypeError: `stem` is no `BasicStem`, so where its pooling happens is unknown.
@@ -65,13 +67,20 @@ class PooledStem(CNNBlockBase):
             return self.pool(F.relu_(self.conv1(x)))
         if not self._is_fusable():
             return self.pool(F.relu_(self.conv1(x)))
-        conv, norm, pool = self.conv1, self.conv1.norm, self.pool
+        conv, norm = self.conv1, self.conv1.norm
+        pool: Any = self.pool
         x = F.conv2d(
             x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
         )
         statistics = (norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
         window = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
-        return _norm_relu_pool(x, statistics, (*window, pool.gradient))
+        return _norm_relu_pool(x, statistics, window, pool.gradient, pool.beta)
+
+    def freeze(self) -> PooledStem:
+        """Freeze the convolution and its norm, not a learned temperature."""
+        self.conv1.requires_grad_(False)
+        FrozenBatchNorm2d.convert_frozen_batchnorm(self.conv1)
+        return self
 
     def _is_fusable(self) -> bool:
         """Whether one operator does all that the modules would. Subclasses may do anything."""
@@ -95,22 +104,27 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, hooks) for hooks in _HOOKS)
 
 
-def _norm_relu_pool(x: torch.Tensor, statistics: tuple, pooling: tuple) -> torch.Tensor:
+def _norm_relu_pool(
+    x: torch.Tensor,
+    statistics: tuple,
+    window: tuple,
+    gradient: str,
+    beta: float | torch.Tensor,
+) -> torch.Tensor:
     """SoftPool of relu(batch_norm(x)), by running statistics.
 
-    Scale and shift are computed in every call, in float32 or wider: these few numbers are right
+    Scale and bias are computed in every call, in float32 or wider: these few numbers are right
     then whatever was loaded, moved or cast.
     """
-    mean, variance, weight, bias, eps = statistics
-    *window, gradient = pooling
+    mean, variance, weight, norm_bias, eps = statistics
     dtype = torch.float64 if torch.float64 in (variance.dtype, x.dtype) else torch.float32
     scale = (variance.to(dtype) + eps).rsqrt()
     scale = scale if weight is None else weight.to(dtype) * scale
-    shift = -mean.to(dtype) * scale
-    shift = shift if bias is None else bias.to(dtype) + shift
+    bias = -mean.to(dtype) * scale
+    bias = bias if norm_bias is None else norm_bias.to(dtype) + bias
     if x.dtype != torch.float64:
-        scale, shift = scale.float(), shift.float()
-    return affine_relu_soft_pool2d(x, scale, shift, *window, gradient=gradient)
+        scale, bias = scale.float(), bias.float()
+    return affine_relu_soft_pool2d(x, scale, bias, *window, gradient=gradient, beta=beta)
 
 
 @torch.no_grad()

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
 # kernel_size, stride, padding and dilation, one number for each dimension, and ceil_mode.
 Window = tuple[list[int], list[int], list[int], list[int], bool]
+
+
+class Settings(NamedTuple):
+    """What follows the tensors (N, C, ...) in the operators' arguments: see csrc/schemas.h."""
+
+    kernel_size: list[int]
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    ceil_mode: bool = False
+    exact: bool = False
+    beta: float = 1.0
+    betas: torch.Tensor | None = None
+    scale: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
+
+    @property
+    def window(self) -> Window:
+        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+
 
 FLOATING_TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 GRADIENTS = ("paper", "exact")
@@ -77,10 +98,57 @@ def check_gradient(gradient: str) -> None:
         raise ValueError(f'gradient must be "paper" or "exact", got {gradient!r}')
 
 
-def check_affine(input: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> None:
-    dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
+def accumulation_type(input: torch.Tensor) -> torch.dtype:
+    """What the operators compute in; of betas, scale and bias."""
+    return torch.float64 if input.dtype == torch.float64 else torch.float32
+
+
+def split_beta(
+    beta: float | torch.Tensor, input: torch.Tensor
+) -> tuple[float, torch.Tensor | None]:
+    """`beta` and `betas` of the operators, for input (N, C, ...).
+
+    Raises:
+        TypeError: beta is neither a number nor a floating-point tensor.
+        ValueError: it is a negative number or NaN, or a tensor of another shape or device.
+    """
+    if not isinstance(beta, torch.Tensor):
+        return check_beta(beta), None
+    if not beta.is_floating_point():
+        raise TypeError(f"beta must be a number or a floating-point tensor, got {beta.dtype}")
+    channels = input.shape[1]
+    sized = torch.jit.is_tracing() or beta.numel() == 1 or beta.numel() == channels
+    if beta.dim() > 1 or not sized:
+        raise ValueError(
+            f"beta must have the shape (), (1,) or ({channels},), one element for all channels of "
+            f"input or for each; got {tuple(beta.shape)}"
+        )
+    if beta.device != input.device:
+        raise ValueError(f"beta must be on input's device {input.device}, got {beta.device}")
+    return 1.0, by_channel(beta, input)
+
+
+def check_beta(beta: object) -> float:
+    """The number, as a float."""
+    if isinstance(beta, bool) or not isinstance(beta, (int, float, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"beta must be a number or a floating-point tensor, got {beta!r}")
+    if not beta >= 0:
+        raise ValueError(f"beta must be at least 0 (infinity is allowed), got {beta!r}")
+    return float(beta)
+
+
+def by_channel(beta: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
+    """One element for each channel of input (N, C, ...), in the type that is computed in.
+
+    TorchScript compiles it, too.
+    """
+    return beta.to(accumulation_type(input)).reshape(-1).expand(input.shape[1])
+
+
+def check_affine(input: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> None:
+    dtype = accumulation_type(input)
     channels = input.shape[-3]
-    for name, tensor in (("scale", scale), ("shift", shift)):
+    for name, tensor in (("scale", scale), ("bias", bias)):
         if tensor.dtype != dtype:
             raise TypeError(
                 f"{name} must be {dtype} for input of {input.dtype}, got {tensor.dtype}"
@@ -98,7 +166,7 @@ def check_affine(input: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) 
         if tensor.requires_grad and torch.is_grad_enabled():
             raise ValueError(
                 f"{name} requires grad, but only input gets a gradient here. Use {name}.detach() "
-                "for a frozen one, or soft_pool2d(relu(input * scale + shift)) to learn it."
+                "for a frozen one, or soft_pool2d(relu(input * scale + bias)) to learn it."
             )
 
 

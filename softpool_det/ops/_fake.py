@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import torch
 
-from ._arguments import FLOATING_TYPES, Window, output_sizes
+from ._arguments import FLOATING_TYPES, Settings, Window, accumulation_type, output_sizes
 from ._layout import memory_format_of
 
 _LARGEST_NUMBER = 2**31 - 1
 
 
-def fake_forward(operands: int):
-    """Of an operator whose first `operands` arguments are tensors."""
-
-    def fake(input, *arguments):
-        window = arguments[operands - 1 :]
-        sizes = _checked_sizes(input, arguments[: operands - 1], window)
-        return _empty((*input.shape[:2], *sizes), input)
-
-    return fake
+def fake_forward(input, *arguments):
+    return _empty((*input.shape[:2], *_checked_sizes(input, Settings(*arguments))), input)
 
 
-def fake_backward(operands: int):
-    def fake(grad_output, input, *arguments):
-        *window, _ = arguments[operands - 1 :]
-        sizes = _checked_sizes(input, arguments[: operands - 1], tuple(window))
-        _check_grad_output(grad_output, input, (*input.shape[:2], *sizes))
-        return _empty(input.shape, input)
-
-    return fake
+def fake_backward(grad_output, input, *arguments):
+    settings = Settings(*arguments)
+    sizes = _checked_sizes(input, settings)
+    _check_grad_output(grad_output, input, (*input.shape[:2], *sizes))
+    channels = 0 if settings.betas is None else input.shape[1]
+    grad_betas = input.new_empty(channels, dtype=accumulation_type(input))
+    return _empty(input.shape, input), grad_betas
 
 
 def _empty(shape, input: torch.Tensor) -> torch.Tensor:
@@ -47,7 +39,23 @@ def _check(condition: bool, message: str) -> None:
         raise RuntimeError(message)
 
 
-def _checked_sizes(input: torch.Tensor, parameters, window: Window) -> list[int]:
+def _checked_sizes(input: torch.Tensor, settings: Settings) -> list[int]:
+    """The output's, after all checks."""
+    _check_window(input, settings.window)
+    _check(settings.beta >= 0, f"soft_pool: beta must be at least 0, got {settings.beta}")
+    both = (settings.scale is None) == (settings.bias is None)
+    _check(both, "soft_pool: scale and bias must be given both, or neither")
+    for name in ("betas", "scale", "bias"):
+        tensor = getattr(settings, name)
+        if tensor is not None:
+            _check_by_channel(name, tensor, input)
+    try:
+        return output_sizes(input.shape[2:], settings.window)
+    except ValueError as error:
+        raise RuntimeError(f"soft_pool: {error}") from None
+
+
+def _check_window(input: torch.Tensor, window: Window) -> None:
     kernel_size, stride, padding, dilation, _ = window
     dims = len(kernel_size)
     _check(dims in (2, 3), f"soft_pool: kernel_size must have two or three elements, got {dims}")
@@ -81,25 +89,18 @@ def _checked_sizes(input: torch.Tensor, parameters, window: Window) -> list[int]
         "soft_pool: padding must be at least 0 and at most half of kernel_size "
         f"({list(kernel_size)}), got {list(padding)}",
     )
-    for parameter in parameters:
-        _check_parameter(parameter, input)
-    try:
-        return output_sizes(input.shape[2:], window)
-    except ValueError as error:
-        raise RuntimeError(f"soft_pool: {error}") from None
 
 
-def _check_parameter(parameter: torch.Tensor, input: torch.Tensor) -> None:
-    dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
+def _check_by_channel(name: str, tensor: torch.Tensor, input: torch.Tensor) -> None:
     _check(
-        parameter.dim() == 1 and parameter.shape[0] == input.shape[1],
-        "affine_relu_soft_pool: scale and shift must have one element for each of the "
-        f"{input.shape[1]} channels, got {tuple(parameter.shape)}",
+        tensor.dim() == 1 and tensor.shape[0] == input.shape[1],
+        f"soft_pool: {name} must have one element for each of the {input.shape[1]} channels, "
+        f"got {tuple(tensor.shape)}",
     )
     _check(
-        parameter.dtype == dtype and parameter.device == input.device,
-        f"affine_relu_soft_pool: scale and shift must be {dtype} and on {input.device}, "
-        f"got {parameter.dtype} on {parameter.device}",
+        tensor.dtype == accumulation_type(input) and tensor.device == input.device,
+        f"soft_pool: {name} must be float32 (float64 with a float64 input) and on input's device "
+        f"{input.device}, got {tensor.dtype} on {tensor.device}",
     )
 
 

@@ -1,165 +1,147 @@
 """The operators as autograd.Functions: gradients of any order, forward mode and torch.func.
 
-`scale` and `shift` are None for SoftPool alone. With them it pools relu(input * scale + shift);
-they are constants to every derivative.
+Both take the arguments of the operator of their name, in its order (see csrc/schemas.h). `scale`
+and `bias` are constants to every derivative.
 """
 
 from __future__ import annotations
 
 import torch
 
-from ._arguments import Window
-from ._layout import memory_format_of
-from ._library import has_kernel
+from . import _library
+from ._arguments import Settings
 from ._reference import (
     backward_reference,
-    curvature_reference,
+    second_reference,
     soft_pool_reference,
     tangent_reference,
 )
 
-_NO_GRADIENT = (None, None, None, None)  # of scale, shift, window and exact
+# Arguments between the tensors (N, C, ...) and those with a number for each channel.
+_NUMBERS = 7
 
 
 class SoftPoolFunction(torch.autograd.Function):
     """(N, C, [D,] H, W) -> (N, C, [OD,] OH, OW); saves nothing but its inputs."""
 
     @staticmethod
-    def forward(input, scale, shift, window, exact):
-        if not has_kernel(input.device):
-            return forward_reference(input, scale, shift, window, exact)
-        if scale is None:
-            return torch.ops.softpool_det.soft_pool(input, *window)
-        return torch.ops.softpool_det.affine_relu_soft_pool(input, scale, shift, *window)
+    def forward(input, *arguments):
+        if _library.has_kernel(input.device):
+            return _library.kernels().soft_pool(input, *arguments)
+        # Only the values are wanted, for which the exact gradient has the shorter formula.
+        return soft_pool_reference(input, *Settings(*arguments)._replace(exact=True))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        input, scale, shift, ctx.window, ctx.exact = inputs
-        ctx.save_for_backward(input, scale, shift)
-        ctx.save_for_forward(input, scale, shift)
+        _save(ctx, inputs, 1)
 
     @staticmethod
     def backward(ctx, grad_output):
-        arguments = (*ctx.saved_tensors, ctx.window, ctx.exact)
-        return SoftPoolBackwardFunction.apply(grad_output, *arguments), *_NO_GRADIENT
+        _refuse_gradients_of_constants(ctx, 1)
+        input, *channels = ctx.saved_tensors
+        arguments = (grad_output, input, *ctx.numbers, *channels)
+        grad_input, grad_betas = SoftPoolBackwardFunction.apply(*arguments)
+        return _gradients(channels[0], [grad_input], grad_betas)
 
     @staticmethod
-    def jvp(ctx, tangent, *_):
-        input, scale, shift = ctx.saved_tensors
-        return tangent_of(input, scale, shift, tangent, ctx.window, ctx.exact)
+    def jvp(ctx, tangent, *tangents):
+        input, *channels = ctx.saved_tensors
+        return tangent_reference(tangent, tangents[_NUMBERS], input, *ctx.numbers, *channels)
 
     @staticmethod
-    def vmap(info, in_dims, input, scale, shift, window, exact):
-        _check_unbatched(in_dims[1:3])
-        output = SoftPoolFunction.apply(
-            fold(input, in_dims[0], info.batch_size), scale, shift, window, exact
-        )
-        return unfold_batch(output, info.batch_size), 0
+    def vmap(info, in_dims, *arguments):
+        folded, dim = _folded(info.batch_size, in_dims, arguments, 1)
+        output = SoftPoolFunction.apply(*folded)
+        return _unfolded(output, dim, info.batch_size), dim
 
 
 class SoftPoolBackwardFunction(torch.autograd.Function):
-    """Gradient of the input, as a function of the output's gradient and of the input."""
+    """Gradients of input and betas, as functions of the output's gradient and of the inputs."""
 
     @staticmethod
-    def forward(grad_output, input, scale, shift, window, exact):
-        if not has_kernel(input.device):
-            pooled, slope = activation(input, scale, shift)
-            result = scaled(backward_reference(grad_output, pooled, window, exact), slope)
-            return result.to(input.dtype).contiguous(memory_format=memory_format_of(input))
-        if scale is None:
-            return torch.ops.softpool_det.soft_pool_backward(grad_output, input, *window, exact)
-        return torch.ops.softpool_det.affine_relu_soft_pool_backward(
-            grad_output, input, scale, shift, *window, exact
-        )
+    def forward(grad_output, input, *arguments):
+        if _library.has_kernel(input.device):
+            return _library.kernels().soft_pool_backward(grad_output, input, *arguments)
+        return backward_reference(grad_output, input, *arguments)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        grad_output, input, scale, shift, ctx.window, ctx.exact = inputs
-        ctx.save_for_backward(grad_output, input, scale, shift)
-        ctx.save_for_forward(grad_output, input, scale, shift)
+        _save(ctx, inputs, 2)
 
     @staticmethod
-    def backward(ctx, tangent):
-        """The result is linear in grad_output, and its Jacobian for input is symmetric."""
-        grad_output, input, scale, shift = ctx.saved_tensors
-        arguments = (input, scale, shift, tangent, ctx.window, ctx.exact)
-        first = tangent_of(*arguments) if ctx.needs_input_grad[0] else None
-        second = None
-        if ctx.needs_input_grad[1]:
-            second = curvature_of(grad_output, *arguments)
-        return first, second, *_NO_GRADIENT
+    def backward(ctx, tangent, beta_tangent):
+        _refuse_gradients_of_constants(ctx, 2)
+        grad_output, input, *channels = ctx.saved_tensors
+        arguments = (input, *ctx.numbers, *channels)
+        tangents = (tangent, None if channels[0] is None else beta_tangent)
+        first = second = betas = None
+        if ctx.needs_input_grad[0]:
+            first = tangent_reference(*tangents, *arguments)
+        if any(ctx.needs_input_grad[1:]):
+            second, betas = second_reference(*tangents, grad_output, *arguments, transposed=True)
+        return _gradients(channels[0], [first, second], betas)
 
     @staticmethod
-    def jvp(ctx, grad_tangent, tangent, *_):
-        grad_output, input, scale, shift = ctx.saved_tensors
-        settings = (ctx.window, ctx.exact)
-        result = torch.zeros_like(input)
+    def jvp(ctx, grad_tangent, tangent, *tangents):
+        grad_output, input, *channels = ctx.saved_tensors
+        arguments = (input, *ctx.numbers, *channels)
+        results = second_reference(
+            tangent, tangents[_NUMBERS], grad_output, *arguments, transposed=False
+        )
         if grad_tangent is not None:
-            result = result + SoftPoolBackwardFunction.apply(
-                grad_tangent, input, scale, shift, *settings
-            )
-        if tangent is not None:
-            result = result + curvature_of(grad_output, input, scale, shift, tangent, *settings)
-        return result
+            linear = SoftPoolBackwardFunction.apply(grad_tangent, *arguments)
+            results = tuple(one + other for one, other in zip(results, linear, strict=True))
+        return results
 
     @staticmethod
-    def vmap(info, in_dims, grad_output, input, scale, shift, window, exact):
-        _check_unbatched(in_dims[2:4])
-        folded = (
-            fold(tensor, dim, info.batch_size)
-            for tensor, dim in zip((grad_output, input), in_dims[:2], strict=True)
+    def vmap(info, in_dims, *arguments):
+        folded, dim = _folded(info.batch_size, in_dims, arguments, 2)
+        grad_input, grad_betas = SoftPoolBackwardFunction.apply(*folded)
+        grad_input = _unfolded(grad_input, dim, info.batch_size)
+        if grad_betas.numel() == 0:  # without betas
+            return (grad_input, grad_betas), (dim, None)
+        return (grad_input, _unfolded(grad_betas, 0, info.batch_size)), (dim, 0)
+
+
+def _save(ctx, inputs, maps: int) -> None:
+    """Keep the arguments, of which the first `maps` are (N, C, ...)."""
+    ctx.numbers = inputs[maps : maps + _NUMBERS]
+    tensors = (*inputs[:maps], *inputs[maps + _NUMBERS :])
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+
+
+def _gradients(betas, of_maps, of_betas) -> tuple:
+    """One for each argument."""
+    return *of_maps, *[None] * _NUMBERS, None if betas is None else of_betas, None, None
+
+
+def _refuse_gradients_of_constants(ctx, maps: int) -> None:
+    if any(ctx.needs_input_grad[maps + _NUMBERS + 1 :]):
+        raise RuntimeError(
+            "soft_pool: scale and bias get no gradient: detach them, or pool "
+            "relu(input * scale + bias) without them"
         )
-        result = SoftPoolBackwardFunction.apply(*folded, scale, shift, window, exact)
-        return unfold_batch(result, info.batch_size), 0
 
 
-def forward_reference(input, scale, shift, window: Window, exact: bool) -> torch.Tensor:
-    pooled, _ = activation(input, scale, shift)
-    gradient = "exact" if exact else "paper"
-    output = soft_pool_reference(pooled, *window, gradient=gradient)
-    return output.to(input.dtype)
+def _folded(batch_size: int, in_dims, arguments, maps: int) -> tuple[list, int]:
+    """The arguments with vmap's dimension in another one, and where it is in results (N, C, ...).
+
+    That is the batch; or the channels, where a tensor has one number for each of them.
+    """
+    folded = list(arguments)  # those equal to their defaults may be missing at the end
+    by_channel = [
+        index for index in range(maps + _NUMBERS, len(folded)) if folded[index] is not None
+    ]
+    dim = 1 if by_channel else 0
+    for index in (*range(maps), *by_channel):
+        target = dim if index < maps else 0
+        tensor, source = folded[index], in_dims[index]
+        if source is None:
+            tensor, source = tensor.expand(batch_size, *tensor.shape), 0
+        folded[index] = tensor.movedim(source, target).flatten(target, target + 1)
+    return folded, dim
 
 
-def tangent_of(input, scale, shift, tangent, window: Window, exact: bool) -> torch.Tensor:
-    pooled, slope = activation(input, scale, shift)
-    return tangent_reference(pooled, scaled(tangent, slope), window, exact).to(input.dtype)
-
-
-def curvature_of(
-    grad_output, input, scale, shift, tangent, window: Window, exact: bool
-) -> torch.Tensor:
-    pooled, slope = activation(input, scale, shift)
-    curvature = curvature_reference(grad_output, pooled, scaled(tangent, slope), window, exact)
-    return scaled(curvature, slope).to(input.dtype)
-
-
-def activation(input, scale, shift) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What is pooled, and its derivative for input where that is not 1."""
-    if scale is None:
-        return input, None
-    shape = [-1] + [1] * (input.dim() - 2)
-    line = input * scale.view(shape) + shift.view(shape)
-    return line.relu(), torch.where(line > 0, scale.view(shape), 0)
-
-
-def scaled(tensor: torch.Tensor, slope: torch.Tensor | None) -> torch.Tensor:
-    return tensor if slope is None else torch.where(slope == 0, 0, tensor * slope)
-
-
-def fold(tensor: torch.Tensor, dim: int | None, batch_size: int) -> torch.Tensor:
-    """Put vmap's dimension into the batch."""
-    if dim is None:
-        return tensor.expand(batch_size, *tensor.shape).flatten(0, 1)
-    return tensor.movedim(dim, 0).flatten(0, 1)
-
-
-def unfold_batch(tensor: torch.Tensor, batch_size: int) -> torch.Tensor:
-    return tensor.unflatten(0, (batch_size, tensor.shape[0] // batch_size))
-
-
-def _check_unbatched(in_dims) -> None:
-    if any(dim is not None for dim in in_dims):
-        raise NotImplementedError(
-            "vmap over scale or shift is not supported: give them in_dims of None, or pool "
-            "relu(input * scale + shift) with soft_pool2d"
-        )
+def _unfolded(tensor: torch.Tensor, dim: int, batch_size: int) -> torch.Tensor:
+    return tensor.unflatten(dim, (batch_size, tensor.shape[dim] // batch_size))

@@ -76,4 +76,9 @@ def has_kernel(device: torch.device) -> bool:
     return False
 
 
+def kernels():
+    """The namespace of the compiled operators."""
+    return torch.ops.softpool_det
+
+
 COMPILED_DEVICES = _load()

@@ -1,11 +1,13 @@
-"""SoftPool (Stergiou, Poppe, Kalliatakis: Refining activation downsampling with SoftPool, 2021)."""
+"""SoftPool (Stergiou, Poppe, Kalliatakis: Refining activation downsampling with SoftPool, 2021).
+
+Sections and equations that are named here are that paper's; the temperature is not in it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch.autograd import forward_ad
 
 from ._arguments import (
     Window,
@@ -14,15 +16,13 @@ from ._arguments import (
     check_gradient,
     check_input,
     make_window,
+    split_beta,
 )
-from ._functions import SoftPoolFunction, forward_reference
+from ._forward_mode import in_nested_forward_mode, is_differentiated
+from ._functions import SoftPoolFunction
 from ._library import COMPILED_DEVICES, has_kernel
+from ._reference import soft_pool_reference
 from ._registration import register_operators
-
-try:  # private: another torch may have moved them
-    from torch._C._functorch import TransformType, get_interpreter_stack
-except ImportError:
-    get_interpreter_stack = None  # type: ignore[assignment]
 
 if COMPILED_DEVICES:
     register_operators()
@@ -37,6 +37,7 @@ def soft_pool1d(
     ceil_mode: bool = False,
     *,
     gradient: str = "paper",
+    beta: float | torch.Tensor = 1.0,
 ) -> torch.Tensor:
     """`soft_pool2d` for (N, C, L) or (C, L), with the arguments of `max_pool1d` that apply.
 
@@ -48,7 +49,7 @@ def soft_pool1d(
     check_fits(input, window)
     kernel, steps, pads, gaps, _ = window
     flat = ([1, *kernel], [1, *steps], [0, *pads], [1, *gaps], ceil_mode)
-    return _soft_pool(input.unsqueeze(-2), flat, gradient).squeeze(-2)
+    return _soft_pool(input.unsqueeze(-2), flat, gradient, beta).squeeze(-2)
 
 
 def soft_pool2d(
@@ -60,14 +61,22 @@ def soft_pool2d(
     ceil_mode: bool = False,
     *,
     gradient: str = "paper",
+    beta: float | torch.Tensor = 1.0,
 ) -> torch.Tensor:
-    """Sum of each window weighted by the softmax over the window (Eq. (1)-(2)).
+    """Sum of each window, weighted by the softmax of beta * input over the window (Eq. (1)-(2)).
+
+    The default gradient is not the derivative, so `torch.autograd.gradcheck` fails: the paper takes
+    the weights for constants (section 3.2). `gradient="exact"` is the derivative.
+
+    With the temperature `beta` 0 it is average pooling (of the elements inside the input, as with
+    `count_include_pad=False`), with infinity max pooling, whose ties share the gradient.
 
     Padding never enters a window. -inf has weight 0, a window of nothing else (or of nothing but
     padding) gives -inf, one with +inf gives +inf and one with NaN gives NaN.
 
     The output has the dtype of input; arithmetic is in float32, or float64 for float64. So
-    autocast leaves the operator alone: it pools whatever dtype the layer before it hands on.
+    autocast leaves the operator alone: it pools whatever dtype the layer before it hands on. On the
+    CPU, overlapping windows are slower where |beta * input| is above 44.
 
     `torch.onnx.export(..., dynamo=True)` of a module that pools makes standard ONNX operators of
     it, for any N, H and W; ONNX Runtime gives the values above for infinities and NaN too, but
@@ -76,7 +85,9 @@ def soft_pool2d(
 
     Both gradients have derivatives of any order, by backward and forward mode; those of "paper" are
     the derivatives of its formula. Higher ones and forward mode are in plain PyTorch, and need
-    memory for the elements of all windows.
+    memory for the elements of all windows. With "paper", a `beta` that gets a gradient cannot be in
+    two nested forward modes; and of torch.func's transforms inside torch.compile, mixed second
+    derivatives of input and `beta` come out as 0.
 
     Args:
         input: (N, C, H, W) or (C, H, W); float64, float32, bfloat16 or float16; contiguous or
@@ -87,7 +98,10 @@ def soft_pool2d(
         dilation: distance between the elements of a window.
         ceil_mode: let the last window reach over the edge instead of leaving the rest out.
         gradient: "paper" for the output's gradient times the weight (section 3.2), "exact" for the
-            derivative, the output's gradient times weight * (1 + input - output).
+            derivative, the output's gradient times weight * (1 + beta * (input - output)).
+        beta: the temperature, a number of at least 0; or a floating-point tensor of such numbers on
+            input's device, () or (1,) for all channels or (C,) for each. A tensor may require grad:
+            its gradient is the derivative, whatever `gradient` says.
 
     Returns:
         (N, C, OH, OW) or (C, OH, OW), of max_pool2d's size, in input's dtype and memory format.
@@ -95,10 +109,16 @@ def soft_pool2d(
     Raises:
         TypeError: input's dtype, or an argument's type, is none of those above.
         ValueError: a shape or a value outside what is said above, or no window fits.
+        NotImplementedError: nested forward modes, see above.
+
+    Example:
+        >>> input = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
+        >>> [round(soft_pool2d(input, 2, beta=beta).item(), 3) for beta in (0, 1, 4, torch.inf)]
+        [1.5, 2.493, 2.981, 3.0]
     """
     window = make_window(2, kernel_size, stride, padding, dilation, ceil_mode)
     check_input(input, 2)
-    return _soft_pool(input, window, gradient)
+    return _soft_pool(input, window, gradient, beta)
 
 
 def soft_pool3d(
@@ -110,6 +130,7 @@ def soft_pool3d(
     ceil_mode: bool = False,
     *,
     gradient: str = "paper",
+    beta: float | torch.Tensor = 1.0,
 ) -> torch.Tensor:
     """`soft_pool2d` for (N, C, D, H, W) or (C, D, H, W), contiguous or channels_last_3d.
 
@@ -117,13 +138,13 @@ def soft_pool3d(
     """
     window = make_window(3, kernel_size, stride, padding, dilation, ceil_mode)
     check_input(input, 3)
-    return _soft_pool(input, window, gradient)
+    return _soft_pool(input, window, gradient, beta)
 
 
 def affine_relu_soft_pool2d(
     input: torch.Tensor,
     scale: torch.Tensor,
-    shift: torch.Tensor,
+    bias: torch.Tensor,
     kernel_size: int | Sequence[int] = 2,
     stride: int | Sequence[int] | None = None,
     padding: int | Sequence[int] = 0,
@@ -131,17 +152,17 @@ def affine_relu_soft_pool2d(
     ceil_mode: bool = False,
     *,
     gradient: str = "paper",
+    beta: float | torch.Tensor = 1.0,
 ) -> torch.Tensor:
-    """soft_pool2d(relu(input * scale + shift)) in one pass, as after a frozen batch norm.
+    """soft_pool2d(relu(input * scale + bias)) in one pass, as after a frozen batch norm.
 
-    Nothing is rounded to input's dtype on the way. Where input * scale + shift <= 0 the gradient is
-    0; NaN stays NaN. Derivatives and autocast are as in `soft_pool2d`, for input alone; vmap goes
-    over input alone too.
+    Nothing is rounded to input's dtype on the way. Where input * scale + bias <= 0 the gradient is
+    0; NaN stays NaN. Derivatives and autocast are as in `soft_pool2d`, for input and beta.
 
     Args:
         input: (N, C, H, W) or (C, H, W), as in `soft_pool2d`.
-        scale, shift: (C,), on input's device, without gradient; float32, or float64 for float64.
-        kernel_size, stride, padding, dilation, ceil_mode, gradient: as in `soft_pool2d`.
+        scale, bias: (C,), on input's device, without gradient; float32, or float64 for float64.
+        kernel_size, stride, padding, dilation, ceil_mode, gradient, beta: as in `soft_pool2d`.
 
     Returns:
         (N, C, OH, OW) or (C, OH, OW), in input's dtype and memory format.
@@ -149,20 +170,21 @@ def affine_relu_soft_pool2d(
     Raises:
         TypeError: a dtype, or an argument's type, is none of those above.
         ValueError: a shape, value or device outside what is said above, no window fits, or scale
-            or shift requires grad.
+            or bias requires grad.
     """
     window = make_window(2, kernel_size, stride, padding, dilation, ceil_mode)
     check_input(input, 2)
-    check_affine(input, scale, shift)
-    return _soft_pool(input, window, gradient, scale, shift)
+    check_affine(input, scale, bias)
+    return _soft_pool(input, window, gradient, beta, scale, bias)
 
 
 def _soft_pool(
     input: torch.Tensor,
     window: Window,
     gradient: str,
+    beta: float | torch.Tensor,
     scale: torch.Tensor | None = None,
-    shift: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Add the batch dimension where it is missing, and choose who computes."""
     check_gradient(gradient)
@@ -170,45 +192,27 @@ def _soft_pool(
     check_fits(input, window)
     exact = gradient == "exact"
     batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
+    number, betas = split_beta(beta, batch)
     # Compiler and tracer know operators, not autograd.Functions with forward mode and vmap.
     graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not graph and not _in_nested_forward_mode(batch):
-        output = SoftPoolFunction.apply(batch, scale, shift, window, exact)
+    nested = not graph and in_nested_forward_mode(batch, beta)
+    if not graph and not nested:
+        output = SoftPoolFunction.apply(batch, *window, exact, number, betas, scale, bias)
     elif graph and has_kernel(input.device) and not _is_plain_pytorch_needed():
-        output = _operator_output(batch, scale, shift, window, exact)
+        output = torch.ops.softpool_det.soft_pool(batch, *window, exact, number, betas, scale, bias)
     else:
+        if nested and not exact and isinstance(beta, torch.Tensor) and is_differentiated(beta):
+            raise NotImplementedError(
+                'nested forward mode has no derivatives for beta with gradient="paper": use '
+                'gradient="exact", reverse mode (torch.func.jacrev) for one of the two, or '
+                "beta.detach()"
+            )
         # An ONNX graph has no gradient: take the shorter formula.
         exact = exact or torch.onnx.is_in_onnx_export()
-        output = forward_reference(batch, scale, shift, window, exact)
+        output = soft_pool_reference(batch, *window, exact, number, betas, scale, bias)
     return output if input.dim() == dims + 2 else output.squeeze(0)
 
 
 def _is_plain_pytorch_needed() -> bool:
     """Whether a graph is made for something that does not know the operators."""
     return torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()
-
-
-def _in_nested_forward_mode(input: torch.Tensor) -> bool:
-    """There a custom jvp loses the outer tangents, without a word from PyTorch."""
-    if get_interpreter_stack is None:  # any forward mode, to be on the safe side
-        return forward_ad.unpack_dual(input).tangent is not None
-    levels = get_interpreter_stack()
-    return levels is not None and sum(level.key() == TransformType.Jvp for level in levels) > 1
-
-
-def _operator_output(
-    input: torch.Tensor,
-    scale: torch.Tensor | None,
-    shift: torch.Tensor | None,
-    window: Window,
-    exact: bool,
-) -> torch.Tensor:
-    operators = torch.ops.softpool_det
-    # A graph without gradients needs no operator that only Python defines. torch.jit.trace checks
-    # its graph without them.
-    exact = exact and (torch.is_grad_enabled() or torch.jit.is_tracing())
-    if scale is None:
-        soft_pool = operators.soft_pool_exact if exact else operators.soft_pool
-        return soft_pool(input, *window)
-    fused = operators.affine_relu_soft_pool_exact if exact else operators.affine_relu_soft_pool
-    return fused(input, scale, shift, *window)

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
 
 from softpool_det.ops import soft_pool1d, soft_pool2d, soft_pool3d
-from softpool_det.ops._arguments import check_gradient
+from softpool_det.ops.modules import _SoftPool
+from softpool_det.temperature import single_beta
 
 _FUNCTIONS = {1: soft_pool1d, 2: soft_pool2d, 3: soft_pool3d}
 
 
-class GlobalSoftPool(nn.Module):
+class GlobalSoftPool(_SoftPool):
     """SoftPool over all of (N, C, ...) or (C, ...): what becomes of an adaptive pooling to size 1.
 
     Args:
         dims: number of pooled dimensions, 1 to 3; the output has size 1 in each.
-        gradient: "paper" or "exact", see :func:`softpool_det.ops.soft_pool2d`.
+        softness: gradient, beta, learn_beta and num_channels, see
+            :class:`softpool_det.ops.SoftPool2d`.
     """
 
-    def __init__(self, dims: int, gradient: str = "paper") -> None:
-        super().__init__()
-        check_gradient(gradient)
+    def __init__(self, dims: int, **softness: Any) -> None:
+        super().__init__(**softness)
         self.dims = dims
         self.output_size = 1
-        self.gradient = gradient
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return _FUNCTIONS[self.dims](input, input.shape[-self.dims :], gradient=self.gradient)
+        window = input.shape[-self.dims :]
+        return _FUNCTIONS[self.dims](input, window, gradient=self.gradient, beta=self.beta)
 
     def extra_repr(self) -> str:
-        return f"dims={self.dims}, gradient={self.gradient!r}"
+        text = f"dims={self.dims}, gradient={self.gradient!r}"
+        if self.learn_beta != "no" or self.beta != 1.0:
+            text += f", beta={single_beta(self)}, learn_beta={self.learn_beta!r}"
+        return text

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from softpool_det.ops import SoftPool2d
+
 from .rewriting import rewrite
 from .selection import Where, select
 from .sites import Site, Unknown, check_model, find_sites, is_basic_stem
@@ -21,7 +23,8 @@ def replace_pooling(
 
     Max and average poolings of 1 to 3 dimensions are replaced, modules and calls of
     `torch.nn.functional` or `torch` alike. Nothing else changes: not the sizes of outputs, the
-    state dict, nor any other module. A second call finds nothing to do.
+    state dict (but for a learned temperature), nor any other module. A second call finds nothing to
+    do.
 
     A module whose forward calls a functional pooling gets the pooling as a child and a forward
     traced by torch.fx that calls it. It stays the same object, of a subclass of its class (like
@@ -58,7 +61,10 @@ def replace_pooling(
         pool: "SoftPool2d" or "MaxPool2d". The number of dimensions is that of the replaced layer,
             whatever the name says. "MaxPool2d" also takes SoftPool away again.
         kwargs: settings that differ from the replaced layer's: kernel_size, stride, padding,
-            dilation, ceil_mode, and SoftPool's gradient ("paper" or "exact").
+            dilation, ceil_mode, and SoftPool's gradient ("paper" or "exact"), beta, learn_beta
+            ("no", "one" or "channel") and num_channels, see :class:`softpool_det.ops.SoftPool2d`.
+            "channel" needs num_channels: what a pooling gets is not always what the layer before it
+            gives.
 
     Returns:
         What was replaced; what "all" left alone, and what may be another pathway's stem, with the
@@ -129,6 +135,7 @@ def _take_over(old: nn.Module, new: nn.Module) -> None:
     # Ultralytics, say, keeps in every module of a model where its input comes from.
     known = {*vars(new), *getattr(old, "__constants__", ())}
     known.add("_compiled_call_impl")  # old.compile() wrote it: it would call the old one
+    known |= vars(SoftPool2d()).keys()  # its settings are not another layer's
     vars(new).update({name: value for name, value in vars(old).items() if name not in known})
     # The same dictionaries, so that handles still remove their hooks.
     vars(new).update({name: value for name, value in vars(old).items() if "hook" in name})

@@ -9,12 +9,14 @@ from typing import Any
 from torch import nn
 
 from softpool_det.ops._arguments import Window, output_sizes
+from softpool_det.temperature import single_beta
 
 from .global_pool import GlobalSoftPool
 from .poolings import MAX_POOLS, SOFT_POOLS, adaptive_base, why_not, window_of, windowed_base
 from .table import describe
 
 _SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_OF_SOFT_POOL = ("gradient", "beta", "learn_beta", "num_channels")
 
 
 def check_arguments(pool: str, changes: dict[str, Any]) -> str:
@@ -30,7 +32,7 @@ def check_arguments(pool: str, changes: dict[str, Any]) -> str:
             f'pool must be "SoftPool2d" or "MaxPool2d" (1d and 3d mean the same: the number of '
             f"dimensions is the replaced layer's), got {pool!r}"
         )
-    known = (*_SETTINGS, *(["gradient"] if match[1] == "SoftPool" else []))
+    known = (*_SETTINGS, *(_OF_SOFT_POOL if match[1] == "SoftPool" else ()))
     for name in changes:
         if name not in known:
             raise TypeError(f"{match[1]} has no argument {name!r}; it has {', '.join(known)}")
@@ -56,14 +58,49 @@ def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any
     assert base is not None
     dims = base[1]
     settings = {key: getattr(old, key) for key in _SETTINGS if hasattr(old, key)}
-    if kind == "SoftPool":
-        settings["gradient"] = getattr(old, "gradient", "paper")
     layers: dict[int, Any] = SOFT_POOLS if kind == "SoftPool" else MAX_POOLS
-    new = layers[dims](**{**settings, **changes})
+    if kind == "SoftPool":
+        settings |= _softness(old)
+    new = _built(name, layers[dims], {**settings, **changes})
     _check_sizes(name, old, new, dims)
-    same = window_of(old, dims) == window_of(new, dims)
-    same = same and getattr(old, "gradient", None) == getattr(new, "gradient", None)
-    return old if same and base[0] is layers[dims] else new
+    same_window = window_of(old, dims) == window_of(new, dims)
+    return _old_or_new(old, new, same_window, changes)
+
+
+def _built(name: str, layer: Any, settings: dict[str, Any]) -> nn.Module:
+    try:
+        return layer(**settings)
+    except (TypeError, ValueError) as error:
+        hint = ""
+        if settings.get("learn_beta") == "channel" and settings.get("num_channels") is None:
+            hint = "; where poolings have different numbers of channels, call once for each number"
+        raise type(error)(f"cannot replace {name}: {error}{hint}") from error
+
+
+def _softness(pool: Any) -> dict[str, Any]:
+    """SoftPool's own arguments of a SoftPool; none of another pooling."""
+    if not hasattr(pool, "learn_beta"):
+        return {}
+    channels = sum(parameter.numel() for parameter in pool.parameters())
+    return {
+        "gradient": pool.gradient,
+        "beta": single_beta(pool),
+        "learn_beta": pool.learn_beta,
+        "num_channels": channels if pool.learn_beta == "channel" else None,
+    }
+
+
+def _old_or_new(
+    old: nn.Module, new: nn.Module, same_window: bool, changes: dict[str, Any]
+) -> nn.Module:
+    """`old` where `new` is no other; else `new`, with what `old` learned unless that changes."""
+    if not isinstance(old, type(new)):
+        return new
+    if same_window and _softness(old) == _softness(new):
+        return old
+    if not changes.keys() & {"beta", "learn_beta", "num_channels"}:
+        new.load_state_dict(old.state_dict())
+    return new
 
 
 def _global(name: str, old: nn.Module, dims: int, kind: str, changes: dict[str, Any]) -> nn.Module:
@@ -74,13 +111,13 @@ def _global(name: str, old: nn.Module, dims: int, kind: str, changes: dict[str, 
             f"cannot replace {name}: {old} has windows of several sizes for most inputs; only "
             "those with output size 1 can be replaced"
         )
-    if kind != "SoftPool" or set(changes) - {"gradient"}:
+    if kind != "SoftPool" or set(changes) - set(_OF_SOFT_POOL):
         raise ValueError(
             f"cannot replace {name}: in the place of {old} there can only be SoftPool over the "
-            "whole input, which takes no argument but gradient"
+            f"whole input, which takes no argument but {', '.join(_OF_SOFT_POOL)}"
         )
-    new = GlobalSoftPool(dims, **{"gradient": getattr(old, "gradient", "paper"), **changes})
-    return old if getattr(old, "gradient", None) == new.gradient else new
+    new = _built(name, GlobalSoftPool, {"dims": dims, **_softness(old), **changes})
+    return _old_or_new(old, new, True, changes)
 
 
 def _check_sizes(name: str, old: nn.Module, new: nn.Module, dims: int) -> None:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from softpool_det.temperature import single_beta
+
 from .poolings import windowed_base
 
 # Settings and what they are where nobody names them.
@@ -16,6 +18,8 @@ _SETTINGS = {
     "ceil_mode": False,
     "count_include_pad": True,
     "gradient": "paper",
+    "beta": 1.0,
+    "learn_beta": "no",
 }
 
 
@@ -71,7 +75,7 @@ def describe(pool: nn.Module, function: str | None = None) -> str:
         return str(pool)
     settings = [str(pool.kernel_size), f"stride={pool.stride}"]
     for name, default in _SETTINGS.items():
-        value = getattr(pool, name, default)
+        value = single_beta(pool) if name == "beta" else getattr(pool, name, default)
         if value != default:
             settings.append(f"{name}={value!r}")
     return f"{function or type(pool).__name__}({', '.join(settings)})"

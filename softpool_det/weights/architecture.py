@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
-from torch import nn
 
 from softpool_det.modeling import PooledStem, build_pooling
 from softpool_det.weights.metadata import MAX_POOL, StemPool
@@ -143,9 +142,10 @@ def build_resnet(
     Returns:
         A model that maps images (N, 3, H, W) to {"linear": logits (N, num_classes)}.
     """
-    stem: nn.Module = BasicStem(norm=norm)
+    stem: BasicStem | PooledStem = BasicStem(norm=norm)
     if stem_pool != MAX_POOL:
-        stem = PooledStem(stem, build_pooling(**vars(stem_pool)))
+        pool = build_pooling(**vars(stem_pool), num_channels=stem.out_channels)
+        stem = PooledStem(stem, pool)
     stages, in_channels = [], 64
     for index, count in enumerate(BLOCKS[architecture.depth]):
         options = _stage(architecture, 2**index, stride_in_1x1)

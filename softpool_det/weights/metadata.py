@@ -26,7 +26,10 @@ FORMAT = "1"
 
 @dataclass(frozen=True)
 class StemPool:
-    """The pooling behind the stem's convolution; the fields are the keys of `MODEL.STEM_POOL`."""
+    """The pooling behind the stem's convolution; the fields are the keys of `MODEL.STEM_POOL`.
+
+    Where a temperature is learned, it is among the weights, and `beta` is any number.
+    """
 
     name: str
     kernel_size: int
@@ -34,20 +37,36 @@ class StemPool:
     padding: int
     ceil_mode: bool = False
     gradient: str = "paper"
+    beta: float = 1.0
+    learn_beta: str = "no"
 
     @property
     def window(self) -> tuple[str, int, int, int]:
-        """What makes two poolings the same function of an image of even size."""
+        """What makes two poolings of one temperature the same function of images of even size."""
         return self.name, self.kernel_size, self.stride, self.padding
 
+    def takes_weights_of(self, other: StemPool) -> bool:
+        """Whether a model with this pooling computes what one with `other` learned."""
+        if self.window != other.window:
+            return False
+        if other.learn_beta != "no":
+            return self.learn_beta == other.learn_beta
+        # A temperature that is yet to be learned starts as the other one was.
+        return self.beta == other.beta
+
     def __str__(self) -> str:
-        return f"{self.name} {self.kernel_size}x{self.kernel_size}/{self.stride}/{self.padding}"
+        text = f"{self.name} {self.kernel_size}x{self.kernel_size}/{self.stride}/{self.padding}"
+        if self.learn_beta != "no":
+            return f"{text} with a learned beta ({self.learn_beta})"
+        return text if self.beta == 1.0 else f"{text} with beta {self.beta}"
 
 
 # torchvision's, timm's and Detectron2's.
 MAX_POOL = StemPool("MaxPool2d", kernel_size=3, stride=2, padding=1)
 # That of the SoftPool authors' ResNets.
 SOFT_POOL = StemPool("SoftPool2d", kernel_size=2, stride=2, padding=0)
+# Of older files the temperature is 1.
+_ADDED_LATER = ("stem_pool.beta", "stem_pool.learn_beta")
 
 
 @dataclass(frozen=True)
@@ -125,6 +144,8 @@ def _read_fields(owner: type, header: Mapping[str, str], prefix: str) -> dict[st
         if field.name == "stem_pool":
             continue
         key = prefix + field.name
+        if key not in header and key in _ADDED_LATER:
+            continue
         if key not in header:
             raise ValueError(f"the metadata lacks {key}")
         try:

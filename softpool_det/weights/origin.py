@@ -71,7 +71,7 @@ def stem_pool_of(source: Source, given: StemPool | None = None) -> StemPool:
     """
     if source.metadata is not None:
         found = source.metadata.stem_pool
-        if given is not None and given.window != found.window:
+        if given is not None and not given.takes_weights_of(found):
             raise ValueError(f"{source.path}: its metadata say {found} in the stem, not {given}")
         return found
     if given is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -14,15 +15,29 @@ import pooling_worker
 import pytest
 import torch
 from measuring import allocator
-from pooling import cases, peers, targets
-from pooling.cases import WINDOW_2, WINDOW_3, Case
+from pooling import against, cases, peers, targets
+from pooling.cases import OTHER_WINDOWS, WINDOW_2, WINDOW_3, Case, Window
 from pooling.measure import measure
-from pooling.names import AVG, BOTH, EXACT, FLOOR, FORWARD, MAX, SOFT, STOCK_STEM
+from pooling.names import (
+    AVG,
+    BETA,
+    BOTH,
+    DIRECTIONS,
+    EXACT,
+    FLOOR,
+    FORWARD,
+    FUSED,
+    LEARNED,
+    MAX,
+    SOFT,
+    STOCK_STEM,
+)
 from pooling.peers import Peer, usable
 from pooling.plan import Plan
 from pooling.plot import plot
 from pooling.report import case_table, targets_table, verdicts
 
+import softpool_det
 from softpool_det.ops import soft_pool2d
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -110,6 +125,9 @@ def test_run_shows_that_the_allocator_obeys(report):
         (["--threads", "0"], "'0' is not a positive number"),
         (["--shape", "1,2,8,8", "--plot", "x.png"], "--plot draws the sweep"),
         (["--isa", "--device", "cuda"], "--isa is about the CPU's instruction sets"),
+        (["--isa", "--against", "."], "with --against set SOFTPOOL_CPU_CAPABILITY"),
+        (["--against", ".", "--plot", "x.png"], "--plot draws the sweep"),
+        (["--against", "no/such"], "no/such is not a checkout of softpool_det"),
     ],
 )
 def test_bad_arguments_are_explained(arguments, message):
@@ -128,6 +146,80 @@ def test_a_run_that_fails_says_so_and_keeps_the_rest(tmp_path):
     assert len(json.loads(path.read_text())["failed"]) == len(allocator.available())
 
 
+CHECKOUT = Path(softpool_det.__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_a_build_is_compared_with_itself(tmp_path):
+    path = tmp_path / "report.json"
+    shape = ",".join(map(str, SHAPE))
+    result = run(
+        *("--against", str(CHECKOUT), "--quick", "--threads", "1", "--shape", shape),
+        *("--only", "float32 k3s2p1", "--json", str(path)),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count(f"{CHECKOUT}/softpool_det") == 2
+    assert all(len(line) <= 120 for line in result.stdout.splitlines() if line.startswith("|"))
+    content = json.loads(path.read_text())
+    assert content["failed"] == []
+    assert [process["build"] for process in content["processes"]] == ["old", "new"]
+    compared = content["comparison"]
+    found = {(row["layout"], row["peer"], row["direction"]) for row in compared}
+    assert found == set(itertools.product(cases.LAYOUTS, (SOFT, EXACT, FUSED), DIRECTIONS))
+    for row in compared:
+        assert row["new_to_old"] == row["new_ms"] / row["old_ms"]
+        assert row["kept"] == (None if row["peer"] == EXACT else row["new_to_old"] <= 1 / 0.95)
+        assert min(row["control"], row["to_baseline"], row["to_floor"]) > 0
+    rounds = {row["peer"]: row[FORWARD]["rounds"] for row in content["rows"]}
+    assert rounds[SOFT] >= 3 * rounds[MAX] - 2 >= 1
+
+
+@pytest.mark.slow
+def test_a_case_that_fails_in_a_build_is_named():
+    result = run(
+        "--against", str(CHECKOUT), "--quick", "--shape", "1,1,1,1", "--only", "given k2s2"
+    )
+    assert result.returncode == 1
+    for build in ("old", "new"):
+        words = (
+            f"given shape 1x1x1x1 float32 contiguous k2s2, {build}: softpool, softpool exact failed"
+        )
+        assert words in result.stderr
+
+
+def test_folders_without_a_build_are_refused(tmp_path):
+    assert "is not a checkout of softpool_det" in against.refusal(tmp_path)
+    (tmp_path / "softpool_det" / "ops").mkdir(parents=True)
+    assert "build_ext --inplace" in against.refusal(tmp_path)
+    (tmp_path / "softpool_det" / "_C.abi3.so").touch()
+    assert against.refusal(tmp_path) is None
+
+
+def test_a_pooling_that_the_old_build_lacks_has_no_ratio():
+    def row(peer, milliseconds):
+        return {"peer": peer, **{d: {"q1_ms": milliseconds} for d in DIRECTIONS}}
+
+    case = Case("detection stem", SHAPE, "float32", "contiguous", WINDOW_2)
+    old = [row(SOFT, 1.0), row(MAX, 4.0), row(FLOOR, 0.5)]
+    new = [row(SOFT, 1.1), row(BETA, 2.0), row(MAX, 5.0), row(FLOOR, 0.5)]
+    rows = against._compared(case, {"old": old, "new": new})
+    assert [(row["peer"], row["kept"]) for row in rows] == [(SOFT, False)] * 2 + [(BETA, None)] * 2
+    assert (rows[0]["new_to_old"], rows[0]["control"]) == (1.1, 1.25)
+    assert (rows[2]["new_to_old"], rows[2]["to_baseline"], rows[2]["to_floor"]) == (None, 0.4, 4)
+
+
+def test_cases_are_chosen_by_words():
+    case = Case("video stem", (2, 64, 8, 112, 112), "bfloat16", "channels_last", Window(3, 1, 1, 2))
+    assert str(case) == "video stem 2x64x8x112x112 bfloat16 channels_last k3s1p1d2"
+    assert all(case.matches(words) for words in ("", "k3s1p1d2 video"))
+    assert not case.matches("video float16x")
+    plan = Plan(
+        ("main", "windows"), "cpu", "kept", None, None, None, True, False, only="8x112 k2s2"
+    )
+    assert len(plan.cases()) == 4
+    assert {case.group for case in plan.cases()} == {"video stem"}
+
+
 def test_sweep_has_the_sizes_it_names():
     found, left_out = cases.sweep_cases(cases.SWEEP, free_bytes=2**40)
     assert [case.elements for case in found] == [2**exponent for exponent in cases.SWEEP]
@@ -138,13 +230,14 @@ def test_sweep_has_the_sizes_it_names():
     assert left_out == [26, 28]
 
 
-@pytest.mark.parametrize("window", [WINDOW_2, WINDOW_3, cases.WINDOW_3_UNPADDED])
+@pytest.mark.parametrize("window", [WINDOW_2, WINDOW_3, cases.WINDOW_3_UNPADDED, *OTHER_WINDOWS])
 @pytest.mark.parametrize("shape", [(2, 3, 9, 8), (2, 3, 4, 9, 8)])
 def test_a_case_knows_its_output(shape, window):
     case = Case("x", shape, "float32", "channels_last", window)
     input = case.new_input("cpu")
     pool = torch.nn.functional.max_pool2d if case.dims == 2 else torch.nn.functional.max_pool3d
-    assert pool(input, window.kernel, window.stride, window.padding).numel() == case.out_elements
+    output = pool(input, window.kernel, window.stride, window.padding, window.dilation)
+    assert output.numel() == case.out_elements
     last = torch.channels_last if case.dims == 2 else torch.channels_last_3d
     assert input.is_contiguous(memory_format=last)
 
@@ -250,11 +343,16 @@ def test_a_case_that_fails_does_not_lose_the_others(lost, monkeypatch, capsys, t
 
 def rows_of(device: str, monkeypatch) -> list[dict]:
     """What a run of the targets' cases gives, on a small shape and one device."""
-    monkeypatch.setattr(cases, "DETECTION", SHAPE)
+    for name, shape in (("DETECTION", SHAPE), ("LEVEL", SHAPE), ("VIDEO", (1, 4, 4, 6, 6))):
+        monkeypatch.setattr(cases, name, shape)
     setting = targets.COUNTING_SETTING[device]
     return [
         {**case.as_json(), "setting": setting, "isa": None, **row}
-        for case in [*cases.main_cases(device), *cases.fused_cases(device, SHAPE)]
+        for case in [
+            *cases.main_cases(device),
+            *cases.fused_cases(device, SHAPE),
+            *cases.window_cases(),
+        ]
         for row in measure(case, "cpu", seconds=0, min_rounds=1, memory=True)
     ]
 
@@ -262,7 +360,7 @@ def rows_of(device: str, monkeypatch) -> list[dict]:
 def test_every_target_is_measured(monkeypatch):
     rows = rows_of("cpu", monkeypatch)
     found = targets.outcomes(rows, "cpu")
-    assert len(found) == 4 + 8 + 8 + 2 + 8
+    assert len(found) == 4 + 8 + 8 + 40 + 2 + 6 + 2 + 8
     assert all(outcome["measured"] is not None for outcome in found)
     assert all(outcome["met"] is not None for outcome in found)
     assert all(outcome["measured_default"] is None for outcome in found)
@@ -270,6 +368,10 @@ def test_every_target_is_measured(monkeypatch):
     assert (saved["measured"], saved["met"]) == (0, True)
     printed = targets_table(found, ["kept", "default"])
     assert all(len(line) <= 120 for line in printed.splitlines())
+    found = targets.outcomes(rows, "cpu", "avx2")
+    assert len(found) == 4 + 8 + 40 + 2 + 6 + 2 + 8
+    assert [outcome["bound"] for outcome in found[:4]] == [1.5, 2.0, 1.5, 2.0]
+    assert all("copy's" in outcome["text"] for outcome in found[:4])
 
 
 def test_unmeasured_targets_are_neither_met_nor_missed():
@@ -296,6 +398,14 @@ def test_a_speedup_is_met_from_its_bound_on(soft, met):
     assert first["measured"] == pytest.approx(150.0 / soft)
     assert first["measured_default"] == 3.0
     assert first["met"] is met
+
+
+def test_a_learned_temperature_may_cost_15_percent():
+    rows = [made_up(SOFT, 1.0), made_up(BETA, 1.03), made_up(LEARNED, 1.15)]
+    found = {outcome["text"]: outcome["met"] for outcome in targets.outcomes(rows, "cpu")}
+    learned = "learned beta, float32 contiguous k2s2 fwd+bwd: of a number's"
+    assert found[learned] is True
+    assert found["beta 4, forward: time of beta 1's (largest)"] is False
 
 
 def test_peak_memory_has_to_be_less_than_max_pools():

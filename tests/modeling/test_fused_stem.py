@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Operators(TorchDispatchMode):
-    """The names of this package's operators that are called inside."""
+    """The names of this package's operators that are called inside; "fused" ones have a norm."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,10 @@ class Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         if operator.namespace == "softpool_det":
-            self.names.append(operator.overloadpacket.__name__)
+            names = (argument.name for argument in operator._schema.arguments)
+            given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
+            fused = "fused " if given.get("scale") is not None else ""
+            self.names.append(fused + operator.overloadpacket.__name__)
         return operator(*args, **(kwargs or {}))
 
 
@@ -49,6 +52,16 @@ def make_stem(norm="FrozenBN", pool=None, **window):
             if name == "running_var":
                 values.square_().add_(0.5)
     return stem.eval()
+
+
+def soft_pool(beta, learn_beta="no", **window):
+    """A learned temperature of each channel is another one."""
+    arguments = {"kernel_size": 2} | window
+    pool = SoftPool2d(**arguments, beta=beta, learn_beta=learn_beta, num_channels=64)
+    generator = torch.Generator().manual_seed(2)
+    for parameter in pool.parameters():
+        parameter.data += torch.randn(parameter.shape, generator=generator) / 4
+    return pool
 
 
 def unfused(stem, images):
@@ -74,7 +87,7 @@ def test_inference_equals_the_modules(norm, window, channels_last):
     )
     x = images(channels_last)
     with torch.no_grad():
-        assert operators(stem, x) == ["affine_relu_soft_pool"]
+        assert operators(stem, x) == ["fused soft_pool"]
         actual, expected = stem(x), unfused(stem, x)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert actual.stride() == expected.stride()
@@ -87,10 +100,67 @@ def test_training_equals_the_modules(window, gradient, channels_last):
     stem, x = make_stem(gradient=gradient, **window).train(), images(channels_last)
     upstream = torch.randn_like(unfused(stem, x))
     names = operators(lambda: stem(x).backward(upstream))
-    assert names == ["affine_relu_soft_pool", "affine_relu_soft_pool_backward"]
+    assert names == ["fused soft_pool", "fused soft_pool_backward"]
     expected = torch.autograd.grad(unfused(stem, x), stem.conv1.weight, upstream)[0]
     tolerance = 1e-5 * expected.abs().max().item()
     torch.testing.assert_close(stem.conv1.weight.grad, expected, rtol=1e-5, atol=tolerance)
+
+
+TEMPERATURES = [(4.0, "no"), (0.0, "no"), (float("inf"), "no"), (2.0, "one"), (2.0, "channel")]
+
+
+@layouts
+@pytest.mark.parametrize("gradient", ["paper", "exact"])
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize(("beta", "learn_beta"), TEMPERATURES)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_temperature_equals_the_modules(frozen, beta, learn_beta, window, gradient, channels_last):
+    pool = soft_pool(beta, learn_beta, gradient=gradient, **window)
+    stem, x = make_stem(pool=pool).train(), images(channels_last)
+    if frozen:
+        stem.freeze()
+    learning = [p for p in stem.parameters() if p.requires_grad]
+    assert len(learning) == (not frozen) + (learn_beta != "no")
+    expected = unfused(stem, x)
+    with Operators() as calls:
+        actual = stem(x)
+    assert calls.names == ["fused soft_pool"]
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    if not learning:
+        return
+    upstream = torch.randn_like(expected)
+    for mine, other in zip(
+        torch.autograd.grad(actual, learning, upstream),
+        torch.autograd.grad(expected, learning, upstream),
+        strict=True,
+    ):
+        assert mine.any()
+        tolerance = 1e-5 * other.abs().max().item()
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=tolerance)
+
+
+@pytest.mark.parametrize("learn_beta", ["one", "channel"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_learned_temperature_in_autocast(dtype, learn_beta):
+    """It stays in float32, and so does its gradient."""
+    stem, x = make_stem(pool=soft_pool(2.0, learn_beta)), images()
+    with torch.autocast("cpu", dtype):
+        actual, separate = stem(x), unfused(stem, x)
+    assert actual.dtype == separate.dtype == dtype
+    (temperature,) = stem.pool.parameters()
+    mine, other = (
+        torch.autograd.grad(output.float().square().sum(), temperature)[0]
+        for output in (actual, separate)
+    )
+    assert mine.dtype == torch.float32
+    torch.testing.assert_close(mine, other, rtol=0.05, atol=0.02 * other.abs().max().item())
+
+
+def test_learned_temperature_and_norm():
+    """The norm's gradient needs the modules; the temperature gets its own from them."""
+    stem, x = make_stem("BN", soft_pool(2.0, "channel")), images()
+    assert operators(lambda: stem(x).sum().backward()) == ["soft_pool", "soft_pool_backward"]
+    assert all(p.grad.any() for p in stem.parameters())
 
 
 def test_frozen_stem_passes_the_gradient_on():
@@ -121,7 +191,7 @@ def test_half_precision_is_within_rounding_of_the_modules_and_nearer_the_truth(d
     # Both from one convolution in half precision; the truth follows it in float64.
     wide = copy.deepcopy(stem).double()
     with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, enabled=how == "autocast"):
-        assert operators(stem, x) == ["affine_relu_soft_pool"]
+        assert operators(stem, x) == ["fused soft_pool"]
         actual, separate = stem(x), unfused(stem, x)
         features = F.conv2d(x, stem.conv1.weight, None, 2, 3)
         assert actual.requires_grad == separate.requires_grad == grad
@@ -191,7 +261,7 @@ def parametrized_convolution(stem):
 def test_modules_are_called_where_one_operator_would_be_wrong(change):
     stem, x = make_stem("BN"), images()
     change(stem)
-    assert "affine_relu_soft_pool" not in operators(stem, x)
+    assert "fused soft_pool" not in operators(stem, x)
     other = copy.deepcopy(stem)
     assert torch.equal(stem(x), unfused(other, x))
 
@@ -223,7 +293,7 @@ def test_hooks_are_called(where, register):
     stem(images().requires_grad_()).sum().backward()
     assert calls == [1]
     handle.remove()
-    assert "affine_relu_soft_pool" in operators(stem, images())
+    assert "fused soft_pool" in operators(stem, images())
 
 
 def test_convolution_with_bias_and_norm_without_weight():
@@ -231,7 +301,7 @@ def test_convolution_with_bias_and_norm_without_weight():
     stem.conv1.norm = nn.BatchNorm2d(64, affine=False).eval()
     stem.conv1.bias = nn.Parameter(torch.randn(64))
     x = images()
-    assert operators(stem, x) == ["affine_relu_soft_pool"]
+    assert operators(stem, x) == ["fused soft_pool"]
     torch.testing.assert_close(stem(x), unfused(stem, x), rtol=1e-5, atol=1e-5)
 
 
@@ -275,7 +345,7 @@ def test_compiles_into_one_graph(gradient, dynamic):
 def test_symbolic_trace_keeps_the_buffers():
     stem, x = make_stem(), images()
     traced = torch.fx.symbolic_trace(stem)
-    assert operators(traced, x) == ["affine_relu_soft_pool"]
+    assert operators(traced, x) == ["fused soft_pool"]
     state = {name: values * 2 for name, values in stem.state_dict().items()}
     stem.load_state_dict(state)
     traced.load_state_dict(state)
@@ -291,7 +361,7 @@ def test_distributed_data_parallel():
         names = operators(lambda: DistributedDataParallel(stem)(x).sum().backward())
     finally:
         dist.destroy_process_group()
-    assert names == ["affine_relu_soft_pool", "affine_relu_soft_pool_backward"]
+    assert names == ["fused soft_pool", "fused soft_pool_backward"]
     torch.testing.assert_close(stem.conv1.weight.grad, expected)
 
 

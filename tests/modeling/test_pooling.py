@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,3 +52,51 @@ def test_registered_by_name():
         POOLING_REGISTRY._obj_map.pop("AvgPool2d")
     x = torch.randn(1, 1, 5, 5)
     assert torch.equal(pool(x), F.avg_pool2d(x, 2, 2, ceil_mode=True))
+
+
+@pytest.mark.parametrize("learn_beta", ["no", "one", "channel"])
+def test_temperature(learn_beta):
+    pool = build_pooling("SoftPool2d", 2, 2, beta=4.0, learn_beta=learn_beta, num_channels=3)
+    x = torch.randn(1, 3, 6, 6)
+    torch.testing.assert_close(pool(x), soft_pool2d(x, beta=4.0))
+    learned = {"no": 0, "one": 1, "channel": 3}
+    assert sum(p.numel() for p in pool.parameters()) == learned[learn_beta]
+
+
+@pytest.mark.parametrize(("beta", "learn_beta"), [(4.0, "no"), (1.0, "one"), (1.0, "yes")])
+def test_max_pool_has_no_temperature(beta, learn_beta):
+    message = f"MaxPool2d has no temperature: beta must be 1.0 and learn_beta 'no', got {beta}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build_pooling("MaxPool2d", 3, 2, 1, beta=beta, learn_beta=learn_beta, num_channels=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"beta": -1.0}, "beta must be"),
+        ({"beta": float("nan")}, "beta must be"),
+        ({"learn_beta": "yes"}, "learn_beta must be"),
+        ({"learn_beta": False}, "learn_beta must be"),
+        ({"learn_beta": "one", "beta": 0.0}, "beta"),
+        ({"learn_beta": "channel"}, "num_channels"),
+    ],
+)
+def test_bad_temperatures(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        build_pooling("SoftPool2d", 2, 2, **arguments)
+
+
+def test_temperature_of_others():
+    """A layer of one's own may have one, too."""
+
+    class PowerPool2d(nn.LPPool2d):
+        def __init__(self, kernel_size, stride, padding, ceil_mode, **softness):
+            assert set(softness) == {"gradient", "beta", "learn_beta", "num_channels"}
+            super().__init__(softness["beta"], kernel_size, stride, ceil_mode)
+
+    POOLING_REGISTRY.register(PowerPool2d)
+    try:
+        pool = build_pooling("PowerPool2d", 2, 2, beta=3.0)
+    finally:
+        POOLING_REGISTRY._obj_map.pop("PowerPool2d")
+    assert pool.norm_type == 3

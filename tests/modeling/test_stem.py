@@ -34,6 +34,23 @@ def test_freeze():
     assert type(pooled.conv1.norm).__name__ == "FrozenBatchNorm2d"
 
 
+@pytest.mark.parametrize("learn_beta", ["one", "channel"])
+def test_a_learned_temperature_is_not_frozen(learn_beta):
+    """It was asked for, apart from what `FREEZE_AT` is for."""
+    pool = SoftPool2d(2, 2, learn_beta=learn_beta, num_channels=64)
+    pooled = PooledStem(BasicStem(norm="BN"), pool).freeze()
+    learning = [name for name, p in pooled.named_parameters() if p.requires_grad]
+    (name,) = learning
+    assert name.startswith("pool.")
+    pooled(torch.randn(1, 3, 32, 32)).square().sum().backward()
+    assert pooled.get_parameter(name).grad.abs().min() > 0
+
+
+def test_other_number_of_channels():
+    with pytest.raises(ValueError, match="64"):
+        PooledStem(BasicStem(), SoftPool2d(2, 2, learn_beta="channel", num_channels=32))
+
+
 @pytest.mark.parametrize("stride", [1, 3, (2, 1)])
 def test_stride_is_two(stride):
     with pytest.raises(ValueError, match=r"stride of the stem's pooling must be 2, got"):

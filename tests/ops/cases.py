@@ -28,6 +28,7 @@ GRADIENTS = ["paper", "exact"]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # tools/gpu_check.sh lowers it where every case is slow.
 EXAMPLES = int(os.environ.get("SOFTPOOL_EXAMPLES", "150"))
+BETAS = [0.0, 0.3, 1.0, 4.0, 30.0, float("inf")]
 # A shape (N, C, ...) for each number of dimensions, none of whose sizes divides evenly.
 SHAPES = {1: (2, 3, 13), 2: (2, 3, 9, 11), 3: (2, 3, 5, 7, 6)}
 
@@ -52,6 +53,7 @@ class Case:
     channels_last: bool
     scale: float
     whole_numbers: bool  # makes ties
+    beta: float | None  # None: one of each channel
     seed: int
 
     @property
@@ -71,6 +73,11 @@ class Case:
         input = to_layout(torch.from_numpy(values).to(device, self.dtype), self.channels_last)
         grad_output = generator.standard_normal((*self.shape[:2], *self.out_shape()))
         return input.requires_grad_(), torch.from_numpy(grad_output).to(device, self.dtype)
+
+    def betas(self) -> np.ndarray:
+        """The temperatures of the channels."""
+        generator = np.random.default_rng(self.seed)
+        return generator.choice(BETAS if self.beta is None else [self.beta], self.shape[1])
 
     def out_shape(self) -> torch.Size:
         input = torch.empty(1, 1, *self.shape[2:])
@@ -124,5 +131,6 @@ def cases(draw, dims: int) -> Case:
         draw(st.booleans()),
         draw(st.sampled_from([1.0, 8.0, 80.0])),
         draw(st.booleans()),
+        draw(st.sampled_from([*BETAS, 1.0, None, None, None])),
         draw(st.integers(0, 2**32 - 1)),
     )

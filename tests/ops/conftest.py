@@ -1,25 +1,25 @@
 from __future__ import annotations
 
+import emulation
 import pytest
 import torch
 from cases import DIMS, GRADIENTS
 
+from softpool_det.ops import _library
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.cuda,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
-            ],
-        ),
-    ],
-)
+
+@pytest.fixture(scope="session", params=emulation.DEVICES)
 def device(request) -> str:
-    return request.param
+    """For tensors: "emulated" are the CUDA kernels run on the host, on tensors of the CPU."""
+    return "cpu" if request.param == "emulated" else request.param
+
+
+@pytest.fixture(autouse=True)
+def emulated_kernels(request, monkeypatch):
+    call = getattr(request.node, "callspec", None)
+    if call is not None and call.params.get("device") == "emulated":
+        emulation.load()
+        monkeypatch.setattr(_library, "kernels", lambda: torch.ops.softpool_emulation)
 
 
 @pytest.fixture(params=[False, True], ids=["contiguous", "channels_last"])

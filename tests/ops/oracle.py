@@ -21,33 +21,52 @@ def window_indices(shape, out_shape, window):
         yield position, np.ix_(*(inside(axis, out) for axis, out in enumerate(position)))
 
 
-def soft_pool_oracle(values, out_shape, window):
-    """(N, C, ...) -> (N, C, *out_shape); Eq. (1)-(2). -inf for a window wholly in the padding."""
+def soft_pool_oracle(values, out_shape, window, beta=1.0):
+    """(N, C, ...) -> (N, C, *out_shape); Eq. (1)-(2) with the temperature `beta`, one or (C,).
+
+    -inf for a window wholly in the padding.
+    """
     output = np.full(values.shape[:2] + tuple(out_shape), -np.inf)
     for position, index in window_indices(values.shape[2:], out_shape, window):
         elements = values[(..., *index)].reshape(*values.shape[:2], -1)
         if elements.shape[-1]:
-            output[(..., *position)] = (window_weights(elements) * elements).sum(-1)
+            _, deviation = weights_and_deviations(elements, beta)
+            # Of the maximum, whose deviation is the largest.
+            output[(..., *position)] = elements.max(-1) - deviation.max(-1)
     return output
 
 
-def soft_pool_gradient_oracle(grad_output, values, window, gradient):
-    """Gradient for the input, "paper" (section 3.2) or "exact" (the derivative)."""
-    grad_input = np.zeros_like(values)
+def soft_pool_gradient_oracle(grad_output, values, window, gradient, beta=1.0):
+    """Gradients for the input, "paper" (section 3.2) or "exact" (the derivative), and beta (C,)."""
+    grad_input, grad_beta = np.zeros_like(values), np.zeros(values.shape[1])
     for position, index in window_indices(values.shape[2:], grad_output.shape[2:], window):
         block = values[(..., *index)]
         elements = block.reshape(*values.shape[:2], -1)
         if not elements.shape[-1]:
             continue
-        factor = window_weights(elements)
-        if gradient == "exact":
-            output = (factor * elements).sum(-1, keepdims=True)
-            factor = factor * (1 + elements - output)
+        weights, deviation = weights_and_deviations(elements, beta)
         upstream = grad_output[(..., *position)][:, :, None]
+        factor = weights
+        if gradient == "exact":
+            factor = weights + times(by_channel(beta), weights * deviation)
         grad_input[(..., *index)] += (upstream * factor).reshape(block.shape)
-    return grad_input
+        grad_beta += (upstream * weights * deviation**2).sum((0, 2))
+    return grad_input, grad_beta
 
 
-def window_weights(elements):
-    exponentials = np.exp(elements - elements.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
+def weights_and_deviations(elements, beta):
+    """Softmax of beta * elements, and the elements' distances to their mean by it."""
+    distance = elements - elements.max(-1, keepdims=True)
+    exponentials = np.exp(times(by_channel(beta), distance))
+    weights = exponentials / exponentials.sum(-1, keepdims=True)
+    return weights, distance - (weights * distance).sum(-1, keepdims=True)
+
+
+def by_channel(beta):
+    return np.reshape(beta, (-1, 1))
+
+
+def times(beta, values):
+    """Their product, of which an infinite beta leaves a 0 what it is."""
+    with np.errstate(invalid="ignore"):
+        return np.where(values == 0, 0.0, beta * values)

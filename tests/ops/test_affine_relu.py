@@ -1,10 +1,11 @@
-"""The fused stem: soft_pool2d(relu(input * scale + shift)) in one operator."""
+"""The fused stem: soft_pool2d(relu(input * scale + bias)) in one operator."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from cases import DTYPES, to_layout
+from emulation import on_real_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
@@ -13,18 +14,18 @@ from torch.func import grad, jacfwd, jacrev, vmap
 from softpool_det.ops import _library, affine_relu_soft_pool2d, soft_pool2d
 
 
-def unfused(input, scale, shift, *arguments, gradient="paper"):
+def unfused(input, scale, bias, *arguments, **softness):
     """In the dtype of scale, as the operator computes."""
     shape = (-1, 1, 1)
-    line = input.to(scale.dtype) * scale.view(shape) + shift.view(shape)
-    return soft_pool2d(line.relu(), *arguments, gradient=gradient)
+    line = input.to(scale.dtype) * scale.view(shape) + bias.view(shape)
+    return soft_pool2d(line.relu(), *arguments, **softness)
 
 
 def operands(dtype, shape=(2, 5, 9, 11), device="cpu"):
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     input = torch.randn(shape).to(device, dtype)
-    scale, shift = (torch.randn(shape[-3], dtype=wide, device=device) for _ in range(2))
-    return input, scale, shift
+    scale, bias = (torch.randn(shape[-3], dtype=wide, device=device) for _ in range(2))
+    return input, scale, bias
 
 
 @pytest.fixture(params=["kernel", "reference"])
@@ -44,24 +45,33 @@ def test_equals_the_composition(device, channels_last, dtype, gradient):
         dilation=st.sampled_from([1, 1, 2]),
         ceil_mode=st.booleans(),
         batched=st.booleans(),
+        beta=st.sampled_from([1.0, 1.0, 0.0, 4.0, float("inf"), None]),
         seed=st.integers(0, 2**31),
     )
-    def check(shape, window, dilation, ceil_mode, batched, seed):
+    def check(shape, window, dilation, ceil_mode, batched, beta, seed):
         torch.manual_seed(seed)
-        input, scale, shift = operands(dtype, shape, device=device)
+        input, scale, bias = operands(dtype, shape, device=device)
         input = to_layout(input, channels_last) if batched else input[0]
-        input = input.requires_grad_()
+        leaves = [input.requires_grad_()]
+        if beta is None:
+            beta = (scale * 3).abs().requires_grad_()
+            leaves.append(beta)
         windows = (*window, dilation, ceil_mode)
         results = []
         for pool in (affine_relu_soft_pool2d, unfused):
-            output = pool(input, scale, shift, *windows, gradient=gradient)
+            output = pool(input, scale, bias, *windows, gradient=gradient, beta=beta)
             upstream = torch.ones_like(output)
-            results.append((output, *torch.autograd.grad(output, input, upstream)))
+            results.append((output, *torch.autograd.grad(output, leaves, upstream)))
         eps = torch.finfo(dtype).eps
         tolerance = {"rtol": 1.01 * eps, "atol": 16 * min(eps, 1e-6), "check_dtype": False}
         if dtype in (torch.float64, torch.float32):
             tolerance |= {"rtol": 32 * eps, "atol": 64 * eps}
-        torch.testing.assert_close(results[0], results[1], **tolerance)
+        torch.testing.assert_close(results[0][:2], results[1][:2], **tolerance)
+        # A sum over windows, of numbers up to 10.
+        rounding = max(eps if dtype == torch.float64 else 1e-7, 1e-14)
+        torch.testing.assert_close(
+            results[0][2:], results[1][2:], rtol=32 * rounding, atol=1e5 * rounding
+        )
         assert results[0][0].dtype == dtype
 
     check()
@@ -71,8 +81,8 @@ def test_equals_the_composition(device, channels_last, dtype, gradient):
 def test_no_gradient_where_relu_is_closed(device, gradient):
     input = torch.tensor([[-1.0, 0.0], [2.0, float("nan")]], device=device).expand(1, 2, 2, 2)
     input = torch.cat([input, input.nan_to_num(1.0)], -1).requires_grad_()
-    scale, shift = torch.tensor([1.0, -1.0], device=device), torch.zeros(2, device=device)
-    output = affine_relu_soft_pool2d(input, scale, shift, gradient=gradient)
+    scale, bias = torch.tensor([1.0, -1.0], device=device), torch.zeros(2, device=device)
+    output = affine_relu_soft_pool2d(input, scale, bias, gradient=gradient)
     assert output[..., 0].isnan().all()
     assert output[..., 1].isfinite().all()
     (grad_input,) = torch.autograd.grad(output, input, torch.ones_like(output))
@@ -84,10 +94,10 @@ def test_no_gradient_where_relu_is_closed(device, gradient):
 @pytest.mark.usefixtures("either")
 def test_derivatives_of_any_order(device, gradient):
     torch.manual_seed(0)
-    input, scale, shift = operands(torch.float64, (1, 2, 4, 5), device)
+    input, scale, bias = operands(torch.float64, (1, 2, 4, 5), device)
 
     def pool(input):
-        return affine_relu_soft_pool2d(input, scale, shift, 3, 2, 1, gradient=gradient)
+        return affine_relu_soft_pool2d(input, scale, bias, 3, 2, 1, gradient=gradient)
 
     leaf = input.clone().requires_grad_()
     if gradient == "exact":
@@ -99,55 +109,61 @@ def test_derivatives_of_any_order(device, gradient):
         torch.testing.assert_close(outer(inner(pool))(input), second)
 
 
-def test_vmap_over_input_alone(device):
-    input, scale, shift = operands(torch.float32, device=device)
+def test_vmap_over_any_operand(device):
+    input, _, bias = operands(torch.float32, device=device)
+    numbers = torch.rand(2, 5, device=device) * 3
 
-    def loss(input, scale):
-        return affine_relu_soft_pool2d(input, scale, shift).square().sum()
+    def loss(input, scale, bias, beta):
+        return affine_relu_soft_pool2d(input, scale, bias, beta=beta).square().sum()
 
-    expected = torch.stack([grad(loss)(image, scale) for image in input])
-    torch.testing.assert_close(vmap(grad(loss), in_dims=(0, None))(input, scale), expected)
-    with pytest.raises(NotImplementedError, match="vmap over scale or shift"):
-        vmap(loss, in_dims=(None, 0))(input, torch.stack([scale, scale]))
+    for in_dims in ((0, None, None, None), (None, 0, None, None), (0, 0, 0, 0), (0, None, None, 0)):
+        operands_of = (input, numbers - 1, bias.expand(2, 5), numbers)
+        batched = [
+            operand[0] if dim is None else operand
+            for operand, dim in zip(operands_of, in_dims, strict=True)
+        ]
+        for function in (loss, grad(loss), grad(loss, 3)):
+            actual = vmap(function, in_dims)(*batched)
+            for index in range(2):
+                one = [
+                    operand if dim is None else operand[index]
+                    for operand, dim in zip(batched, in_dims, strict=True)
+                ]
+                torch.testing.assert_close(actual[index], function(*one))
 
 
 def test_errors_name_argument_and_remedy():
-    input, scale, shift = operands(torch.bfloat16)
+    input, scale, bias = operands(torch.bfloat16)
     with pytest.raises(ValueError, match=r"scale requires grad.*scale.detach\(\)"):
-        affine_relu_soft_pool2d(input, scale.requires_grad_(), shift)
+        affine_relu_soft_pool2d(input, scale.requires_grad_(), bias)
     with torch.no_grad():
-        affine_relu_soft_pool2d(input, scale, shift)
+        affine_relu_soft_pool2d(input, scale, bias)
     scale = scale.detach()
-    with pytest.raises(TypeError, match=r"shift must be torch\.float32 for input of"):
-        affine_relu_soft_pool2d(input, scale, shift.double())
-    with pytest.raises(ValueError, match=r"shift must have the shape \(5,\)"):
-        affine_relu_soft_pool2d(input, scale, shift[:4])
-    with pytest.raises(RuntimeError, match="scale and shift get no gradient"):
-        torch.ops.softpool_det.affine_relu_soft_pool(
-            input.requires_grad_(),
-            scale.requires_grad_(),
-            shift,
-            *[[2, 2]] * 2,
-            [0, 0],
-            [1, 1],
-            False,
-        ).sum().backward()
+    with pytest.raises(TypeError, match=r"bias must be torch\.float32 for input of"):
+        affine_relu_soft_pool2d(input, scale, bias.double())
+    with pytest.raises(ValueError, match=r"bias must have the shape \(5,\)"):
+        affine_relu_soft_pool2d(input, scale, bias[:4])
+    window = ([2, 2], [2, 2], [0, 0], [1, 1], False, False, 1.0, None)
+    output = torch.ops.softpool_det.soft_pool(input, *window, scale.requires_grad_(), bias)
+    with pytest.raises(RuntimeError, match="scale and bias get no gradient"):
+        output.sum().backward()
 
 
+@on_real_devices
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiles_into_one_graph(device, channels_last, gradient, dynamic):
     window = {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}
 
-    def pool(input, scale, shift):
-        return affine_relu_soft_pool2d(input, scale, shift, **window, gradient=gradient)
+    def pool(input, scale, bias):
+        return affine_relu_soft_pool2d(input, scale, bias, **window, gradient=gradient)
 
     compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for shape in ((2, 5, 9, 11), (3, 5, 12, 10)):
-        input, scale, shift = operands(torch.float32, shape, device)
+        input, scale, bias = operands(torch.float32, shape, device)
         input = to_layout(input, channels_last).requires_grad_()
         results = []
         for function in (pool, compiled):
-            output = function(input, scale, shift)
+            output = function(input, scale, bias)
             results.append((output, *torch.autograd.grad(output.square().sum(), input)))
         torch.testing.assert_close(results[0], results[1])

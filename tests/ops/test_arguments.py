@@ -8,7 +8,7 @@ from cases import DIMS, MAX_POOLS, MODULES, POOLS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softpool_det.ops import soft_pool2d
+from softpool_det.ops import _library, soft_pool2d
 
 
 def assert_agrees_with_max_pool(dims, shape, kernel_size, stride, padding, dilation, ceil_mode):
@@ -81,11 +81,19 @@ def test_refuses_what_max_pool_refuses(dims, data):
         ({"dilation": 4}, ValueError, "size 4 is too small for a window of 5"),
         ({"kernel_size": "3"}, TypeError, "kernel_size must be an int or a pair of ints, got '3'"),
         ({"gradient": "true"}, ValueError, '"paper" or "exact", got \'true\''),
+        ({"beta": -1.0}, ValueError, r"beta must be at least 0 \(infinity is allowed\), got -1.0"),
+        ({"beta": float("nan")}, ValueError, "beta must be at least 0 .* got nan"),
+        ({"beta": True}, TypeError, "beta must be a number or a floating-point tensor, got True"),
+        ({"beta": None}, TypeError, "beta must be a number or a floating-point tensor, got None"),
+        ({"beta": torch.tensor(1)}, TypeError, "floating-point tensor, got torch.int64"),
+        ({"beta": torch.ones(2)}, ValueError, r"shape \(\), \(1,\) or \(3,\).* got \(2,\)"),
+        ({"beta": torch.ones(1, 3)}, ValueError, r"one element for all channels.* got \(1, 3\)"),
+        ({"beta": torch.ones(3, device="meta")}, ValueError, "input's device cpu, got meta"),
     ],
 )
 def test_errors_name_argument_value_and_remedy(arguments, error, message):
     with pytest.raises(error, match=message):
-        soft_pool2d(torch.zeros(1, 1, 4, 4), **arguments)
+        soft_pool2d(torch.zeros(1, 3, 4, 4), **arguments)
 
 
 def test_errors_name_the_shapes(dims):
@@ -120,15 +128,15 @@ ONES = [1, 1]
 def test_kernels_check_for_themselves(device, shape, windows, message):
     input = torch.zeros(shape, device=device)
     with pytest.raises(RuntimeError, match=message):
-        torch.ops.softpool_det.soft_pool(input, *windows, False)
+        _library.kernels().soft_pool(input, *windows, False)
     with pytest.raises(RuntimeError, match=message):
-        torch.ops.softpool_det.soft_pool_backward(input, input, *windows, False, True)
+        _library.kernels().soft_pool_backward(input, input, *windows, False, True)
 
 
 def test_backward_kernel_refuses_a_gradient_of_another_shape_or_type(device):
     input = torch.zeros(1, 1, 4, 4, device=device)
     windows = ([2, 2], [2, 2], [0, 0], ONES, False, True)
-    backward = torch.ops.softpool_det.soft_pool_backward
+    backward = _library.kernels().soft_pool_backward
     with pytest.raises(RuntimeError, match=r"\(1, 1, 2, 2\)"):
         backward(torch.zeros(1, 1, 2, 3, device=device), input, *windows)
     with pytest.raises(RuntimeError, match="dtype"):

@@ -14,17 +14,27 @@ pytestmark = [
 ]
 
 WINDOWS = [(2, 2, 0), (3, 2, 1), (5, 3, 2)]
+KINDS = ["plain", "betas", "affine"]
 GIB = 1 << 30
 
 
-def forward_and_backward(input: torch.Tensor, window: tuple[int, int, int], affine=()):
-    """(output, gradient of the input) by the raw operators, for a gradient of the output of 1."""
-    windows = (*([number] * 2 for number in window), [1, 1], False)
+def forward_and_backward(
+    input: torch.Tensor, window: tuple[int, int, int], **settings
+) -> tuple[torch.Tensor, ...]:
+    """(output, gradients of the input and of betas) by the raw operators, for upstreams of 1."""
+    windows = (*([number] * 2 for number in window), [1, 1])
     library = torch.ops.softpool_det
-    prefix = "affine_relu_" if affine else ""
-    output = getattr(library, f"{prefix}soft_pool")(input, *affine, *windows)
-    backward = getattr(library, f"{prefix}soft_pool_backward")
-    return output, backward(torch.ones_like(output), input, *affine, *windows, False)
+    output = library.soft_pool(input, *windows, **settings)
+    upstream = torch.ones_like(output)
+    return output, *library.soft_pool_backward(upstream, input, *windows, **settings)
+
+
+def channel_numbers(channels: int, kind: str, dtype=torch.float32) -> dict[str, torch.Tensor]:
+    """Settings of a kind, with numbers that differ from channel to channel."""
+    row = torch.linspace(-1, 1, channels, device="cuda", dtype=dtype)
+    names = {"plain": [], "betas": ["betas"], "affine": ["scale", "bias"]}[kind]
+    numbers = {"betas": row + 2, "scale": row, "bias": row.flip(0)}
+    return {name: numbers[name] for name in names}
 
 
 def images(channels_last: bool, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
@@ -37,22 +47,20 @@ def images(channels_last: bool, seed: int = 0, dtype=torch.float32) -> torch.Ten
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("affine", [False, True])
-def test_calls_replay_in_a_cuda_graph(window, channels_last, affine):
+@pytest.mark.parametrize("kind", KINDS)
+def test_calls_replay_in_a_cuda_graph(window, channels_last, kind):
     input = images(channels_last)
-    scales = (torch.full((16,), 0.5, device="cuda"), torch.ones(16, device="cuda"))
-    affine = scales if affine else ()
-    forward_and_backward(input, window, affine)  # loads the kernels
+    settings = channel_numbers(16, kind)
+    forward_and_backward(input, window, **settings)  # loads the kernels
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = forward_and_backward(input, window, affine)
+        captured = forward_and_backward(input, window, **settings)
     for seed in (1, 2):
         input.copy_(images(channels_last, seed))
         graph.replay()
-        expected = forward_and_backward(input, window, affine)
-        assert torch.equal(captured[0], expected[0])
-        assert torch.equal(captured[1], expected[1])
+        expected = forward_and_backward(input, window, **settings)
+        assert all(map(torch.equal, captured, expected))
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -87,8 +95,7 @@ def test_work_is_on_the_current_stream(window):
     # The default stream is free meanwhile: an operator on it would have finished already.
     assert not stream.query()
     stream.synchronize()
-    assert torch.equal(actual[0], expected[0])
-    assert torch.equal(actual[1], expected[1])
+    assert all(map(torch.equal, actual, expected))
 
 
 @pytest.mark.parametrize(
@@ -107,16 +114,21 @@ def test_videos_and_large_windows_are_as_on_the_cpu(shape, dtype, window, channe
     input = torch.randn(shape, generator=generator).to(dtype)
     if channels_last:
         input = input.movedim(1, -1).contiguous().movedim(-1, 1)
-    windows = (*window, [1] * len(window[0]), False)
+    windows = (*window, [1] * len(window[0]))
     library = torch.ops.softpool_det
     expected = library.soft_pool(input, *windows)
     upstream = torch.randn(expected.shape, generator=generator).to(dtype)
     tolerance = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 16 * torch.finfo(dtype).eps}
     actual = library.soft_pool(input.cuda(), *windows)
     torch.testing.assert_close(actual.cpu(), expected, **tolerance)
-    expected = library.soft_pool_backward(upstream, input, *windows, True)
-    actual = library.soft_pool_backward(upstream.cuda(), input.cuda(), *windows, True)
+    settings = {"exact": True, "betas": torch.linspace(0, 4, shape[1])}
+    expected, expected_betas = library.soft_pool_backward(upstream, input, *windows, **settings)
+    settings["betas"] = settings["betas"].cuda()
+    actual, actual_betas = library.soft_pool_backward(
+        upstream.cuda(), input.cuda(), *windows, **settings
+    )
     torch.testing.assert_close(actual.cpu(), expected, **tolerance)
+    torch.testing.assert_close(actual_betas.cpu(), expected_betas, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1)])
@@ -141,17 +153,13 @@ def test_peak_of_memory_is_below_max_pool2d(window, channels_last, dtype):
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("affine", [False, True])
-def test_runs_have_the_same_bits(window, channels_last, dtype, affine):
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_have_the_same_bits(window, channels_last, dtype, kind):
     input = images(channels_last, dtype=dtype)
-    acc = torch.float64 if dtype == torch.float64 else torch.float32
-    row = torch.linspace(-1, 1, 16, device="cuda", dtype=acc)
-    affine = (row, row.flip(0)) if affine else ()
-    first = forward_and_backward(input, window, affine)
+    settings = channel_numbers(16, kind, torch.float64 if dtype == torch.float64 else torch.float32)
+    first = forward_and_backward(input, window, **settings)
     for _ in range(3):
-        second = forward_and_backward(input, window, affine)
-        assert torch.equal(first[0], second[0])
-        assert torch.equal(first[1], second[1])
+        assert all(map(torch.equal, first, forward_and_backward(input, window, **settings)))
 
 
 def free_memory(wanted: int) -> bool:
@@ -171,13 +179,13 @@ def test_more_than_2_to_the_31_elements(channels_last, window, count):
     input = torch.empty(shape, dtype=torch.float16, device="cuda", memory_format=memory_format)
     assert input.numel() > 2**31
     input.normal_()
-    output, grad_input = forward_and_backward(input, window)
+    output, grad_input, _ = forward_and_backward(input, window)
     # Corners and centre, each from a part that is small by itself.
     part = 60
     for place in (0, shape[2] // 2 // 30 * 30, shape[2] // 30 * 30 - part - 30):
         size = slice(place, place + part)
         piece = input[-1:, -1:, size, size].contiguous()
-        expected, expected_grad = forward_and_backward(piece, window)
+        expected, expected_grad, _ = forward_and_backward(piece, window)
         start = place // window[1]
         inner = slice(2, part // window[1] - 3)
         found = output[-1:, -1:, start:, start:][:, :, inner, inner]

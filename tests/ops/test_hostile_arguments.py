@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import soft_pool_gradient_oracle, soft_pool_oracle
 
-import softpool_det.ops  # noqa: F401  registers the operators
+from softpool_det.ops import _library
 
 EXAMPLES = int(os.environ.get("SOFTPOOL_EXAMPLES", "300"))
 ONES = [1, 1]
@@ -24,20 +24,27 @@ HUGE = [-(2**63), -1, 0, 2**16, 2**30, 2**31 - 2, 2**31 - 1, 2**31, 2**32 + 1, 2
 pytestmark = pytest.mark.timeout(300)
 
 
-def forward(*arguments):
-    return torch.ops.softpool_det.soft_pool(*arguments)
+def forward(input, *arguments):
+    return kernels(input).soft_pool(input, *arguments)
 
 
-def backward(*arguments):
-    return torch.ops.softpool_det.soft_pool_backward(*arguments)
+def backward(grad_output, input, *arguments):
+    """The input's gradient alone."""
+    return kernels(grad_output, input).soft_pool_backward(grad_output, input, *arguments)[0]
 
 
-def fused(*arguments):
-    return torch.ops.softpool_det.affine_relu_soft_pool(*arguments)
+def fused(input, scale, bias, *window):
+    return forward(input, *window, False, 1.0, None, scale, bias)
 
 
-def fused_backward(*arguments):
-    return torch.ops.softpool_det.affine_relu_soft_pool_backward(*arguments)
+def fused_backward(grad_output, input, scale, bias, *window_and_exact):
+    return backward(grad_output, input, *window_and_exact, 1.0, None, scale, bias)
+
+
+def kernels(*tensors):
+    """Those of the test's device; the emulator has none for tensors without values."""
+    values = all(tensor.device.type != "meta" for tensor in tensors)
+    return _library.kernels() if values else torch.ops.softpool_det
 
 
 @pytest.fixture(params=["values", "meta"])
@@ -112,7 +119,7 @@ def test_windows_far_larger_than_the_input(device, channels_last, kernel, gradie
     numbers = values.cpu().numpy()
     expected = soft_pool_oracle(numbers, output.shape[2:], same)
     torch.testing.assert_close(output.cpu().contiguous(), torch.from_numpy(expected))
-    expected = soft_pool_gradient_oracle(upstream.cpu().numpy(), numbers, same, gradient)
+    expected, _ = soft_pool_gradient_oracle(upstream.cpu().numpy(), numbers, same, gradient)
     torch.testing.assert_close(grad_input.cpu().contiguous(), torch.from_numpy(expected))
 
 
@@ -143,6 +150,8 @@ def test_types(where, dtype):
         lambda: backward(input, input, *STEM, False),
         lambda: fused(input, ones, ones, *STEM),
         lambda: fused(floats, ones.to(dtype), ones, *STEM),
+        lambda: forward(floats, *STEM, False, 1.0, ones.to(dtype)),
+        lambda: forward(floats, *STEM, False, 1.0, ones.double()),
         lambda: backward(torch.zeros_like(input)[..., :2, :2], floats, *STEM, False),
     ):
         with pytest.raises(RuntimeError, match="soft_pool"):
@@ -166,9 +175,31 @@ def test_gradients_of_another_shape(where, shape):
 def test_parameters_of_another_shape(where, shape):
     input = torch.zeros(1, 2, 4, 4, device=where)
     good, bad = torch.ones(2, device=where), torch.ones(shape, device=where)
-    for scale, shift in ((good, bad), (bad, good)):
-        with pytest.raises(RuntimeError, match="one element for each of the 2 channels"):
-            fused(input, scale, shift, *STEM)
+    for name, tensors in (
+        ("betas", (bad, None, None)),
+        ("scale", (good, bad, good)),
+        ("bias", (None, good, bad)),
+    ):
+        with pytest.raises(
+            RuntimeError, match=f"{name} must have one element for each of the 2 ch"
+        ):
+            forward(input, *STEM, False, 1.0, *tensors)
+
+
+@pytest.mark.parametrize("beta", [-1.0, -1e-30, float("-inf"), float("nan")])
+def test_temperatures_below_zero(where, beta):
+    input = torch.zeros(1, 2, 4, 4, device=where)
+    with pytest.raises(RuntimeError, match="soft_pool: beta must be at least 0, got"):
+        forward(input, *STEM, False, beta)
+    with pytest.raises(RuntimeError, match="soft_pool: beta must be at least 0, got"):
+        backward(input[..., :2, :2], input, *STEM, True, beta)
+
+
+def test_one_of_scale_and_bias(where):
+    input, ones = torch.zeros(1, 2, 4, 4, device=where), torch.ones(2, device=where)
+    for scales in ((ones, None), (None, ones)):
+        with pytest.raises(RuntimeError, match="scale and bias must be given both, or neither"):
+            forward(input, *STEM, False, 1.0, None, *scales)
 
 
 def test_mixed_devices(device):
@@ -182,6 +213,7 @@ def test_mixed_devices(device):
             lambda other=other: backward(grad_output, input.to(other), *STEM, False),
             lambda other=other: fused(input, ones.to(other), ones, *STEM),
             lambda other=other: fused(input, ones, ones.to(other), *STEM),
+            lambda other=other: forward(input, *STEM, False, 1.0, ones.to(other)),
             lambda other=other: fused(input.to(other), ones, ones, *STEM),
             lambda other=other: fused_backward(
                 grad_output, input, ones, ones.to(other), *STEM, True
@@ -215,6 +247,7 @@ def test_storage_that_was_resized(device, size):
         lambda: backward(input[..., :2, :2], cut(input, size), *STEM, False),
         lambda: backward(cut(input[..., :2, :2].clone(), size // 5), input, *STEM, False),
         lambda: fused(input, cut(ones, size // 21), ones, *STEM),
+        lambda: forward(input, *STEM, False, 1.0, cut(ones, size // 21)),
     ):
         with pytest.raises(RuntimeError, match=r"needs \d+ bytes of memory"):
             call()

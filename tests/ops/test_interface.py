@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import MAX_POOLS, MODULES, POOLS, SHAPES, to_layout
+from emulation import on_real_devices
 from torch import nn
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
@@ -65,36 +66,42 @@ def test_empty_batch(device, dims):
     assert input.grad.shape == input.shape
 
 
+@on_real_devices
 @pytest.mark.parametrize("dims", [2, 3], indirect=True)
 @pytest.mark.parametrize("affine", [False, True])
 def test_operators_pass_opcheck(device, dims, channels_last, affine):
     input = to_layout(torch.randn(SHAPES[dims], device=device), channels_last).requires_grad_()
     windows = ([3, 2, 2][:dims], [2] * dims, [1, 0, 1][:dims], [1, 2, 1][:dims], True)
-    name = "affine_relu_soft_pool" if affine else "soft_pool"
-    tensors = [input, *([torch.randn(3, device=device) for _ in range(2)] if affine else [])]
-    namespace = torch.ops.softpool_det
-    output = getattr(namespace, name)(*tensors, *windows)
-    for forward in (name, f"{name}_exact"):
-        torch.library.opcheck(getattr(namespace, forward).default, (*tensors, *windows))
-    upstream = torch.randn_like(output).requires_grad_()
-    backward = getattr(namespace, f"{name}_backward").default
-    torch.library.opcheck(backward, (upstream, *tensors, *windows, True))
+    row = torch.rand(3, device=device)
+    scales = (row, -row) if affine else (None, None)
+    forward = torch.ops.softpool_det.soft_pool.default
+    backward = torch.ops.softpool_det.soft_pool_backward.default
+    for settings in ((False, 2.0, None), (True, 1.0, row.clone().requires_grad_())):
+        arguments = (input, *windows, *settings, *scales)
+        torch.library.opcheck(forward, arguments)
+        upstream = torch.randn_like(forward(*arguments)).requires_grad_()
+        torch.library.opcheck(backward, (upstream, *arguments))
 
 
+@on_real_devices
 def test_operators_themselves_have_gradients(device, gradient):
     input = torch.randn(2, 3, 9, 7, device=device, requires_grad=True)
-    name = "soft_pool" if gradient == "paper" else "soft_pool_exact"
-    operator = getattr(torch.ops.softpool_det, name)
-    derivatives = []
-    for output in (
-        operator(input, [3, 3], [2, 2], [1, 1], [1, 1], False),
-        soft_pool2d(input, 3, 2, 1, gradient=gradient),
-    ):
-        (first,) = torch.autograd.grad(output.square().sum(), input, create_graph=True)
-        derivatives.append((first, *torch.autograd.grad(first.square().sum(), input)))
-    torch.testing.assert_close(derivatives[0], derivatives[1])
+    beta = torch.tensor([0.5, 1.0, 4.0], device=device, requires_grad=True)
+    operator = torch.ops.softpool_det.soft_pool
+    window = ([3, 3], [2, 2], [1, 1], [1, 1], False, gradient == "exact")
+    for leaves, settings in (([input], ()), ([input, beta], (1.0, beta))):
+        derivatives = []
+        for output in (
+            operator(input, *window, *settings),
+            soft_pool2d(input, 3, 2, 1, gradient=gradient, beta=beta if settings else 1.0),
+        ):
+            first = torch.autograd.grad(output.square().sum(), leaves, create_graph=True)
+            loss = sum(one.square().sum() for one in first)
+            derivatives.append((*first, *torch.autograd.grad(loss, leaves)))
+        torch.testing.assert_close(derivatives[0], derivatives[1])
 
 
+@on_real_devices
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -112,6 +119,7 @@ def test_compiles_into_one_graph(device, dims, channels_last, gradient, ceil_mod
         assert results[0][0].stride() == results[1][0].stride()
 
 
+@on_real_devices
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("transform", ["grad", "vmap", "jvp", "second", "forward"])
 def test_transforms_are_right_inside_of_a_compiled_function(device, gradient, transform):
@@ -128,6 +136,7 @@ def test_transforms_are_right_inside_of_a_compiled_function(device, gradient, tr
     torch.testing.assert_close(compiled(input), function(input))
 
 
+@on_real_devices
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compiles_with_inductor(device):
@@ -138,6 +147,7 @@ def test_compiles_with_inductor(device):
     torch.testing.assert_close(output, pool(input.relu()) * 2)
 
 
+@on_real_devices
 @pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 @pytest.mark.parametrize("how", ["script", "trace"])
 def test_torchscript_equals_eager(device, dims, gradient, how):

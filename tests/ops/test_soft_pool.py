@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import DTYPES, EXAMPLES, POOLS, SHAPES, STEM_WINDOWS, cases, to_layout
+from cases import BETAS, DTYPES, EXAMPLES, POOLS, SHAPES, STEM_WINDOWS, cases, to_layout
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import soft_pool_gradient_oracle, soft_pool_oracle
@@ -25,33 +25,48 @@ NAN, INF = float("nan"), float("inf")
 @given(case=st.sampled_from([1, 2, 2, 3]).flatmap(cases))
 def test_random_cases_equal_the_oracle(device, case):
     input, grad_output = case.tensors(device)
-    pool = POOLS[case.dims]
-    output = pool(input, *case.window, case.ceil_mode, gradient=case.gradient)
-    (grad_input,) = torch.autograd.grad(output, input, grad_output)
+    betas = case.betas()
+    beta = case.beta
+    if beta is None:
+        beta = torch.from_numpy(betas).to(device, torch.float32).requires_grad_()
+    output = POOLS[case.dims](
+        input, *case.window, case.ceil_mode, gradient=case.gradient, beta=beta
+    )
+    leaves = [input] if case.beta is not None else [input, beta]
+    grads = torch.autograd.grad(output, leaves, grad_output)
 
+    betas = betas.astype(np.float32).astype(float)
     values = input.detach().double().cpu().numpy()
-    expected = soft_pool_oracle(values, case.out_shape(), case.window)
+    expected = soft_pool_oracle(values, case.out_shape(), case.window, betas)
     upstream = grad_output.double().cpu().numpy()
-    expected_grad = soft_pool_gradient_oracle(upstream, values, case.window, case.gradient)
+    expected_grads = soft_pool_gradient_oracle(upstream, values, case.window, case.gradient, betas)
 
     # One rounding to the tensor's type, and a few in the type that is computed in. The oracle
     # rounds as well. Weights are as accurate as if every input had been rounded once more, by
-    # eps * |x|; the exact gradient passes that on. Where |x| is above 45, maxima are subtracted.
+    # eps * |x|; the exact gradient passes that on. Where |beta * x| is above 45, maxima are
+    # subtracted, and the elements further below have no weight.
     rounding = torch.finfo(case.dtype).eps
     computing = max(min(rounding, torch.finfo(torch.float32).eps), 1e-14)
     largest, steepest = np.abs(values).max(), np.abs(upstream).max()
-    for actual, wanted, size in (
-        (output, expected, largest),
-        (grad_input, expected_grad, steepest * (1 + min(largest, 45) / 8)),
+    exponent = min(largest * min(betas.max(), 1e6), 45)
+    reach = np.minimum(largest, 45 / np.maximum(betas, 1e-6))
+    of_beta = np.abs(upstream).sum(tuple({*range(upstream.ndim)} - {1})) * reach**2
+    for actual, wanted, size, eps in zip(
+        (output, *grads),
+        (expected, *expected_grads),
+        (largest, steepest * (1 + exponent / 8), of_beta),
+        (rounding, rounding, torch.finfo(torch.float32).eps),
+        strict=False,
     ):
-        torch.testing.assert_close(
-            actual.double(),
-            torch.from_numpy(wanted),
-            atol=16 * computing * (1 + size),
-            rtol=rounding,
-            check_device=False,
-            check_dtype=False,
-        )
+        error = np.abs(actual.detach().double().cpu().numpy() - wanted)
+        assert_within(error, wanted, 16 * computing * (1 + size), eps)
+
+
+def assert_within(error, wanted, absolute, relative):
+    infinite = np.isinf(wanted)
+    assert (np.isnan(error) == infinite).all()  # inf - inf
+    allowed = absolute + relative * np.abs(wanted)
+    assert (error <= allowed)[~infinite].all(), np.nanmax(error / allowed)
 
 
 @pytest.mark.parametrize("ceil_mode", [False, True])
@@ -64,18 +79,19 @@ def test_windows_wholly_in_the_padding_give_minus_infinity(device, gradient, cei
     assert (grad_input == 0).all()
 
 
-def pool_by_operator(dims, input, *arguments, gradient="paper"):
-    return POOLS[dims](input, *arguments, gradient=gradient)
+def pool_by_operator(dims, input, *arguments, gradient="paper", beta=1.0):
+    return POOLS[dims](input, *arguments, gradient=gradient, beta=beta)
 
 
-def pool_by_reference(dims, input, kernel, stride=None, padding=0, *, gradient="paper"):
+def pool_by_reference(dims, input, kernel, stride=None, padding=0, *, gradient="paper", beta=1.0):
     flat = max(dims, 2)
     numbers = make_window(flat, kernel, stride, padding, 1, False)
     if dims == 1:
         for values, neutral in zip(numbers[:4], (1, 1, 0, 1), strict=True):
             values[0] = neutral
         input = input.unsqueeze(2)
-    output = soft_pool_reference(input, *numbers, gradient=gradient)
+    settings = (gradient == "exact", beta, None, None, None)
+    output = soft_pool_reference(input, *numbers, *settings)
     return output.squeeze(2) if dims == 1 else output
 
 
@@ -114,25 +130,30 @@ def in_two_columns(window, dims, device, dtype):
 @implementations
 def test_values_that_are_not_finite(device, channels_last, dims, dtype, window, expected, pool):
     input, kernel = in_two_columns(window, dims, device, dtype)
-    output = pool(dims, to_layout(input, channels_last), kernel)
-    wanted = torch.tensor([expected, 0.0], dtype=dtype, device=device).expand_as(output)
-    torch.testing.assert_close(output, wanted, equal_nan=True)
+    for beta in BETAS:
+        output = pool(dims, to_layout(input, channels_last), kernel, beta=beta)
+        wanted = torch.tensor([expected, 0.0], dtype=dtype, device=device).expand_as(output)
+        torch.testing.assert_close(output, wanted, equal_nan=True)
 
 
+@pytest.mark.parametrize("beta", [1.0, 0.0, INF])
 @implementations
-def test_minus_infinity_has_no_weight_and_no_gradient(device, channels_last, dims, gradient, pool):
+def test_minus_infinity_has_no_weight_and_no_gradient(
+    device, channels_last, dims, gradient, pool, beta
+):
     input, kernel = in_two_columns([-INF, 4.0, 4.0, -INF], dims, device, torch.float32)
     input = to_layout(input, channels_last).requires_grad_()
-    output = pool(dims, input, kernel, gradient=gradient)
+    output = pool(dims, input, kernel, gradient=gradient, beta=beta)
     (grad_input,) = torch.autograd.grad(output, input, torch.ones_like(output))
     expected = torch.where(input == 4.0, 0.5, torch.where(input == 0.0, 0.25, 0.0))
     torch.testing.assert_close(grad_input, expected)
 
 
-def test_infinity_has_the_weight_one_among_finite_values(device, dims, gradient):
+@pytest.mark.parametrize("beta", [1.0, 0.0, INF])
+def test_infinity_has_the_weight_one_among_finite_values(device, dims, gradient, beta):
     input, kernel = in_two_columns([1.0, INF, INF, 2.0], dims, device, torch.float32)
     input.requires_grad_()
-    output = POOLS[dims](input, kernel, gradient=gradient)
+    output = POOLS[dims](input, kernel, gradient=gradient, beta=beta)
     (grad_input,) = torch.autograd.grad(output, input, torch.ones_like(output))
     expected = torch.where(input == INF, 0.5, torch.where(input == 0.0, 0.25, 0.0))
     torch.testing.assert_close(grad_input, expected)
@@ -226,7 +247,7 @@ def test_depth_that_windows_step_over(device, channels_last, depth, stride, grad
     output = soft_pool3d(leaf, *window[:3], gradient=gradient)
     upstream = torch.randn(output.shape, generator=generator)
     output.backward(upstream.to(device))
-    expected = soft_pool_gradient_oracle(
+    expected, _ = soft_pool_gradient_oracle(
         upstream.double().numpy(), input.double().numpy(), window, gradient
     )
     np.testing.assert_allclose(leaf.grad.cpu().numpy(), expected, rtol=1e-4, atol=1e-5)

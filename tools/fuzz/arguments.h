@@ -11,9 +11,12 @@
 #include <random>
 #include <vector>
 
-#include "reference.h"
-
 namespace fuzz {
+
+struct Windows {
+  std::vector<int64_t> kernel, stride, padding, dilation;
+  bool ceil_mode;
+};
 
 // Of a tensor, so that one call takes milliseconds.
 constexpr int64_t kElements = 6000;
@@ -104,6 +107,14 @@ inline at::Tensor make_values(FuzzedDataProvider& bytes, at::IntArrayRef sizes, 
     numbers[i] = is_special ? special[random() % 12] : double(random() % 65) / 8 - 4;
   }
   return values;
+}
+
+// Temperatures: those that results are compared for, or any.
+inline double make_beta(FuzzedDataProvider& bytes, Values kind) {
+  const double moderate[] = {1, 0, 0.5, 1, 2, 4, 16, INFINITY};
+  const double special[] = {-1, NAN, -INFINITY, -0.0, 1e-300, 1e-40, 1e6, 1e30, 3e38, 1e300};
+  return kind == Values::kSpecial && one_in(bytes, 4) ? bytes.PickValueInArray(special)
+                                                      : bytes.PickValueInArray(moderate);
 }
 
 // The values in another layout: dimensions in any order in memory, gaps between elements, an

@@ -9,24 +9,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "tests/cuda_emulation/emulator.cpp"
+SOURCE = ROOT / "tests/ops/emulator.cpp"
 # Whether the library is built with AddressSanitizer and UndefinedBehaviorSanitizer, whose runtimes
 # have to be in the process before it starts.
 SANITIZE = os.environ.get("SOFTPOOL_EMULATION_SANITIZE") == "1"
-SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-# Of a device: positions in 32 bits, the bytes of shared memory that a block gets, and the taps of a
-# window that are one thread's.
+SANITIZERS = ["-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# Of a device: positions in 32 bits, and the taps of a window that are one thread's.
 INDEX_LIMIT = 2**31 - 1
-SHARED_BYTES = 48 << 10
 LARGE_TAPS = 1 << 10
 
-
-def can_build() -> bool:
-    return shutil.which("c++") is not None
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
+REAL_DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.cuda,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
+        ],
+    ),
+]
+DEVICES = [*REAL_DEVICES, pytest.param("emulated", marks=needs_compiler)]
+# For what calls torch.ops.softpool_det itself, as graphs do.
+on_real_devices = pytest.mark.parametrize("device", REAL_DEVICES, indirect=True)
 
 
 def load() -> None:
@@ -45,8 +55,8 @@ def compile_to(library: Path) -> None:
     folders = cpp_extension.library_paths()
     command = [
         "c++",
-        *("-std=c++17", "-O1", "-fPIC", "-shared", "-DTORCH_TARGET_VERSION=0x020a000000000000"),
-        *(SANITIZERS if SANITIZE else []),
+        *("-std=c++17", "-fPIC", "-shared", "-DTORCH_TARGET_VERSION=0x020a000000000000"),
+        *(SANITIZERS if SANITIZE else ["-O1"]),
         *(f"-I{folder}" for folder in [ROOT / "csrc", *cpp_extension.include_paths()]),
         str(SOURCE),
         *("-o", str(unfinished)),
@@ -60,13 +70,11 @@ def compile_to(library: Path) -> None:
 
 
 @contextmanager
-def limits(
-    index: int = INDEX_LIMIT, shared: int = SHARED_BYTES, taps: int = LARGE_TAPS
-) -> Iterator[None]:
+def limits(index: int = INDEX_LIMIT, taps: int = LARGE_TAPS) -> Iterator[None]:
     """A device with less, so that small tensors take the paths of large ones."""
     set_limits = torch.ops.softpool_emulation.set_limits
-    set_limits(torch.empty(0), index, shared, taps)
+    set_limits(torch.empty(0), index, taps)
     try:
         yield
     finally:
-        set_limits(torch.empty(0), INDEX_LIMIT, SHARED_BYTES, LARGE_TAPS)
+        set_limits(torch.empty(0), INDEX_LIMIT, LARGE_TAPS)
