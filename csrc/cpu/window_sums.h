@@ -73,19 +73,28 @@ struct WindowSums {
     if (plan.empty()) {
       return;
     }
-    int64_t count = 0;
-    for (int64_t phase = 0; phase < plan.phases; ++phase) {
-      phase_list[phase] = count;
-      for (int64_t tap = 0; tap < axis.kernel; ++tap) {
-        const int64_t column = tap * axis.dilation;
-        if (column % axis.stride == phase) {
-          const int64_t lane = column / axis.stride * plan.pixel;
-          tap_list[tap] = phase * plan.phase_stride + lane;
-          gather_list[count++] = lane;
-        }
-      }
+    const auto at = [&](int64_t tap) { return tap * axis.dilation; };
+    // Taps by phase: how many, where each phase begins, which.
+    for (int64_t phase = 0; phase <= plan.phases; ++phase) {
+      phase_list[phase] = 0;
     }
-    phase_list[plan.phases] = count;
+    for (int64_t tap = 0; tap < axis.kernel; ++tap) {
+      ++phase_list[at(tap) % axis.stride + 1];
+    }
+    for (int64_t phase = 0; phase < plan.phases; ++phase) {
+      phase_list[phase + 1] += phase_list[phase];
+    }
+    for (int64_t tap = axis.kernel - 1; tap >= 0; --tap) {
+      const int64_t phase = at(tap) % axis.stride;
+      const int64_t lane = at(tap) / axis.stride * plan.pixel;
+      tap_list[tap] = phase * plan.phase_stride + lane;
+      gather_list[--phase_list[phase + 1]] = lane;
+    }
+    // Each begin has moved to the one of its own phase by now.
+    for (int64_t phase = 0; phase < plan.phases; ++phase) {
+      phase_list[phase] = phase_list[phase + 1];
+    }
+    phase_list[plan.phases] = axis.kernel;
   }
 
   static SOFT_POOL_HD Real load(const real* source) { return Elements<real>::load(source); }
