@@ -213,7 +213,7 @@ inline void check_grad_output(const Tensor& grad_output, const Tensor& input, co
 }
 
 // What an operator takes beside tensors' and windows' shapes: see softpool_det.cpp.
-struct Settings {
+struct __attribute__((visibility("hidden"))) Settings {
   bool exact;
   double beta;
   std::optional<Tensor> betas;

@@ -3,7 +3,7 @@
 // written once from there.
 #pragma once
 
-#include "channels.h"
+#include "elements.h"
 
 namespace softpool_det {
 namespace {

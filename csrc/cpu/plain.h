@@ -3,7 +3,7 @@
 // float64 always does. A gradient is added up in scratch memory, window by window.
 #pragma once
 
-#include "channels.h"
+#include "elements.h"
 
 namespace softpool_det {
 namespace {

@@ -3,7 +3,7 @@
 // Right as long as e stays well inside the type's range, which the sums tell.
 #pragma once
 
-#include "channels.h"
+#include "elements.h"
 #include "plan.h"
 
 namespace softpool_det {
