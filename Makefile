@@ -36,7 +36,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos test-wheel sanitize fuzz lint format clean
+.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos test-wheel sanitize fuzz neon lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -143,6 +143,9 @@ sanitize: setup  ## the operator's tests on the CPU under AddressSanitizer and U
 
 fuzz: setup  ## the operator on the CPU under libFuzzer and sanitizers, 10 minutes each instruction set (needs Clang)
 	@PYTHON=$(BIN)/python tools/fuzz.sh
+
+neon:  ## the CPU kernels for aarch64 under qemu (needs Debian's g++-aarch64-linux-gnu and qemu-user)
+	@tools/neon.sh
 
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .
