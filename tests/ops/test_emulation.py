@@ -268,7 +268,6 @@ def test_values_that_are_not_finite(dtype, channels_last, window):
         generator = np.random.default_rng(seed)
         values = generator.choice(special[: 6 + seed // 3], (2, 4, 14, 16))
         case = Case(values.shape, square(*window), True, dtype, channels_last, seed % 2 == 1)
-        # The reference has no gradient where relu(NaN) is, kernels NaN.
         assert_as_the_reference(replace(case, affine=seed == 2), values)
 
 

@@ -214,6 +214,18 @@ def test_one_channel_in_long_rows(device, window, gradient):
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("window", [(3, 2, 1), (3, 1, 1)])
+def test_rows_longer_than_a_tile(window, gradient):
+    """Tiles hold 4096 windows of a row at most, and neighbours share a column."""
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        input = torch.randn(1, 2, 4, 8301).to(dtype).requires_grad_()
+        output = soft_pool2d(input, *window, gradient=gradient)
+        results.append((output.double(), torch.autograd.grad(output.sum(), input)[0].double()))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("upstream", [1e-26, 1e18, 1e20, 1e30])
 @pytest.mark.parametrize("value", [-44.0, -40.0, 40.0, 44.0])
 @pytest.mark.parametrize("window", [*STEM_WINDOWS, (3, 1, 1)])
