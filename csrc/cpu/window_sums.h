@@ -23,11 +23,11 @@ struct Range {
     zero += product * 0.f;
   }
   // Of an upstream gradient g and g / total: with room for products and sums, and none that has lost
-  // digits below the type's normal range.
+  // digits below the type's normal range, or all of them.
   SOFT_POOL_HD void add_slope(Floats upstream, Floats slope) {
     const Floats magnitude = larger(slope, -slope);
     const Floats beyond = (slope * 0x1p63f + upstream * 0x1p8f) * 0.f;
-    const Floats lost = slope == 0 ? Floats{} : broadcast(NAN);
+    const Floats lost = upstream == 0 ? Floats{} : broadcast(NAN);
     zero += magnitude < 0x1p-100f ? lost : beyond;
   }
   SOFT_POOL_HD bool holds() const {
