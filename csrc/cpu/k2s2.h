@@ -19,10 +19,11 @@ struct ColumnPairs {
   static SOFT_POOL_HD void store(element_t* target, const Floats* columns, bool) {
     Elements<element_t>::store_pairs(target, columns[0], columns[1]);
   }
-  // Puts the larger one of each pair into both places.
+  // Puts the larger one of each pair into both places; first() takes one of both.
   static SOFT_POOL_HD void maximum(Floats* columns) {
     columns[0] = columns[1] = larger(columns[0], columns[1]);
   }
+  static SOFT_POOL_HD Floats first(const Floats* columns) { return columns[0]; }
   static SOFT_POOL_HD Floats sum(const Floats* columns) { return columns[0] + columns[1]; }
   static SOFT_POOL_HD Floats to_memory(Floats windows) { return windows; }
   static SOFT_POOL_HD Floats from_memory(Floats windows) { return windows; }
@@ -49,9 +50,12 @@ struct ColumnPairs<float> {
       columns[i] = larger(columns[i], other);
     }
   }
+  static SOFT_POOL_HD Floats first(const Floats* columns) {
+    return pick<float>(columns[0], columns[1], [](int lane) { return place(lane); });
+  }
   // Four lanes at a time: of two pairs of the first register, then of two pairs of the second.
   static SOFT_POOL_HD Floats sum(const Floats* columns) {
-    return pick<float>(columns[0], columns[1], [](int lane) { return place(lane); }) +
+    return first(columns) +
         pick<float>(columns[0], columns[1], [](int lane) { return place(lane) + 1; });
   }
   static constexpr int place(int lane) {
@@ -103,15 +107,19 @@ struct K2S2 {
   };
   struct Windows {
     Floats x[kTaps], e[kTaps];
-    Floats inverse, mean;  // 1 / total, sum of e x / total
+    Floats maximum[2];              // of each column's windows
+    Floats inverse, mean_distance;  // 1 / total, sum of e (x - maximum) / total
   };
 
   SOFT_POOL_HD bool forward() {
     auto* output = static_cast<element_t*>(arrays.result);
     for_each_register(1, [&](const Place& at, const Channels<element_t, affine>& channels) {
       const Windows windows = weigh(at, channels);
-      const Floats mean = contiguous ? Pairs::to_memory(windows.mean) : windows.mean;
-      Elements<element_t>::store(output + at.window, mean, arrays.nontemporal);
+      const Floats maximum =
+          contiguous ? Pairs::first(windows.maximum) : windows.maximum[0];
+      const Floats mean = maximum + windows.mean_distance;
+      Elements<element_t>::store(
+          output + at.window, contiguous ? Pairs::to_memory(mean) : mean, arrays.nontemporal);
     });
     return is_usual();
   }
@@ -126,9 +134,9 @@ struct K2S2 {
       const Floats slope = upstream * windows.inverse;
       Floats slopes[2], means[2], variance[2]{}, gradients[kTaps];
       spread(slope, slopes);
-      spread(windows.mean, means);
+      spread(windows.mean_distance, means);
       for (int t = 0; t < kTaps; ++t) {
-        const Floats distance = windows.x[t] - means[t % 2];
+        const Floats distance = windows.x[t] - windows.maximum[t % 2] - means[t % 2];
         const Floats gradient = channels.formula.template gradient<exact>(
             windows.e[t], slopes[t % 2], slopes[t % 2] * distance);
         gradients[t] = channels.activation.gradient(gradient, windows.x[t]);
@@ -149,7 +157,10 @@ struct K2S2 {
   SOFT_POOL_HD Windows weigh(const Place& at, const Channels<element_t, affine>& channels) {
     Windows result;
     load_taps(at, channels, result.x);
-    Floats maximum[2] = {result.x[0], result.x[1]}, totals[2], products[2];
+    Floats* const maximum = result.maximum;
+    Floats totals[2], products[2];
+    maximum[0] = result.x[0];
+    maximum[1] = result.x[1];
     for (int t = 2; t < kTaps; ++t) {
       maximum[t % 2] = larger(maximum[t % 2], result.x[t]);
     }
@@ -159,14 +170,15 @@ struct K2S2 {
       maximum[0] = maximum[1] = larger(maximum[0], maximum[1]);
     }
     for (int t = 0; t < kTaps; ++t) {
-      result.e[t] = channels.formula.weight(result.x[t] - maximum[t % 2]);
-      const Floats product = result.e[t] * result.x[t];
+      const Floats distance = result.x[t] - maximum[t % 2];
+      result.e[t] = channels.formula.weight(distance);
+      const Floats product = result.e[t] * distance;
       totals[t % 2] = t < 2 ? result.e[t] : totals[t % 2] + result.e[t];
       products[t % 2] = t < 2 ? product : products[t % 2] + product;
     }
     result.inverse = Math::reciprocal(sum(totals));
-    result.mean = sum(products) * result.inverse;
-    unusual += result.mean * 0.f;
+    result.mean_distance = sum(products) * result.inverse;
+    unusual += result.mean_distance * 0.f;
     return result;
   }
 
