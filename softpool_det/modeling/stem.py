@@ -25,7 +25,7 @@ class PooledStem(CNNBlockBase):
     The convolution and norm are those of `stem` itself, under their old names: state-dict keys
     (`conv1.*`, `conv1.norm.*`), initial values and what is frozen all stay, so that stock
     checkpoints load. `FREEZE_AT` freezes these two; a temperature that `pool` learns is asked for
-    apart from that and goes on learning.
+    apart from that and keeps learning.
 
     After the convolution, norm, ReLU and pooling are one operator,
     :func:`softpool_det.ops.affine_relu_soft_pool2d`, where the norm is frozen (`FrozenBatchNorm2d`,

@@ -93,7 +93,7 @@ def _softness(pool: Any) -> dict[str, Any]:
 def _old_or_new(
     old: nn.Module, new: nn.Module, same_window: bool, changes: dict[str, Any]
 ) -> nn.Module:
-    """`old` where `new` is no other; else `new`, with what `old` learned unless that changes."""
+    """`old` where `new` equals it; else `new`, with what `old` learned unless that changes."""
     if not isinstance(old, type(new)):
         return new
     if same_window and _softness(old) == _softness(new):
