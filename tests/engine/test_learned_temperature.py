@@ -124,7 +124,7 @@ def test_weights_without_a_temperature(tmp_path, log):
     start = temperature.detach().clone()
     SafeCheckpointer(model).load(str(tmp_path / "model_final.pth"))
     assert torch.equal(temperature, start)
-    assert [text for level, text in log() if "pool" in text] == [
+    assert [text for level, text in log() if "loaded" in text] == [
         f"{name} was not loaded: the temperature stays at its start"
     ]
     assert not [text for level, text in log() if level >= logging.WARNING]

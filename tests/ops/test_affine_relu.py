@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from cases import DTYPES, to_layout
@@ -65,7 +67,10 @@ def test_equals_the_composition(device, channels_last, dtype, gradient):
         eps = torch.finfo(dtype).eps
         tolerance = {"rtol": 1.01 * eps, "atol": 16 * min(eps, 1e-6), "check_dtype": False}
         if dtype in (torch.float64, torch.float32):
-            tolerance |= {"rtol": 32 * eps, "atol": 64 * eps}
+            # beta multiplies what one of the two rounds before the exponential.
+            largest = float(torch.as_tensor(beta).max())
+            sharpness = max(1.0, largest) if math.isfinite(largest) else 1.0
+            tolerance |= {"rtol": 32 * eps, "atol": 64 * eps * sharpness}
         torch.testing.assert_close(results[0][:2], results[1][:2], **tolerance)
         # A sum over windows, of numbers up to 10.
         rounding = max(eps if dtype == torch.float64 else 1e-7, 1e-14)
