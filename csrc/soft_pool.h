@@ -1,4 +1,5 @@
-// Shapes, checks and window geometry of softpool_det's operators, shared by every device.
+// Shapes, checks and window geometry of softpool_det's operators, and the operators themselves but for
+// the kernels: what every device shares.
 //
 //   input, grad_input     (N, C, H, W) or (N, C, D, H, W); N may be 0
 //   output, grad_output   (N, C, [OD,] OH, OW), of input's type and device
@@ -23,6 +24,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -248,13 +250,6 @@ inline void check_settings(const Settings& settings, const Tensor& input) {
   }
 }
 
-// Of a kernel's result: &Axis::out_size for an output, &Axis::size for grad_input.
-inline Tensor empty_result(const Tensor& input, const Pool& pool, int64_t Axis::*size) {
-  return torch::stable::empty(
-      shape(pool, size), input.scalar_type(), std::nullopt, input.device(), std::nullopt,
-      memory_format(pool));
-}
-
 // (C) with betas, else (0); all 0 until a kernel writes it.
 inline Tensor empty_grad_betas(const Tensor& input, const Settings& settings) {
   const bool is_double = input.scalar_type() == ScalarType::Double;
@@ -262,5 +257,64 @@ inline Tensor empty_grad_betas(const Tensor& input, const Settings& settings) {
       input, {settings.betas.has_value() ? input.size(1) : 0},
       is_double ? ScalarType::Double : ScalarType::Float);
 }
+
+// One call of an operator, as kernels take it: tensors in the pool's memory format and not empty,
+// numbers by channel contiguous. `result` is new.
+struct __attribute__((visibility("hidden"))) Call {
+  Pool pool;
+  Settings settings;
+  bool backward;
+  Tensor input, output, result;  // backward: output is grad_output, result grad_input
+};
+
+// The operators on a device. `Device` has
+//
+//   Device(const Tensor&)    whose device it takes
+//   run(Call)                fills `result`; returns grad_betas, without a meaning in forward
+template <typename Device>
+struct Operators {
+  static std::tuple<Tensor, Tensor> run(
+      const Pool& pool, Settings settings, const Tensor& input, const Tensor* grad_output) {
+    check_settings(settings, input);
+    if (grad_output != nullptr) {
+      check_grad_output(*grad_output, input, pool);
+    }
+    const Device device(input);
+    const bool backward = grad_output != nullptr;
+    const MemoryFormat format = memory_format(pool);
+    Tensor result = torch::stable::empty(
+        shape(pool, backward ? &Axis::size : &Axis::out_size), input.scalar_type(), std::nullopt,
+        input.device(), std::nullopt, format);
+    if (result.numel() == 0) {
+      return {result, empty_grad_betas(input, settings)};
+    }
+    for (auto* tensor : {&settings.betas, &settings.scale, &settings.bias}) {
+      if (tensor->has_value()) {
+        *tensor = torch::stable::contiguous(**tensor);
+      }
+    }
+    const Tensor output = backward ? torch::stable::contiguous(*grad_output, format) : result;
+    return {
+        result, device.run({pool, settings, backward, torch::stable::contiguous(input, format),
+                            output, result})};
+  }
+
+  static Tensor soft_pool(
+      const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
+      const Ints& dilation, bool ceil_mode, bool exact, double beta,
+      const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
+      const std::optional<Tensor>& bias) {
+    const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
+    return std::get<0>(run(pool, {exact, beta, betas, scale, bias}, input, nullptr));
+  }
+  static std::tuple<Tensor, Tensor> soft_pool_backward(
+      const Tensor& grad_output, const Tensor& input, const Ints& kernel_size, const Ints& stride,
+      const Ints& padding, const Ints& dilation, bool ceil_mode, bool exact, double beta,
+      const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
+      const std::optional<Tensor>& bias) {
+    const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
+    return run(pool, {exact, beta, betas, scale, bias}, input, &grad_output);
+  }
+};
 
 }  // namespace softpool_det

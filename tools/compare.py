@@ -11,6 +11,10 @@ Of configs, which are trained first, or of checkpoints, which are evaluated firs
     python tools/compare.py --output output/r50 --seeds 1 2 3 \\
         --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \\
         --candidate configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml
+
+Before anything is trained, by what such detectors differed by in an earlier comparison:
+
+    python tools/compare.py --plan --known-spread output/r50/comparison.json
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 from softpool_det.cli import add_trust_lazy_config, run_program
 from softpool_det.comparison import Arm, compare, compare_files
 from softpool_det.comparison.output import REPORT_FILE
+from softpool_det.comparison.planning import plan_notes
 from softpool_det.report import comparison_text, printable
 
 NAMES = ("stock", "SoftPool")
@@ -63,6 +68,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--resamples", type=int, default=1000, metavar="N", help="for the intervals (1000)"
     )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="AP",
+        help="largest difference that would not matter: is the candidate equivalent within it?",
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="run nothing; say how many seeds would show a difference, from --known-spread",
+    )
     parser.add_argument("--output", type=Path, default=Path("output/comparison"), metavar="FOLDER")
     parser.add_argument(
         "inputs",
@@ -75,6 +91,10 @@ def parse_args() -> argparse.Namespace:
     end = words.index("--") if "--" in words else len(words)
     args = parser.parse_intermixed_args(words[:end])
     args.inputs += words[end + 1 :]
+    if args.plan:
+        if args.known_spread is None:
+            parser.error("--plan needs --known-spread FILE, a comparison with two seeds or more")
+        return args
     if args.gt is None and args.images is not None:
         parser.error("--images goes with --gt; of configs the data sets' own images are taken")
     given = [f"--{key.replace('_', '-')}" for key in OF_CONFIGS if getattr(args, key)]
@@ -149,16 +169,32 @@ def _files(text: str) -> list[Path] | None:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.plan:
+        for note in plan_notes(args.known_spread):
+            print(printable(note))
+        return
     if args.gt is not None:
         results = parse_results(args.inputs)
         data = compare_files(
-            args.gt, results, args.output, args.images, args.resamples, args.known_spread
+            args.gt,
+            results,
+            args.output,
+            images=args.images,
+            resamples=args.resamples,
+            known_spread=args.known_spread,
+            margin=args.margin,
         )
     else:
         program = Path(__file__).with_name("train_net.py")
         arms = parse_arms(args)
         data = compare(
-            arms, args.seeds or [1], args.output, program, args.known_spread, args.resamples
+            arms,
+            args.seeds or [1],
+            args.output,
+            program,
+            known_spread=args.known_spread,
+            resamples=args.resamples,
+            margin=args.margin,
         )
     # A console may lack letters.
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -203,14 +203,17 @@ struct K2S2 {
   }
 
   SOFT_POOL_HD void store_taps(const Place& at, const Floats* gradients) const {
+    // Half cache lines to eight places are more than a core has buffers for.
+    const bool nontemporal =
+        arrays.nontemporal && (contiguous || rows < 4 || kRegisterBytes == 64);
     for (int row = 0; row < rows; ++row) {
       element_t* target = static_cast<element_t*>(arrays.result) + at.taps[row];
       const Floats* pair = gradients + 2 * row;
       if (contiguous) {
-        Pairs::store(target, pair, arrays.nontemporal);
+        Pairs::store(target, pair, nontemporal);
       } else {
-        Elements<element_t>::store(target, pair[0], arrays.nontemporal);
-        Elements<element_t>::store(target + tile.pixel_stride, pair[1], arrays.nontemporal);
+        Elements<element_t>::store(target, pair[0], nontemporal);
+        Elements<element_t>::store(target + tile.pixel_stride, pair[1], nontemporal);
       }
     }
   }

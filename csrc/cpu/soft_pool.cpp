@@ -1,10 +1,9 @@
-// The CPU operators: checks, and the kernels' work handed out to threads.
+// The CPU operators: the kernels' work handed out to threads.
 #include "../soft_pool.h"
 
 #include <cmath>
 #include <memory>
 #include <new>
-#include <tuple>
 
 #include "../formula.h"
 #include "capability.h"
@@ -78,8 +77,7 @@ class ChannelNumbers {
     if (!tensor.has_value()) {
       return std::vector<real>(channels, static_cast<real>(value));
     }
-    const Tensor numbers = torch::stable::contiguous(*tensor);
-    const auto* first = static_cast<const real*>(numbers.const_data_ptr());
+    const auto* first = static_cast<const real*>(tensor->const_data_ptr());
     return std::vector<real>(first, first + channels);
   }
 
@@ -101,12 +99,11 @@ Pool simplified(Pool pool) {
   return pool;
 }
 
-struct Pointers {
-  const void* input;
-  const void* grad_output;  // null: forward
-  void* result;
-  void* grad_betas;  // null: not wanted
-};
+template <typename scalar_t>
+constexpr Element kElementOf = sizeof(scalar_t) == 8 ? kDouble
+    : sizeof(scalar_t) == 4                          ? kFloat
+    : std::is_same_v<scalar_t, torch::headeronly::BFloat16> ? kBFloat16
+                                                            : kFloat16;
 
 // One operator's run over whole tensors.
 template <typename scalar_t>
@@ -114,20 +111,24 @@ class Run {
  public:
   using real = acc_type_t<scalar_t>;
 
-  Run(const Pool& given, Element element, const Settings& settings, const Pointers& whole)
-      : pool_(simplified(given)),
-        backward_(whole.grad_output != nullptr),
-        element_(element),
-        exact_(settings.exact || whole.grad_betas != nullptr),
-        whole_(whole),
-        numbers_(settings, given.channels),
-        tiling_(pool_, backward_, cpu_kernels().of[kGeneric][element] != nullptr) {}
+  // `grad_betas` is filled where it is wanted.
+  Run(const Call& call, const Tensor& grad_betas)
+      : pool_(simplified(call.pool)),
+        backward_(call.backward),
+        wants_betas_(call.backward && call.settings.betas.has_value()),
+        exact_(call.settings.exact || wants_betas_),
+        input_(call.input.const_data_ptr()),
+        grad_output_(call.backward ? call.output.const_data_ptr() : nullptr),
+        result_(call.result.mutable_data_ptr()),
+        grad_betas_(wants_betas_ ? grad_betas.mutable_data_ptr() : nullptr),
+        numbers_(call.settings, pool_.channels),
+        tiling_(pool_, backward_, kernels_[kGeneric][kElement] != nullptr) {}
 
   void run() {
     const int64_t results =
         pool_.batch * pool_.channels * (backward_ ? pool_.inputs() : pool_.outputs());
     const bool nontemporal = results * static_cast<int64_t>(sizeof(scalar_t)) >= kNontemporal;
-    std::vector<real> parts(whole_.grad_betas == nullptr ? 0 : tiling_.count() * part_width());
+    std::vector<real> parts(wants_betas_ ? tiling_.count() * part_width() : 0);
     torch::stable::parallel_for(
         0, tiling_.count(), tiling_.grain(), [&](int64_t begin, int64_t end) {
           Scratch scratch;
@@ -157,23 +158,22 @@ class Run {
     const int64_t inputs = plane(item, pool_.inputs());
     const int64_t outputs = plane(item, pool_.outputs());
     const Arrays arrays{
-        from(whole_.input, inputs),
-        from(whole_.grad_output, outputs),
-        const_cast<scalar_t*>(from(whole_.result, backward_ ? inputs : outputs)),
+        from(input_, inputs),
+        from(grad_output_, outputs),
+        const_cast<scalar_t*>(from(result_, backward_ ? inputs : outputs)),
         numbers_.from(item.channel),
         part,
         exact_,
         nontemporal};
     void* memory = scratch.get(
         static_cast<size_t>(scratch_numbers(item.tile, backward_, item.geometry)) * sizeof(real));
-    const auto& kernels = cpu_kernels().of;
-    if (numbers_.shared() && kernels[item.geometry][element_](item.tile, arrays, memory)) {
+    if (numbers_.shared() && kernels_[item.geometry][kElement](item.tile, arrays, memory)) {
       return;
     }
     if (part != nullptr) {
       std::fill_n(part, part_width(), real(0));
     }
-    kernels[kPlain][element_](item.tile, arrays, memory);
+    kernels_[kPlain][kElement](item.tile, arrays, memory);
   }
 
   // In the order of tiles, whoever computed them.
@@ -185,74 +185,37 @@ class Run {
         sums[item.channel + channel] += parts[index * part_width() + channel];
       }
     }
-    std::copy(sums.begin(), sums.end(), static_cast<real*>(whole_.grad_betas));
+    std::copy(sums.begin(), sums.end(), static_cast<real*>(grad_betas_));
   }
 
+  static constexpr Element kElement = kElementOf<scalar_t>;
+  const decltype(Kernels::of)& kernels_ = cpu_kernels().of;
   const Pool pool_;
-  const bool backward_;
-  const Element element_;
+  const bool backward_, wants_betas_;
   const bool exact_;
-  const Pointers whole_;
+  const void* const input_;
+  const void* const grad_output_;
+  void* const result_;
+  void* const grad_betas_;
   const ChannelNumbers<real> numbers_;
   const Tiling tiling_;
 };
 
-void run(
-    const Pool& pool, ScalarType type, const Settings& settings, const Pointers& whole) {
-  switch (type) {
-    case ScalarType::Double:
-      return Run<double>(pool, kDouble, settings, whole).run();
-    case ScalarType::Float:
-      return Run<float>(pool, kFloat, settings, whole).run();
-    case ScalarType::BFloat16:
-      return Run<BFloat16>(pool, kBFloat16, settings, whole).run();
-    default:
-      return Run<Float16>(pool, kFloat16, settings, whole).run();
-  }
-}
+struct Cpu {
+  explicit Cpu(const Tensor&) {}
 
-Tensor soft_pool(
-    const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
-    const Ints& dilation, bool ceil_mode, bool exact, double beta,
-    const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
-    const std::optional<Tensor>& bias) {
-  const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-  const Settings settings{exact, beta, betas, scale, bias};
-  check_settings(settings, input);
-  Tensor output = empty_result(input, pool, &Axis::out_size);
-  if (output.numel() > 0) {
-    const Tensor values = torch::stable::contiguous(input, memory_format(pool));
-    run(pool, input.scalar_type(), settings,
-        {values.const_data_ptr(), nullptr, output.mutable_data_ptr(), nullptr});
+  Tensor run(const Call& call) const {
+    Tensor grad_betas = empty_grad_betas(call.input, call.settings);
+    SOFT_POOL_DISPATCH(call.input.scalar_type(), [&] { Run<scalar_t>(call, grad_betas).run(); });
+    return grad_betas;
   }
-  return output;
-}
-
-std::tuple<Tensor, Tensor> soft_pool_backward(
-    const Tensor& grad_output, const Tensor& input, const Ints& kernel_size, const Ints& stride,
-    const Ints& padding, const Ints& dilation, bool ceil_mode, bool exact, double beta,
-    const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
-    const std::optional<Tensor>& bias) {
-  const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-  const Settings settings{exact, beta, betas, scale, bias};
-  check_settings(settings, input);
-  check_grad_output(grad_output, input, pool);
-  Tensor grad_input = empty_result(input, pool, &Axis::size);
-  Tensor grad_betas = empty_grad_betas(input, settings);
-  if (grad_input.numel() > 0) {
-    const Tensor values = torch::stable::contiguous(input, memory_format(pool));
-    const Tensor upstream = torch::stable::contiguous(grad_output, memory_format(pool));
-    run(pool, input.scalar_type(), settings,
-        {values.const_data_ptr(), upstream.const_data_ptr(), grad_input.mutable_data_ptr(),
-         betas.has_value() ? grad_betas.mutable_data_ptr() : nullptr});
-  }
-  return {grad_input, grad_betas};
-}
+};
 
 }  // namespace
 }  // namespace softpool_det
 
 STABLE_TORCH_LIBRARY_IMPL(softpool_det, CPU, library) {
-  library.impl("soft_pool", TORCH_BOX(&softpool_det::soft_pool));
-  library.impl("soft_pool_backward", TORCH_BOX(&softpool_det::soft_pool_backward));
+  using Cpu = softpool_det::Operators<softpool_det::Cpu>;
+  library.impl("soft_pool", TORCH_BOX(&Cpu::soft_pool));
+  library.impl("soft_pool_backward", TORCH_BOX(&Cpu::soft_pool_backward));
 }

@@ -53,7 +53,7 @@ class Launcher {
 }  // namespace softpool_det::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(softpool_det, CUDA, library) {
-  using Cuda = softpool_det::cuda::Operators<softpool_det::cuda::Launcher>;
+  using Cuda = softpool_det::Operators<softpool_det::cuda::Device<softpool_det::cuda::Launcher>>;
   library.impl("soft_pool", TORCH_BOX(&Cuda::soft_pool));
   library.impl("soft_pool_backward", TORCH_BOX(&Cuda::soft_pool_backward));
 }

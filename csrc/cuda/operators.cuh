@@ -1,4 +1,4 @@
-// The operators on tensors, for anything that runs kernels. `Runner` has
+// The operators' calls as kernels, for anything that runs those. `Runner` has
 //
 //   Runner(const Tensor&)    whose device and current stream it takes
 //   limit()                  of 32-bit positions
@@ -9,23 +9,15 @@
 // can be captured in CUDA graphs.
 #pragma once
 
-#include <tuple>
-
 #include "cells.cuh"
 
 namespace softpool_det::cuda {
 
 inline int64_t groups(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
-// One call of an operator. The tensors have the pool's memory format; betas, scale and bias are
-// contiguous. Results are new, and aligned as PyTorch allocates.
 template <typename Runner>
-struct Call {
+struct Launch : Call {
   const Runner& runner;
-  const Pool& pool;
-  const Settings& settings;
-  bool backward;
-  Tensor input, output, result;  // backward: output is grad_output, result grad_input
 
   int64_t pixel_stride() const { return pool.channels_last ? pool.channels : 1; }
   bool aligned(int64_t input_bytes, int64_t output_bytes) const {
@@ -175,59 +167,25 @@ struct Call {
   }
 };
 
+// A device of soft_pool.h.
 template <typename Runner>
-struct Operators {
-  // (output, nothing), or (grad_input, grad_betas).
-  static std::tuple<Tensor, Tensor> run(
-      const Pool& pool, Settings settings, const Tensor& input, const Tensor* grad_output) {
-    check_settings(settings, input);
-    const bool backward = grad_output != nullptr;
-    if (backward) {
-      check_grad_output(*grad_output, input, pool);
-    }
-    const Runner runner(input);
-    Tensor result = empty_result(input, pool, backward ? &Axis::size : &Axis::out_size);
-    Tensor grad_betas = backward ? empty_grad_betas(input, settings) : Tensor();
-    if (result.numel() == 0) {
-      return {result, grad_betas};
-    }
-    for (auto* tensor : {&settings.betas, &settings.scale, &settings.bias}) {
-      if (tensor->has_value()) {
-        *tensor = torch::stable::contiguous(**tensor);
-      }
-    }
-    const MemoryFormat format = memory_format(pool);
-    const Call<Runner> call{
-        runner, pool, settings, backward, torch::stable::contiguous(input, format),
-        backward ? torch::stable::contiguous(*grad_output, format) : result, result};
-    SOFT_POOL_DISPATCH(input.scalar_type(), [&] {
-      call.template with_lanes<scalar_t>([&](auto* lanes) {
+struct Device : Runner {
+  using Runner::Runner;
+
+  Tensor run(const Call& call) const {
+    const Launch<Runner> launch{call, *this};
+    Tensor grad_betas;
+    SOFT_POOL_DISPATCH(call.input.scalar_type(), [&] {
+      launch.template with_lanes<scalar_t>([&](auto* lanes) {
         using Lanes = std::remove_pointer_t<decltype(lanes)>;
-        if (backward) {
-          grad_betas = call.template run_backward<Lanes>();
+        if (call.backward) {
+          grad_betas = launch.template run_backward<Lanes>();
         } else {
-          runner.launch(call.template windows<Lanes>());
+          Runner::launch(launch.template windows<Lanes>());
         }
       });
     });
-    return {result, grad_betas};
-  }
-
-  static Tensor soft_pool(
-      const Tensor& input, const Ints& kernel_size, const Ints& stride, const Ints& padding,
-      const Ints& dilation, bool ceil_mode, bool exact, double beta,
-      const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
-      const std::optional<Tensor>& bias) {
-    const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-    return std::get<0>(run(pool, {exact, beta, betas, scale, bias}, input, nullptr));
-  }
-  static std::tuple<Tensor, Tensor> soft_pool_backward(
-      const Tensor& grad_output, const Tensor& input, const Ints& kernel_size, const Ints& stride,
-      const Ints& padding, const Ints& dilation, bool ceil_mode, bool exact, double beta,
-      const std::optional<Tensor>& betas, const std::optional<Tensor>& scale,
-      const std::optional<Tensor>& bias) {
-    const Pool pool = make_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
-    return run(pool, {exact, beta, betas, scale, bias}, input, &grad_output);
+    return grad_betas;
   }
 };
 

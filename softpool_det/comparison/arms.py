@@ -6,10 +6,12 @@ import difflib
 import hashlib
 import json
 import os
-import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 
 from detectron2.config import CfgNode, LazyConfig
 from iopath.common.file_io import file_lock
@@ -83,13 +85,83 @@ def config_difference(baseline: Arm, candidate: Arm, seed: int) -> str:
     return "\n".join(lines)
 
 
-def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dict:
-    """Train and evaluate one arm with one seed, or take what is there already.
+@dataclass(frozen=True)
+class Run:
+    """One training or evaluation of an arm.
 
     Args:
         arm: the arm.
         seed: seeds weights and data order.
         folder: of this run; an unfinished run in it goes on from its last checkpoint.
+    """
+
+    arm: Arm
+    seed: int
+    folder: Path
+
+    @property
+    def result(self) -> Path:
+        """What a finished run has written."""
+        return self.folder / (RESULT_FILE if self.arm.weights is None else EVALUATION_FILE)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder: a second program that wants the same run waits for it.
+
+        Raises:
+            FileExistsError: the folder holds a run of another config.
+        """
+        identity = describe(self.arm.load(self.seed))
+        if self.arm.weights is not None:
+            digest = hashlib.sha256(Path(self.arm.weights).read_bytes()).hexdigest()
+            identity += f"sha256 of the weights: {digest}\n"
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(str(self.folder)):
+            claim(self.folder / IDENTITY_FILE, identity)
+            yield
+
+    def start(self, program: Path, label: str = "", threads: int | None = None) -> Popen:
+        """Start its process, which logs into the folder.
+
+        Args:
+            program: tools/train_net.py.
+            label: of a progress line on stderr; "" for none.
+            threads: of the process; by default what the environment says.
+        """
+        arm = self.arm
+        mode = "--resume" if arm.weights is None else "--eval-only"
+        command = [sys.executable, str(program), "--config-file", arm.config_file, mode]
+        command += [TRUST_LAZY_CONFIG] if arm.trust_lazy_config else []
+        command += ["--progress", label, *arm.options(self.seed), *arm.output_options(self.folder)]
+        # What libraries have to say of their own future would break the progress line; torch's
+        # word is of an nvcc without a GPU. Errors and this package's warnings come through.
+        quiet = {"PYTHONWARNINGS": QUIET, "TORCH_LOGS": "-torch.utils.cpp_extension"}
+        environment = {**quiet, **os.environ}
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        with (self.folder / LOG_FILE).open("a") as log:
+            return Popen(command, stdout=log, env=environment)
+
+    def check(self, status: int) -> None:
+        """Raise RuntimeError unless a process that ended with `status` finished the run."""
+        where = f"{self.arm.name}, seed {self.seed}"
+        log = self.folder / LOG_FILE
+        if status != 0:
+            raise RuntimeError(
+                f"{where}, ended with status {status}: its error is above, its log is {log}"
+            )
+        if not self.result.is_file():
+            raise RuntimeError(
+                f"{where}, was interrupted by a signal to its process; the same command continues "
+                f"it. Its log is {log}"
+            )
+
+
+def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dict:
+    """Train and evaluate one arm with one seed, or take what is there already.
+
+    Args:
+        arm, seed, folder: see :class:`Run`.
         label: of the progress line.
         program: tools/train_net.py, which a process of its own runs.
 
@@ -102,45 +174,16 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
         RuntimeError: the run failed or was interrupted; names its log.
         Interrupted: a signal came, which the run's process got, too; its checkpoint is saved.
     """
-    identity = describe(arm.load(seed))
-    if arm.weights is not None:
-        digest = hashlib.sha256(Path(arm.weights).read_bytes()).hexdigest()
-        identity += f"sha256 of the weights: {digest}\n"
-    result = folder / (RESULT_FILE if arm.weights is None else EVALUATION_FILE)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # A second program that wants the same run waits for it.
-    with file_lock(str(folder)):
-        claim(folder / IDENTITY_FILE, identity)
-        if not result.is_file():
-            _run(program, arm, seed, folder, label, result)
-    return json.loads(result.read_text())
-
-
-def _run(program: Path, arm: Arm, seed: int, folder: Path, label: str, result: Path) -> None:
-    mode = "--resume" if arm.weights is None else "--eval-only"
-    command = [sys.executable, str(program), "--config-file", arm.config_file, mode]
-    command += [TRUST_LAZY_CONFIG] if arm.trust_lazy_config else []
-    command += ["--progress", label, *arm.options(seed), *arm.output_options(folder)]
-    log = folder / LOG_FILE
-    # What libraries have to say of their own future would break the progress line; torch's word is
-    # of an nvcc without a GPU. Errors and this package's warnings come through.
-    quiet = {"PYTHONWARNINGS": QUIET, "TORCH_LOGS": "-torch.utils.cpp_extension"}
-    environment = {**quiet, **os.environ}
-    running: list[subprocess.Popen] = []
-    with log.open("a") as stdout, passing_on(lambda: [part.pid for part in running]) as signals:
-        running.append(subprocess.Popen(command, stdout=stdout, env=environment))
-        status = running[0].wait()
-    # Before it listens, a signal ends it at once.
-    if signals and status in (0, *(-number for number in signals)):
-        print(f"{label}: interrupted; the same command goes on", file=sys.stderr)
-        raise Interrupted
-    if status != 0:
-        raise RuntimeError(
-            f"{arm.name}, seed {seed}, ended with status {status}: its error is above, its log is "
-            f"{log}"
-        )
-    if not result.is_file():
-        raise RuntimeError(
-            f"{arm.name}, seed {seed}, was interrupted by a signal to its process; the same "
-            f"command goes on. Its log is {log}"
-        )
+    run = Run(arm, seed, folder)
+    with run.claimed():
+        if not run.result.is_file():
+            running: list[Popen] = []
+            with passing_on(lambda: [part.pid for part in running]) as signals:
+                running.append(run.start(program, label))
+                status = running[0].wait()
+            # Before it listens, a signal ends it at once.
+            if signals and status in (0, *(-number for number in signals)):
+                print(f"{label}: interrupted; the same command continues it", file=sys.stderr)
+                raise Interrupted
+            run.check(status)
+    return json.loads(run.result.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
 
-from softpool_det.comparison.arms import Arm, config_difference, run_arm
+from softpool_det.comparison.arms import Arm, Run, config_difference, run_arm
 from softpool_det.comparison.cost import Cost, measure_costs
 from softpool_det.comparison.output import REPORT_FILE, write_figures
 from softpool_det.comparison.pictures import activations, gallery, image_folder
@@ -32,13 +33,15 @@ def compare(
     seeds: Sequence[int],
     folder: Path,
     program: Path,
+    *,
     known_spread: Path | None = None,
     resamples: int = 1000,
+    margin: float | None = None,
 ) -> dict:
     """Compare arms seed by seed.
 
-    Runs in `folder/<arm>/seed_<n>` that are finished are taken as they are and interrupted ones go
-    on. Writes `comparison.json`, `comparison.md` and `report.html` into `folder`.
+    Runs in `folder/<arm>/seed_<n>` that are finished are taken as they are, and interrupted ones
+    are continued. Writes `comparison.json`, `comparison.md` and `report.html` into `folder`.
 
     Args:
         arms: two or more; differences are to the first.
@@ -48,6 +51,7 @@ def compare(
         known_spread: comparison.json of an earlier comparison of these configs over several
             seeds, by which a comparison with one seed judges its difference.
         resamples: of the images, for the intervals; as many permutations are drawn.
+        margin: in AP, see :func:`softpool_det.evaluation.compare_results`.
 
     Returns:
         What comparison.json holds (docs/compare.md).
@@ -58,13 +62,53 @@ def compare(
         ValueError: fewer than two arms, two of one name, one run that would be counted twice, or
             arms that are not evaluated on one and the same data set.
     """
+    check_arms(arms, seeds, folder)
+    # Before hours of training, not after them.
+    spread = None if known_spread is None else read_known_spread(known_spread)
+    runs = runs_of(arms, seeds, folder)
+    for number, run in enumerate(runs, 1):
+        label = f"run {number} of {len(runs)}: {run.arm.name}, seed {run.seed}"
+        run_arm(run.arm, run.seed, run.folder, label, program)
+    return summarize(
+        arms, seeds, folder, known_spread=spread, resamples=resamples, margin=margin
+    )
+
+
+def check_arms(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> None:
+    """Raise what :func:`compare` does of arms that cannot be compared, before anything runs."""
     register_datasets()
     check_names([arm.name for arm in arms], folders=True)
     _check_runs(arms, seeds)
-    # Before hours of training, not after them.
-    spread = None if known_spread is None else read_known_spread(known_spread)
+    _common_test_set(arms, seeds[0], folder)
+
+
+def runs_of(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> list[Run]:
+    """All runs of a comparison in `folder`, seed by seed."""
+    return [Run(arm, seed, run_folder_of(folder, arm, seed)) for seed in seeds for arm in arms]
+
+
+def summarize(
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    known_spread: Mapping[str, float] | None = None,
+    resamples: int = 1000,
+    margin: float | None = None,
+    planned_seeds: int | None = None,
+) -> dict:
+    """Write and return the comparison of runs that are finished.
+
+    Args:
+        arms, seeds, folder, resamples, margin: see :func:`compare`.
+        known_spread: by task, see `evaluation.verdict`.
+        planned_seeds: of a study that is still running; the report is marked preliminary, and
+            nobody's speed is measured beside its trainings.
+    """
     dataset = _common_test_set(arms, seeds[0], folder)
-    runs = _run_all(arms, seeds, folder, program)
+    runs: dict[str, dict[int, dict]] = {arm.name: {} for arm in arms}
+    for run in runs_of(arms, seeds, folder):
+        runs[run.arm.name][run.seed] = json.loads(run.result.read_text())
     ground_truth = Path(PathManager.get_local_path(MetadataCatalog.get(dataset).json_file))
     results = {
         arm.name: [run_folder_of(folder, arm, seed) / RESULTS_FILE for seed in seeds]
@@ -76,10 +120,11 @@ def compare(
         resamples=resamples,
         permutations=resamples,
         seeds=seeds,
-        known_spread=spread,
+        known_spread=known_spread,
+        margin=margin,
+        progress=planned_seeds is None,
     )
     detectors = {arm.name: _detector(arm, seeds[0], folder) for arm in arms}
-    costs = dict(zip(detectors, measure_costs(list(detectors.values())), strict=True))
     files = [(ground_truth, "ground truth")]
     for arm in arms:
         for seed, path in zip(seeds, results[arm.name], strict=True):
@@ -89,13 +134,18 @@ def compare(
     data |= {
         "seeds": list(seeds),
         "runs": runs,
-        "costs": {name: _cost(costs[name], list(runs[name].values())) for name in runs},
         "training": _training(arms, seeds, folder),
         "config_difference": {
             arm.name: config_difference(arms[0], arm, seeds[0]) for arm in arms[1:]
         },
         "provenance": provenance(files),
     }
+    if planned_seeds is None:
+        costs = dict(zip(detectors, measure_costs(list(detectors.values())), strict=True))
+        data["costs"] = {name: _cost(costs[name], list(runs[name].values())) for name in runs}
+    else:
+        text = f"Preliminary: {len(seeds)} of {planned_seeds} seeds. Do not stop by these figures."
+        data["remarks"] = [text, *data["remarks"]]
     first = {name: paths[0] for name, paths in results.items()}
     write_figures(folder, data)
     write_html(
@@ -138,18 +188,6 @@ def _check_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
 
 def run_folder_of(folder: Path, arm: Arm, seed: int) -> Path:
     return folder / arm.name / f"seed_{seed}"
-
-
-def _run_all(
-    arms: Sequence[Arm], seeds: Sequence[int], folder: Path, program: Path
-) -> dict[str, dict[int, dict]]:
-    runs: dict[str, dict[int, dict]] = {arm.name: {} for arm in arms}
-    steps = [(seed, arm) for seed in seeds for arm in arms]
-    for number, (seed, arm) in enumerate(steps, 1):
-        label = f"run {number} of {len(steps)}: {arm.name}, seed {seed}"
-        run_folder = run_folder_of(folder, arm, seed)
-        runs[arm.name][seed] = run_arm(arm, seed, run_folder, label, program)
-    return runs
 
 
 def _common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:

@@ -18,9 +18,11 @@ def compare_files(
     ground_truth: Path,
     results: Mapping[str, Sequence[Path]],
     folder: Path,
+    *,
     images: Path | None = None,
     resamples: int = 1000,
     known_spread: Path | None = None,
+    margin: float | None = None,
 ) -> dict:
     """Compare COCO result files with each other, and write the report.
 
@@ -31,7 +33,7 @@ def compare_files(
         folder: of the comparison, which is written as :func:`compare` does.
         images: the folder of the images, for pictures of those that gained and lost most.
         resamples: of the images, for the intervals; as many permutations are drawn.
-        known_spread: as for :func:`compare`.
+        known_spread, margin: as for :func:`compare`.
 
     Returns:
         What comparison.json holds (docs/compare.md).
@@ -50,6 +52,7 @@ def compare_files(
         resamples=resamples,
         permutations=resamples,
         known_spread=None if known_spread is None else read_known_spread(known_spread),
+        margin=margin,
     )
     files = [(Path(ground_truth), "ground truth")]
     for name, paths in results.items():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 
+import numba
 import numpy as np
 from tqdm import tqdm
 
@@ -54,6 +58,7 @@ def measure_coverage(
     truth_images: int = 20_000,
     truth_seeds: int = 20,
     confidence: float = 0.95,
+    workers: int = 1,
     progress: str | None = None,
 ) -> Coverage:
     """Compare two arms of the population again and again, on new images with new seeds.
@@ -66,22 +71,17 @@ def measure_coverage(
         random_seed: of everything.
         truth_images, truth_seeds: the true difference is that over so many.
         confidence: of the intervals.
+        workers: processes.
         progress: what to write before the progress bar on stderr; no bar by default.
     """
     first, *others = np.random.SeedSequence(random_seed).spawn(1 + trials)
     figures = true_figures(population, truth_images, truth_seeds, np.random.default_rng(first))
     truth = figures[1] - figures[0]
-    rows = np.empty((trials, len(METRICS), 4))
-    for n in tqdm(range(trials), desc=progress, disable=progress is None, leave=False):
-        rng = np.random.default_rng(others[n])
-        drawn = draw_images(population, images, rng)
-        qualities = draw_qualities(population, seeds, rng)
-        arms = [[detect(population, drawn, q, rng) for q in row] for row in qualities]
-        draws = bootstrap(arms, resamples=resamples, random_seed=int(rng.integers(2**31))).metrics
-        differences = draws[1] - draws[0]
-        for m in range(len(METRICS)):
-            found = estimate(differences[:, 0, m], differences[:, 1:, m], confidence)
-            rows[n, m] = found.low, found.high, found.value, found.standard_error
+    one = partial(_trial, population, images, seeds, resamples, confidence)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        found = pool.map(one, others, chunksize=8) if workers > 1 else map(one, others)
+        bar = tqdm(found, total=trials, desc=progress, disable=progress is None, leave=False)
+        rows = np.array(list(bar))
     low, high, value, error = np.moveaxis(rows, 2, 0)
     return Coverage(
         trials=trials,
@@ -93,3 +93,23 @@ def measure_coverage(
         spread=value.std(axis=0, ddof=1),
         standard_error=np.sqrt((error**2).mean(axis=0)),
     )
+
+
+def _trial(
+    population: Population,
+    images: int,
+    seeds: int,
+    resamples: int,
+    confidence: float,
+    random_seed: np.random.SeedSequence,
+) -> np.ndarray:
+    """(7, 4): low, high, value and standard error of one comparison."""
+    numba.set_num_threads(1)  # the pairs are so small that threads would wait for each other
+    rng = np.random.default_rng(random_seed)
+    drawn = draw_images(population, images, rng)
+    qualities = draw_qualities(population, seeds, rng)
+    arms = [[detect(population, drawn, q, rng) for q in row] for row in qualities]
+    draws = bootstrap(arms, resamples=resamples, random_seed=int(rng.integers(2**31))).metrics
+    differences = draws[1] - draws[0]
+    found = [estimate(differences[:, 0, m], differences[:, 1:, m]) for m in range(len(METRICS))]
+    return np.array([(*f.interval(confidence), f.value, f.standard_error) for f in found])

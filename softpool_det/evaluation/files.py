@@ -49,6 +49,7 @@ def compare_results(
     confidence: float = 0.95,
     random_seed: int = 0,
     known_spread: Mapping[str, float] | None = None,
+    margin: float | None = None,
     progress: bool = True,
 ) -> dict:
     """Compare result files of any framework.
@@ -61,7 +62,8 @@ def compare_results(
         permutations: of the permutation test.
         confidence: of all intervals.
         random_seed: of both.
-        known_spread: by task, see `verdict.verdict`.
+        known_spread: by task, see `verdict.judge`.
+        margin: in AP; asks whether the candidates are equivalent within it, too.
         progress: whether to draw progress bars on stderr.
 
     Returns:
@@ -100,6 +102,7 @@ def compare_results(
             confidence=confidence,
             random_seed=random_seed,
             known_spread=(known_spread or {}).get(task),
+            margin=margin,
             progress=progress,
         )
         _describe(tasks[task], truth, runs, task, numbers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,9 +9,10 @@ import numpy as np
 from softpool_det.evaluation.bootstrap import bootstrap, permutation_test
 from softpool_det.evaluation.intervals import Estimate, estimate
 from softpool_det.evaluation.matches import Matches
+from softpool_det.evaluation.power import power_of
 from softpool_det.evaluation.precision import evaluate
 from softpool_det.evaluation.protocol import METRICS
-from softpool_det.evaluation.verdict import verdict
+from softpool_det.evaluation.verdict import judge, simultaneous, verdict
 
 
 def compare_runs(
@@ -25,6 +25,7 @@ def compare_runs(
     confidence: float,
     random_seed: int,
     known_spread: float | None = None,
+    margin: float | None = None,
     progress: bool = False,
 ) -> dict:
     """ "metrics", "per_class" and "differences" of one task in comparison.json.
@@ -32,8 +33,8 @@ def compare_runs(
     Args:
         arms: by name, the baseline first, one `Matches` for each seed.
         categories: their K names.
-        task, resamples, permutations, confidence, random_seed, known_spread, progress: see
-            `files.compare_results`.
+        task, resamples, permutations, confidence, random_seed, known_spread, margin, progress:
+            see `files.compare_results`.
 
     Raises:
         ValueError: the arms do not go together, or a number is out of range.
@@ -54,60 +55,102 @@ def compare_runs(
     for a, name in enumerate(names):
         result["metrics"][name] = _entries(METRICS, metrics[a], confidence)
         result["per_class"][name] = _entries(categories, per_class[a], confidence)
-    for a, name in enumerate(names[1:], start=1):
-        figures = _entries(METRICS, metrics[a] - metrics[0], confidence, paired=True)
-        label = f"{task}: permutations, {name}" if progress else None
-        p_values = permutation_test(
-            arms[names[0]],
-            arms[name],
-            permutations=permutations,
-            random_seed=random_seed,
-            progress=label,
+    candidates = names[1:]
+    p_values = np.array(
+        [
+            permutation_test(
+                arms[names[0]],
+                arms[name],
+                permutations=permutations,
+                random_seed=random_seed,
+                progress=f"{task}: permutations, {name}" if progress else None,
+            )
+            for name in candidates
+        ]
+    )
+    adjusted = np.apply_along_axis(holm, 0, p_values)
+    for a, name in enumerate(candidates):
+        found = [metrics[a + 1] - metrics[0], per_class[a + 1] - per_class[0]]
+        figures = _entries(METRICS, found[0], confidence, among=len(candidates))
+        by_class = _entries(categories, found[1], confidence, among=1)
+        for m, metric in enumerate(METRICS):
+            figures[metric]["p_value"] = float(p_values[a, m])
+            if len(candidates) > 1:
+                figures[metric]["p_value_holm"] = float(adjusted[a, m])
+        judged = judge(
+            estimate(found[0][:, 0, 0], found[0][:, 1:, 0]),
+            confidence=confidence,
+            among=len(candidates),
+            margin=margin,
+            known_spread=known_spread,
         )
-        for metric, p_value in zip(METRICS, p_values.tolist(), strict=True):
-            figures[metric]["p_value"] = p_value
-        differences = per_class[a] - per_class[0]
+        images = len(arms[name][0].image_ids)
         result["differences"].append(
             {
                 "baseline": names[0],
                 "candidate": name,
                 "metrics": figures,
-                "per_class": _entries(categories, differences, confidence, paired=True),
-                "verdict": verdict(
-                    (names[0], name),
-                    figures["AP"],
-                    task=task,
-                    images=len(arms[name][0].image_ids),
-                    seeds=len(arms[name]),
-                    confidence=confidence,
-                    known_spread=known_spread,
-                ),
+                "per_class": by_class,
+                "decision": judged.decision,
+                "margin": margin,
+                "power": power_of(figures["AP"], images, judged.confidence),
+                "verdict": verdict((names[0], name), judged, task=task, images=images),
             }
         )
     return result
 
 
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Adjust p-values of several tests at once (Holm, Scandinavian Journal of Statistics 1979).
+
+    Args:
+        p_values: (m,) float64; NaN stays, and counts as no test.
+
+    Returns:
+        (m,): rejecting those of at most 0.05 makes a false rejection, of any of the m, in at most
+        5 % of the cases, however the tests depend on each other.
+    """
+    adjusted = np.full(len(p_values), np.nan)
+    tested = np.flatnonzero(~np.isnan(p_values))
+    order = tested[np.argsort(p_values[tested])]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
+    return adjusted
+
+
 def _entries(
-    names: Sequence[str], table: np.ndarray, confidence: float, *, paired: bool = False
+    names: Sequence[str], table: np.ndarray, confidence: float, *, among: int = 0
 ) -> dict[str, dict]:
-    """By name, entries of the schema from (seeds, 1 + resamples, names) values."""
+    """By name, entries of the schema from (seeds, 1 + resamples, names) values.
+
+    `among`: the number of differences that are shown together; 0 for a single arm's figures.
+    """
     return {
-        name: _entry(estimate(table[:, 0, i], table[:, 1:, i], confidence), paired)
+        name: _entry(estimate(table[:, 0, i], table[:, 1:, i]), confidence, among)
         for i, name in enumerate(names)
     }
 
 
-def _entry(found: Estimate, paired: bool) -> dict:
-    lowest = -100.0 if paired else 0.0
+def _entry(found: Estimate, confidence: float, among: int) -> dict:
+    low, high = _clipped(found.interval(confidence), among)
     entry = {
         "value": found.value,
         "by_seed": found.by_seed.tolist(),
-        "low": max(found.low, lowest),
-        "high": min(found.high, 100.0),
+        "low": low,
+        "high": high,
         "standard_error": found.standard_error,
     }
-    if paired:
+    if among:
         entry["image_standard_error"] = found.image_standard_error
         entry["seed_standard_error"] = found.seed_standard_error
-        entry["p_better"] = math.nan if math.isnan(found.value) else found.p_positive
+        entry["p_better"] = 1 - found.probability(0)
+    if among > 1:
+        together = simultaneous(confidence, among)
+        low, high = _clipped(found.interval(together), among)
+        entry |= {"simultaneous_low": low, "simultaneous_high": high}
     return entry
+
+
+def _clipped(interval: tuple[float, float], among: int) -> tuple[float, float]:
+    low, high = interval
+    return max(low, -100.0 if among else 0.0), min(high, 100.0)

@@ -76,6 +76,7 @@ def _environment() -> Environment:
         probability=numbers.probability,
         joined=words.joined,
         true_minus=numbers.true_minus,
+        seeds_needed=words.seeds_needed,
     )
     environment.tests.update(
         number=numbers.is_number,

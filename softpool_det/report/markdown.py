@@ -10,7 +10,14 @@ from tabulate import tabulate
 
 from softpool_det.report.checks import check_comparison
 from softpool_det.report.numbers import MINUS, excludes_zero, interval, is_number, plain, signed
-from softpool_det.report.words import METRICS, TASKS, provenance_line, seed_note
+from softpool_det.report.words import (
+    METRICS,
+    TASKS,
+    interval_note,
+    power_note,
+    provenance_line,
+    seed_note,
+)
 
 
 class _Medium(NamedTuple):
@@ -62,9 +69,11 @@ def _write(comparison: Mapping[str, Any], medium: _Medium) -> str:
         parts.append(_table(results, comparison["names"], medium))
         verdicts = (medium.written(d["verdict"]) for d in results["differences"])
         parts.append("\n".join(f"- {verdict}" for verdict in verdicts))
+        power = filter(None, map(power_note, results["differences"]))
+        parts.append("\n".join(f"- {medium.written(note)}" for note in power))
     parts += [medium.written(remark) for remark in comparison.get("remarks") or ()]
-    parts += [seed_note(comparison), medium.written(provenance_line(comparison))]
-    return "\n\n".join(parts) + "\n"
+    parts += [seed_note(comparison), interval_note(comparison), medium.written(provenance_line(comparison))]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _table(results: Mapping[str, Any], names: list[str], medium: _Medium) -> str:

@@ -50,8 +50,12 @@ def interval(
 
 
 def excludes_zero(entry: Mapping[str, Any]) -> bool:
-    """Whether all of the interval lies on one side of zero (before rounding)."""
-    return has_interval(entry) and (entry["low"] > 0 or entry["high"] < 0)
+    """Whether all of the interval lies on one side of zero (before rounding).
+
+    Of several differences it is the simultaneous interval that counts.
+    """
+    low, high = (entry.get(f"simultaneous_{end}", entry[end]) for end in ("low", "high"))
+    return has_interval(entry) and (low > 0 or high < 0)
 
 
 def p_value(value: float | None) -> str:

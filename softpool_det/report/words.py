@@ -91,6 +91,34 @@ def provenance_line(comparison: Mapping[str, Any]) -> str:
     return "; ".join(parts) + "."
 
 
+def interval_note(comparison: Mapping[str, Any]) -> str:
+    """Which intervals a table shows, and which decide; "" where they are the same."""
+    candidates = len(comparison["names"]) - 1
+    if candidates < 2:
+        return ""
+    return (
+        f"Intervals in the table are each by itself. What is marked, and the sentences, rest on "
+        f"intervals that allow for there being {candidates} candidates (Bonferroni)."
+    )
+
+
+def power_note(difference: Mapping[str, Any]) -> str:
+    """How many seeds would show a difference; "" where it is not known."""
+    rows = difference.get("power") or ()
+    if not rows:
+        return ""
+    parts = [f"{seeds_needed(row)} for {row['difference']:g} AP" for row in rows]
+    names = f"{difference['candidate']} against {difference['baseline']}"
+    return f"Seeds an arm to show a difference with 80 %, {names}: {', '.join(parts)}."
+
+
+def seeds_needed(row: Mapping[str, Any]) -> str:
+    """One row of a difference's "power"."""
+    if row["seeds"] is not None:
+        return count(row["seeds"])
+    return f"no number (the images alone vary too much: {count(row['images'])} would do)"
+
+
 def joined(names: list[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

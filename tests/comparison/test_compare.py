@@ -156,7 +156,7 @@ def test_takes_checkpoints(finished, environment, tmp_path):
 
 
 def test_signal_saves_and_ends_well(environment, tmp_path):
-    """It reaches the training, which would go on alone; the same command goes on."""
+    """It reaches the training, which would go on alone; the same command continues it."""
     run = command(tmp_path, changes=["SOLVER.MAX_ITER", "3000"])
     stock = tmp_path / "stock" / "seed_1"
     process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
@@ -166,7 +166,7 @@ def test_signal_saves_and_ends_well(environment, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
-    assert "interrupted; the same command goes on" in errors
+    assert "interrupted; the same command continues it" in errors
     log = (stock / "stdout.txt").read_text()
     stop = re.search(r"saved after iteration (\d+); --resume goes on", log)[1]
     assert (stock / "last_checkpoint").read_text() == f"model_{int(stop):07d}.pth"

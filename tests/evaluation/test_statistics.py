@@ -92,6 +92,11 @@ def test_one_seed_and_three_arms(made):
     differences = data["tasks"]["bbox"]["differences"]
     assert [d["candidate"] for d in differences] == ["b", "c"]
     for difference in differences:
+        ap = difference["metrics"]["AP"]
+        assert ap["simultaneous_low"] <= ap["low"] <= ap["high"] <= ap["simultaneous_high"]
+        assert ap["p_value"] <= ap["p_value_holm"] <= 2 * ap["p_value"]
+        assert difference["decision"] == "undecided"
+        assert difference["power"] == []
         assert difference["metrics"]["AP"]["seed_standard_error"] is None
         assert "differences between training runs were not seen" in difference["verdict"]
 

@@ -156,7 +156,7 @@ STABLE_TORCH_LIBRARY(softpool_emulation, library) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(softpool_emulation, CPU, library) {
-  using Emulated = softpool_det::cuda::Operators<softpool_det::cuda::Emulator>;
+  using Emulated = softpool_det::Operators<softpool_det::cuda::Device<softpool_det::cuda::Emulator>>;
   library.impl("soft_pool", TORCH_BOX(&Emulated::soft_pool));
   library.impl("soft_pool_backward", TORCH_BOX(&Emulated::soft_pool_backward));
   library.impl("set_limits", TORCH_BOX(&softpool_det::cuda::set_limits));

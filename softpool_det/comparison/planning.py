@@ -1,0 +1,36 @@
+"""How many seeds a comparison needs, before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from softpool_det.evaluation.power import power_of
+from softpool_det.evaluation.verdict import simultaneous
+from softpool_det.report.words import power_note
+
+
+def plan_notes(path: Path) -> list[str]:
+    """A line for each difference of an earlier comparison: the seeds that would show one.
+
+    Args:
+        path: its comparison.json, or what benchmarks/excerpt.py keeps of it.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not such a file, or of fewer than two seeds.
+    """
+    wanted = "the comparison.json of a comparison with two seeds or more is wanted"
+    try:
+        data = json.loads(path.read_text())
+        notes = []
+        for results in data["tasks"].values():
+            confidence = simultaneous(data["confidence"], len(results["differences"]))
+            for difference in results["differences"]:
+                power = power_of(difference["metrics"]["AP"], data["images"], confidence)
+                notes.append(power_note({**difference, "power": power}))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: nothing to plan by ({error!r}); {wanted}") from error
+    if not all(notes) or not notes:
+        raise ValueError(f"{path}: has {len(data['seeds'])} seed(s); {wanted}")
+    return notes

@@ -1,0 +1,82 @@
+"""How many seeds a difference takes to be shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+# AP points that are asked about, and the chance of showing them.
+DIFFERENCES = (0.5, 1.0)
+POWER = 0.8
+# More than anyone trains.
+_MOST_SEEDS = 1000
+
+
+def variances(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    """What makes a difference vary.
+
+    Args:
+        entry: of AP in a difference's "metrics" in comparison.json, with two seeds or more.
+
+    Returns:
+        The variance by images, that seeds do not lessen, and that of one seed's difference; None
+        where they are not known.
+    """
+    seeds = len(entry["by_seed"])
+    if seeds < 2 or not all(map(math.isfinite, entry["by_seed"])):
+        return None
+    between = float(np.var(entry["by_seed"], ddof=1))
+    # What image sampling adds to each run by itself; at most all that they differ by is known.
+    own = between - seeds * entry["seed_standard_error"] ** 2
+    return max(entry["image_standard_error"] ** 2 - own / seeds, 0.0), between
+
+
+def seeds_needed(
+    difference: float, of_images: float, of_run: float, confidence: float, power: float = POWER
+) -> int | None:
+    """The least number of seeds with which a difference is shown with a chance of `power`.
+
+    The interval of n seeds has the standard error sqrt(of_images + of_run / n), and a quantile
+    between the normal's and Student's with n - 1 degrees of freedom, by the parts of the two.
+
+    Args:
+        difference: the true one, in AP, above 0.
+        of_images, of_run: see `variances`.
+        confidence: of the interval that must leave out 0.
+        power: the chance, between 0.5 and 1.
+
+    Returns:
+        From 2; None where no number of seeds is enough, for the images' variance alone is too
+        large.
+    """
+    tail = (1 - confidence) / 2
+    n = np.arange(2, _MOST_SEEDS + 1)
+    total = of_images + of_run / n
+    normal = stats.norm.isf(tail)
+    part = np.divide(of_run / n, total, out=np.zeros(len(n)), where=total > 0)
+    quantile = normal + part * (stats.t.isf(tail, n - 1) - normal)
+    enough = (quantile + stats.norm.ppf(power)) * np.sqrt(total) <= difference
+    return int(n[enough][0]) if enough.any() else None
+
+
+def power_of(entry: Mapping[str, Any], images: int, confidence: float) -> list[dict]:
+    """ "power" of a difference in comparison.json: for each of `DIFFERENCES`, "seeds" as
+    `seeds_needed` says and, where no number is enough, the "images" that it would take with ever
+    so many seeds.
+    """
+    known = variances(entry)
+    if known is None:
+        return []
+    rows = []
+    for difference in DIFFERENCES:
+        seeds = seeds_needed(difference, *known, confidence)
+        row: dict[str, Any] = {"difference": difference, "seeds": seeds, "images": None}
+        if seeds is None:
+            quantile = stats.norm.isf((1 - confidence) / 2) + stats.norm.ppf(POWER)
+            row["images"] = math.ceil(images * known[0] * (quantile / difference) ** 2)
+        rows.append(row)
+    return rows

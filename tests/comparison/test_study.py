@@ -1,0 +1,136 @@
+"""tools/study.py as a user runs it, on a few real images."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from test_compare import CONFIGS, ROOT, TINY
+
+from softpool_det.comparison.study import read_study
+
+SOFTPOOL = str(CONFIGS / "digits_retinanet_softpool_R_18_FPN.yaml")
+ARMS = {
+    "max 3x3": {"config": str(CONFIGS / "digits_retinanet_R_18_FPN.yaml")},
+    "beta 4": {"config": SOFTPOOL, "overrides": {"MODEL.STEM_POOL.BETA": 4.0}},
+    "average": {"config": SOFTPOOL, "overrides": {"MODEL.STEM_POOL.BETA": 0.0}},
+}
+
+
+def study_file(folder, **changes):
+    content = {
+        "output": str(folder / "output"),
+        "seeds": [1, 2],
+        "margin": 0.5,
+        "resamples": 20,
+        "overrides": dict(zip(TINY[::2], TINY[1::2], strict=True)),
+        "arms": ARMS,
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**content, **changes}))
+    return path
+
+
+def command(path, workers="2"):
+    return [sys.executable, str(ROOT / "tools" / "study.py"), str(path), "--workers", workers]
+
+
+def test_is_interrupted_continued_and_reported(environment, tmp_path):
+    path, output = study_file(tmp_path), tmp_path / "output"
+    process = subprocess.Popen(command(path), env=environment, stderr=subprocess.PIPE, text=True)
+    while not list(output.glob("*/seed_1/result.json")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    done = {run: run.stat().st_mtime_ns for run in output.glob("*/seed_*/result.json")}
+    assert 1 <= len(done) < 6
+    finished = subprocess.run(
+        command(path), env=environment, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert len(list(output.glob("*/seed_*/result.json"))) == 6
+    # What was there was taken as it is.
+    assert all(run.stat().st_mtime_ns == when for run, when in done.items())
+    assert "6/6" in finished.stderr
+    data = json.loads((output / "comparison.json").read_text())
+    assert data["names"] == list(ARMS)
+    assert data["seeds"] == [1, 2]
+    assert set(data["costs"]) == set(ARMS)
+    for difference in data["tasks"]["bbox"]["differences"]:
+        assert difference["margin"] == 0.5
+        assert "simultaneous with 1 more" in difference["verdict"]
+        assert difference["metrics"]["AP"]["p_value_holm"] is not None
+    assert "Preliminary" not in (output / "comparison.md").read_text()
+    assert "simultaneous" in (output / "report.html").read_text()
+
+
+def test_report_is_preliminary_until_the_last_seed(environment, tmp_path):
+    path, output = study_file(tmp_path, seeds=[1, 2, 3]), tmp_path / "output"
+    process = subprocess.Popen(command(path), env=environment, stderr=subprocess.PIPE, text=True)
+    while not (output / "report.html").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    data = json.loads((output / "comparison.json").read_text())
+    assert data["seeds"] == [1]
+    assert data["remarks"][0].startswith("Preliminary: 1 of 3 seeds.")
+
+
+def test_a_failed_run_stops_the_others_and_says_where_its_log_is(environment, tmp_path):
+    arms = {**ARMS, "beta 4": {"config": SOFTPOOL, "overrides": {"SOLVER.OPTIMIZER": "Lion"}}}
+    path = study_file(tmp_path, arms=arms)
+    done = subprocess.run(
+        command(path), env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "beta 4, seed 1, ended with status 1" in done.stderr
+    assert "SOLVER.OPTIMIZER must be SGD or AdamW" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": "1 2"}, "seeds must be a list of integers, got '1 2'"),
+        ({"arms": ["a"]}, "arms must be a mapping"),
+        ({"arms": {"a": {"overrides": {}}}}, "arm 'a' lacks 'config'"),
+        ({"arms": {"a": {"config": "c", "seed": 1}}}, "arm 'a' has the key 'seed'; known are"),
+        ({"margin": -1}, "margin must be a positive number, got -1"),
+        ({"epochs": 3}, "it has the key 'epochs'; known are output"),
+        ({"output": None}, "it lacks 'output'"),
+        ({"overrides": "KEY VALUE"}, "overrides must be a mapping"),
+    ],
+)
+def test_says_what_is_wrong_with_the_file(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=f"study.yaml: {message}"):
+        read_study(study_file(tmp_path, **changes))
+
+
+def test_refuses_code(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("output: !!python/object/apply:os.system [echo]\n")
+    with pytest.raises(ValueError, match=r"study.yaml: not a YAML file"):
+        read_study(path)
+
+
+def test_overrides_are_spelled_as_on_a_command_line(tmp_path):
+    (_, beta_4, _) = read_study(study_file(tmp_path, overrides={"SOLVER.MAX_ITER": 3})).arms
+    assert beta_4.overrides == ("SOLVER.MAX_ITER", "3", "MODEL.STEM_POOL.BETA", "4.0")
+    lazy = {name: {"config": "c.py", "overrides": {"train.max_iter": 3}} for name in "ab"}
+    assert read_study(study_file(tmp_path, overrides={}, arms=lazy)).arms[0].overrides == (
+        "train.max_iter=3",
+    )
+
+
+@pytest.mark.parametrize("name", ["plain_scenes"])
+def test_the_studies_of_this_project_can_be_read(name):
+    study = read_study(ROOT / "configs" / "studies" / f"{name}.yaml")
+    for arm in study.arms:
+        arm.load(study.seeds[0])
+    assert Path(study.folder).parts[0] == "output"
