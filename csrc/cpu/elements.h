@@ -211,7 +211,7 @@ SOFT_POOL_HD Lanes<real> between(int64_t begin, int64_t end, Lanes<real> value, 
   using Index = ShuffleIndex<sizeof(real)>;
   const auto first = static_cast<Index>(begin), last = static_cast<Index>(end);
   const Lanes<Index> lane = lane_numbers<Index>();
-  return (lane >= first) & (lane < last) ? value : broadcast(other);
+  return ((lane >= first) & (lane < last)) ? value : broadcast(other);
 }
 
 // Adds lanes to a tile's grad_beta.

@@ -69,9 +69,7 @@ def compare(
     for number, run in enumerate(runs, 1):
         label = f"run {number} of {len(runs)}: {run.arm.name}, seed {run.seed}"
         run_arm(run.arm, run.seed, run.folder, label, program)
-    return summarize(
-        arms, seeds, folder, known_spread=spread, resamples=resamples, margin=margin
-    )
+    return summarize(arms, seeds, folder, known_spread=spread, resamples=resamples, margin=margin)
 
 
 def check_arms(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> None:

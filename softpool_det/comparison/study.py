@@ -180,9 +180,7 @@ def run_study(study: Study, program: Path, workers: int) -> dict:
     return _report(study, list(study.seeds))
 
 
-def _start(
-    run: Run, program: Path, running: dict[Popen, tuple[Run, ExitStack]], bar: tqdm
-) -> None:
+def _start(run: Run, program: Path, running: dict[Popen, tuple[Run, ExitStack]], bar: tqdm) -> None:
     claimed = ExitStack()
     claimed.enter_context(run.claimed())
     if run.result.is_file():  # of another program, in the meantime

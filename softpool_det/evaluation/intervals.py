@@ -13,8 +13,9 @@ the reference prior, with which the interval is Student's where training is what
 leaves room for training that hardly varies. Intervals are quantiles of the normal distributions
 with the variances A + B (1 + r^2) / S, mixed by that density.
 
-c was chosen on normal numbers and simulated detectors other than those by which docs/compare.md
-judges the intervals.
+c is a compromise, chosen on normal numbers and on simulated detectors other than those by which
+docs/compare.md judges the intervals: where training does not vary, three seeds hold the truth 98 %
+of the time, and where r is 2, 92 to 95 %. A smaller c makes the first better and the second worse.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-_C = 0.3
+_C = 0.02
 # r, on a grid that is fine where the density changes.
 _RATIOS = np.concatenate([[0.0], np.logspace(-2, 6, 240)])
 # Of the values' own size: differences below are rounding.
@@ -78,7 +79,7 @@ class Estimate:
             raise ValueError(f"confidence={confidence}, must be between 0 and 1")
         if math.isnan(self.standard_error):
             return math.nan, math.nan
-        half = self._half_width((1 - confidence) / 2)
+        half = float(self._half_width((1 - confidence) / 2))
         return self.value - half, self.value + half
 
     def _half_width(self, tail: float) -> float:

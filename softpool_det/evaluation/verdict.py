@@ -87,8 +87,8 @@ def judge(
     within = no_worse = None
     if margin is not None:
         least, most = found.interval(1 - 2 * (1 - each))
-        within = -margin < least and most < margin
-        no_worse = -margin < least
+        within = bool(-margin < least and most < margin)
+        no_worse = bool(-margin < least)
     decision = "undecided"
     if low > 0 and not inside_noise:
         decision = "better"
@@ -159,7 +159,9 @@ def _margin(judged: Judgement, unit: str) -> str:
     if judged.within_margin:
         return f"A difference of {margin} or more, either way, is ruled out."
     if judged.no_worse:
-        return f"It is not worse by {margin} or more; that it is better by as much is not ruled out."
+        return (
+            f"It is not worse by {margin} or more; that it is better by as much is not ruled out."
+        )
     return f"That it is worse by {margin} is not ruled out."
 
 

@@ -72,7 +72,11 @@ def _write(comparison: Mapping[str, Any], medium: _Medium) -> str:
         power = filter(None, map(power_note, results["differences"]))
         parts.append("\n".join(f"- {medium.written(note)}" for note in power))
     parts += [medium.written(remark) for remark in comparison.get("remarks") or ()]
-    parts += [seed_note(comparison), interval_note(comparison), medium.written(provenance_line(comparison))]
+    parts += [
+        seed_note(comparison),
+        interval_note(comparison),
+        medium.written(provenance_line(comparison)),
+    ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

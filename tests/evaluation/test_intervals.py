@@ -77,7 +77,7 @@ def test_intervals_of_normal_numbers_hold_the_truth(seeds, training):
         found = estimate(values, values[:, None] + common[1:] + own[:, 1:])
         low, high = found.interval(0.95)
         held += low <= 0 <= high
-    assert 0.92 < held / 600 < 0.985
+    assert 0.89 < held / 600 < 0.992
 
 
 @given(

@@ -59,8 +59,8 @@ def test_margin(value, error, decision, words):
 
 
 def test_two_one_sided_tests_take_the_90_percent_interval():
-    assert judged(0.0, 0.5 / 1.6449, margin=0.5).within_margin is True
-    assert judged(0.0, 0.5 / 1.6448, margin=0.5).within_margin is False
+    assert judged(0.0, 0.5 / 1.6449, margin=0.5).within_margin
+    assert not judged(0.0, 0.5 / 1.6448, margin=0.5).within_margin
 
 
 def test_margin_must_be_positive():
