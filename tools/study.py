@@ -3,8 +3,8 @@
 
     python tools/study.py configs/studies/plain_scenes.yaml --workers 2
 
-It can be stopped at any time (SIGTERM lets trainings save first); the same command continues it. The
-report is written after every finished seed, and is preliminary until the last one.
+It can be stopped at any time (SIGTERM lets trainings save first); the same command continues it.
+The report is written after every finished seed, and is preliminary until the last one.
 """
 
 from __future__ import annotations

@@ -159,9 +159,7 @@ def _margin(judged: Judgement, unit: str) -> str:
     if judged.within_margin:
         return f"A difference of {margin} or more, either way, is ruled out."
     if judged.no_worse:
-        return (
-            f"It is not worse by {margin} or more; that it is better by as much is not ruled out."
-        )
+        return f"It is not worse by {margin} or more; better by as much is not ruled out."
     return f"That it is worse by {margin} is not ruled out."
 
 

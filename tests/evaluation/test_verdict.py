@@ -46,7 +46,7 @@ def test_an_interval_with_zero_shows_nothing(error):
     [
         (0.1, 0.1, "equivalent", "either way, is ruled out"),
         (0.1, 0.5, "undecided", "That it is worse by 0.5 AP is not ruled out"),
-        (0.4, 0.4, "undecided", "It is not worse by 0.5 AP or more; that it is better"),
+        (0.4, 0.4, "undecided", "It is not worse by 0.5 AP or more; better by"),
         (1.0, 0.1, "better", "It is not worse by 0.5 AP or more"),
         (-1.0, 0.1, "worse", "That it is worse by 0.5 AP is not ruled out"),
         # As small as it is, it is shown.
