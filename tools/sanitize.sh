@@ -58,9 +58,10 @@ except RuntimeError as error:
     print(*re.search(r'have \((.*?)\)', str(error))[1].split(', '))")
 
 # pytest would keep what a dying process writes, the report, were it to capture more than sys.stderr;
-# the test that starts pytest for each instruction set would, too. The reference is plain PyTorch, and
-# compilers trace the operators without running more of them.
-skipped="not reference and not compile and not every_instruction_set"
+# the test that starts pytest for each instruction set would, too. The reference is plain PyTorch,
+# compilers trace the operators without running more of them, and the emulator of the CUDA kernels is
+# not built here: tests/ops/test_emulation.py has a slow test that builds it with the sanitizers.
+skipped="not reference and not compile and not every_instruction_set and not emulated"
 for capability in "${capabilities[@]}"; do
   tests=(ops/test_soft_pool.py ops/test_affine_relu.py)
   [[ $capability != "${capabilities[0]}" ]] || tests=(ops)

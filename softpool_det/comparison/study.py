@@ -75,6 +75,9 @@ def read_study(path: str | Path, trust_lazy_config: bool = False) -> Study:
         if value is not None and (type(value) not in kinds or value <= 0):
             raise ValueError(f"{path}: {key} must be a positive number, got {value!r}")
     common = content.get("overrides") or {}
+    for overrides in (common, *(arm.get("overrides") or {} for arm in arms.values())):
+        if not isinstance(overrides, dict):
+            raise ValueError(f"{path}: overrides must be a mapping, got {overrides!r}")
     return Study(
         folder=Path(content["output"]),
         seeds=tuple(seeds),
@@ -82,7 +85,7 @@ def read_study(path: str | Path, trust_lazy_config: bool = False) -> Study:
             Arm(
                 str(name),
                 arm["config"],
-                _spelled(path, {**common, **(arm.get("overrides") or {})}, arm["config"]),
+                _spelled({**common, **(arm.get("overrides") or {})}, arm["config"]),
                 arm.get("weights"),
                 trust_lazy_config,
             )
@@ -106,10 +109,8 @@ def _check_keys(
             raise ValueError(f"{path}: {where} lacks {key!r}")
 
 
-def _spelled(path: Path, overrides: Mapping[str, Any], config: str) -> tuple[str, ...]:
+def _spelled(overrides: Mapping[str, Any], config: str) -> tuple[str, ...]:
     """Overrides as a command line has them."""
-    if not isinstance(overrides, dict):
-        raise ValueError(f"{path}: overrides must be a mapping, got {overrides!r}")
     if config.endswith(".py"):
         return tuple(f"{key}={value}" for key, value in overrides.items())
     return tuple(str(part) for item in overrides.items() for part in item)

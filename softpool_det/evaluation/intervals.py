@@ -87,7 +87,7 @@ class Estimate:
             return 0.0
         normal = float(-stats.norm.ppf(tail))
         low, high = normal * self.deviations.min(), normal * self.deviations.max()
-        if high - low <= _TINY * high:
+        if high - low <= 1e-9 * high:
             return high
 
         def beyond(half: float) -> float:
@@ -122,6 +122,7 @@ def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
     common = max(of_images - own / seeds, 0.0)
     variances, weights = _run_variances(own, between, seeds - 1)
     of_seeds = max(between - own, 0.0) / seeds
+    deviations = np.sqrt(of_images + (variances - own) / seeds)
     return Estimate(
         value=value,
         by_seed=values,
@@ -130,7 +131,8 @@ def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
         seed_standard_error=math.sqrt(of_seeds),
         common_variance=common,
         run_variance=max(between, own),
-        deviations=np.sqrt(of_images + (variances - own) / seeds),
+        # Without zeros, which nothing can be divided by.
+        deviations=np.maximum(deviations, _TINY * deviations.max()),
         weights=weights,
     )
 

@@ -31,7 +31,7 @@ def study_file(folder, **changes):
         "arms": ARMS,
     }
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump({**content, **changes}))
+    path.write_text(yaml.safe_dump({**content, **changes}, sort_keys=False))
     return path
 
 
