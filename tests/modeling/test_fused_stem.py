@@ -10,68 +10,14 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from detectron2.modeling.backbone.resnet import BasicStem
+from fused_stems import Operators, images, make_stem, operators, soft_pool, unfused
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from softpool_det.modeling import PooledStem
 from softpool_det.ops import SoftPool2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-class Operators(TorchDispatchMode):
-    """The names of this package's operators that are called inside; "fused" ones have a norm."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        if operator.namespace == "softpool_det":
-            names = (argument.name for argument in operator._schema.arguments)
-            given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
-            fused = "fused " if given.get("scale") is not None else ""
-            self.names.append(fused + operator.overloadpacket.__name__)
-        return operator(*args, **(kwargs or {}))
-
-
-def operators(function, *args):
-    with Operators() as calls:
-        function(*args)
-    return calls.names
-
-
-def make_stem(norm="FrozenBN", pool=None, **window):
-    """With statistics that do something, negative scales among them."""
-    stem = PooledStem(BasicStem(norm=norm), pool or SoftPool2d(**({"kernel_size": 2} | window)))
-    generator = torch.Generator().manual_seed(0)
-    for name, values in stem.conv1.norm.state_dict().items():
-        if values.is_floating_point():
-            values.copy_(torch.randn(values.shape, generator=generator))
-            if name == "running_var":
-                values.square_().add_(0.5)
-    return stem.eval()
-
-
-def soft_pool(beta, learn_beta="no", **window):
-    """A learned temperature of each channel is another one."""
-    arguments = {"kernel_size": 2} | window
-    pool = SoftPool2d(**arguments, beta=beta, learn_beta=learn_beta, num_channels=64)
-    generator = torch.Generator().manual_seed(2)
-    for parameter in pool.parameters():
-        parameter.data += torch.randn(parameter.shape, generator=generator) / 4
-    return pool
-
-
-def unfused(stem, images):
-    return stem.pool(F.relu_(stem.conv1(images)))
-
-
-def images(channels_last=False, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(2, 3, 33, 46, generator=generator)
-    return values.to(memory_format=torch.channels_last) if channels_last else values
 
 
 layouts = pytest.mark.parametrize("channels_last", [False, True])
@@ -206,94 +152,6 @@ def test_half_precision_is_within_rounding_of_the_modules_and_nearer_the_truth(d
     own, theirs = ((output.double() - truth).abs() for output in (actual, separate))
     assert (own <= 0.51 * eps * truth.abs() + 1e-6).all()
     assert own.mean() < theirs.mean()
-
-
-def learned_norm(stem):
-    assert stem.conv1.norm.weight.requires_grad
-
-
-def norm_in_training(stem):
-    stem.train()
-
-
-def norm_without_statistics(stem):
-    stem.conv1.norm = nn.BatchNorm2d(64, track_running_stats=False).eval()
-
-
-def other_pool(stem):
-    stem.pool = nn.MaxPool2d(3, 2, 1)
-
-
-def pool_of_a_subclass(stem):
-    stem.pool = type("Mine", (SoftPool2d,), {})(2)
-
-
-def other_norm(stem):
-    stem.conv1.norm = nn.GroupNorm(32, 64)
-
-
-def no_norm(stem):
-    stem.conv1.norm = None
-
-
-def activation_in_the_convolution(stem):
-    stem.conv1.activation = nn.Tanh()
-
-
-def parametrized_convolution(stem):
-    nn.utils.parametrizations.weight_norm(stem.conv1)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        learned_norm,
-        norm_in_training,
-        norm_without_statistics,
-        other_pool,
-        pool_of_a_subclass,
-        other_norm,
-        no_norm,
-        activation_in_the_convolution,
-        parametrized_convolution,
-    ],
-)
-def test_modules_are_called_where_one_operator_would_be_wrong(change):
-    stem, x = make_stem("BN"), images()
-    change(stem)
-    assert "fused soft_pool" not in operators(stem, x)
-    other = copy.deepcopy(stem)
-    assert torch.equal(stem(x), unfused(other, x))
-
-
-def test_learned_norm_in_eval_mode_gets_its_gradient():
-    stem = make_stem("BN")
-    stem(images()).sum().backward()
-    assert stem.conv1.norm.weight.grad.any()
-    assert stem.conv1.norm.bias.grad.any()
-
-
-@pytest.mark.parametrize(
-    ("where", "register"),
-    [
-        ("conv1", "register_forward_hook"),
-        ("conv1", "register_forward_pre_hook"),
-        ("conv1.norm", "register_forward_hook"),
-        ("conv1.norm", "register_forward_pre_hook"),
-        ("pool", "register_forward_hook"),
-        ("pool", "register_forward_pre_hook"),
-        # Not before the ReLU in place: PyTorch forbids that in the stock stem too.
-        ("pool", "register_full_backward_hook"),
-        ("pool", "register_full_backward_pre_hook"),
-    ],
-)
-def test_hooks_are_called(where, register):
-    stem, calls = make_stem(), []
-    handle = getattr(stem.get_submodule(where), register)(lambda *_: calls.append(1))
-    stem(images().requires_grad_()).sum().backward()
-    assert calls == [1]
-    handle.remove()
-    assert "fused soft_pool" in operators(stem, images())
 
 
 def test_convolution_with_bias_and_norm_without_weight():
