@@ -13,7 +13,7 @@ from pathlib import Path
 
 from measuring.files import write_json
 
-_KEPT = ("names", "seeds", "images", "objects", "resamples", "confidence", "runs")
+_KEPT = ("names", "seeds", "images", "objects", "resamples", "confidence", "runs", "softness")
 _OF_A_DIFFERENCE = ("baseline", "candidate", "metrics", "verdict")
 _OF_PROVENANCE = ("command", "versions", "hardware", "date", "git_commit")
 

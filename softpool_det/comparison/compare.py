@@ -18,6 +18,7 @@ from softpool_det.comparison.cost import Cost, measure_costs
 from softpool_det.comparison.output import REPORT_FILE, write_figures
 from softpool_det.comparison.pictures import activations, gallery, image_folder
 from softpool_det.comparison.provenance import provenance
+from softpool_det.comparison.softness import measure_softness
 from softpool_det.comparison.training import training_curve
 from softpool_det.data import register_datasets
 from softpool_det.evaluation import compare_results
@@ -144,6 +145,7 @@ def summarize(
     else:
         text = f"Preliminary: {len(seeds)} of {planned_seeds} seeds. Do not stop by these figures."
         data["remarks"] = [text, *data["remarks"]]
+    data["softness"] = {name: asdict(s) for name, s in measure_softness(detectors).items()}
     first = {name: paths[0] for name, paths in results.items()}
     write_figures(folder, data)
     write_html(

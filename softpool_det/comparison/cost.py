@@ -45,7 +45,7 @@ def measure_costs(detectors: Sequence[tuple[CfgNode | DictConfig, Path | str]]) 
     The detectors take each image in turn, so that whatever else the machine does meets them all.
     """
     models = [load_detector(cfg, weights) for cfg, weights in detectors]
-    loader = _test_loader(detectors[0][0])
+    loader = test_loader(detectors[0][0])
     images = list(itertools.islice(loader, WARM_UP_IMAGES + TIMED_IMAGES))
     times = _inference_ms(models, images)
     return [
@@ -54,7 +54,8 @@ def measure_costs(detectors: Sequence[tuple[CfgNode | DictConfig, Path | str]]) 
     ]
 
 
-def _test_loader(cfg: CfgNode | DictConfig):
+def test_loader(cfg: CfgNode | DictConfig):
+    """Detectron2's loader of the first data set to test on, an image at a time."""
     if isinstance(cfg, CfgNode):
         return build_detection_test_loader(cfg, cfg.DATASETS.TEST[0])
     return instantiate(cfg.dataloader.test)

@@ -48,6 +48,7 @@ _SECTIONS = {
     "costs": "Speed, memory and size",
     "gallery": "Images that gained and lost most",
     "activations": "Activation maps of the stem",
+    "softness": "Softness of the stem's pooling",
     "configs": "What differs between the configs",
     "provenance": "Where this comes from",
 }
@@ -78,6 +79,7 @@ def build_view(
         "devices": _devices(comparison.get("costs") or {}),
         "gallery": [(row, embed(row)) for row in gallery],
         "activations": [(row, embed(row)) for row in activations],
+        "softness": comparison.get("softness") or {},
         "configs": _config_lines(comparison.get("config_difference") or {}),
         "provenance": comparison.get("provenance") or {},
     }
