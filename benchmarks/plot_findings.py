@@ -1,6 +1,7 @@
 """The figures of docs/findings.md, from what benchmarks/results/findings/ keeps of a study.
 
-python benchmarks/plot_findings.py benchmarks/results/findings/plain_scenes.json --output docs/assets
+python benchmarks/plot_findings.py benchmarks/results/findings/plain_scenes.json \\
+    --output docs/assets
 
 Draws AP over the temperature, for each window and gradient, and AP over the largest weight.
 """
