@@ -173,7 +173,8 @@ struct Device : Runner {
   using Runner::Runner;
 
   Tensor run(const Call& call) const {
-    const Launch<Runner> launch{call, *this};
+    const Runner& runner = *this;
+    const Launch<Runner> launch{call, runner};
     Tensor grad_betas;
     SOFT_POOL_DISPATCH(call.input.scalar_type(), [&] {
       launch.template with_lanes<scalar_t>([&](auto* lanes) {
@@ -181,7 +182,7 @@ struct Device : Runner {
         if (call.backward) {
           grad_betas = launch.template run_backward<Lanes>();
         } else {
-          Runner::launch(launch.template windows<Lanes>());
+          runner.launch(launch.template windows<Lanes>());
         }
       });
     });
