@@ -14,7 +14,9 @@ from pathlib import Path
 from measuring.files import write_json
 
 _KEPT = ("names", "seeds", "images", "objects", "resamples", "confidence", "runs", "softness")
-_OF_A_DIFFERENCE = ("baseline", "candidate", "metrics", "verdict")
+_OF_A_DIFFERENCE = (
+    *("baseline", "candidate", "metrics", "verdict", "decision", "margin", "power"),
+)
 _OF_PROVENANCE = ("command", "versions", "hardware", "date", "git_commit")
 
 
@@ -24,7 +26,7 @@ def excerpt(data: dict) -> dict:
         task: {
             "metrics": results["metrics"],
             "differences": [
-                {key: difference[key] for key in _OF_A_DIFFERENCE}
+                {key: difference[key] for key in _OF_A_DIFFERENCE if key in difference}
                 for difference in results["differences"]
             ],
         }

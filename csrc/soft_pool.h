@@ -1,5 +1,4 @@
-// Shapes, checks and window geometry of softpool_det's operators, and the operators themselves but for
-// the kernels: what every device shares.
+// What every device shares: shapes, checks, window geometry, and the operators but for their kernels.
 //
 //   input, grad_input     (N, C, H, W) or (N, C, D, H, W); N may be 0
 //   output, grad_output   (N, C, [OD,] OH, OW), of input's type and device

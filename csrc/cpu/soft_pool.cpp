@@ -205,7 +205,7 @@ struct Cpu {
   explicit Cpu(const Tensor&) {}
 
   Tensor run(const Call& call) const {
-    Tensor grad_betas = empty_grad_betas(call.input, call.settings);
+    Tensor grad_betas = call.backward ? empty_grad_betas(call.input, call.settings) : Tensor();
     SOFT_POOL_DISPATCH(call.input.scalar_type(), [&] { Run<scalar_t>(call, grad_betas).run(); });
     return grad_betas;
   }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
+import portalocker
 from detectron2.config import CfgNode, LazyConfig
 from iopath.common.file_io import file_lock
 from omegaconf import DictConfig
@@ -105,26 +106,43 @@ class Run:
         return self.folder / (RESULT_FILE if self.arm.weights is None else EVALUATION_FILE)
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the folder: a second program that wants the same run waits for it.
+    def claimed(self, wait: bool = True) -> Iterator[int]:
+        """Hold the folder, as long as the block or a process with the lock's descriptor lives.
+
+        Args:
+            wait: for another program that holds it.
+
+        Yields:
+            The lock's file descriptor, for `start`.
 
         Raises:
             FileExistsError: the folder holds a run of another config.
+            BlockingIOError: another program holds the folder, and `wait` is False.
         """
         identity = describe(self.arm.load(self.seed))
         if self.arm.weights is not None:
             digest = hashlib.sha256(Path(self.arm.weights).read_bytes()).hexdigest()
             identity += f"sha256 of the weights: {digest}\n"
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(str(self.folder)):
+        lock = file_lock(str(self.folder))
+        if not wait:
+            lock = portalocker.Lock(lock.filename, timeout=0, fail_when_locked=True)
+        try:
+            handle = lock.acquire()
+        except portalocker.AlreadyLocked as error:
+            raise BlockingIOError(f"{self.folder} is held by another program") from error
+        try:
             claim(self.folder / IDENTITY_FILE, identity)
-            yield
+            yield handle.fileno()
+        finally:
+            lock.release()
 
-    def start(self, program: Path, label: str = "", threads: int | None = None) -> Popen:
+    def start(self, program: Path, lock: int, label: str = "", threads: int | None = None) -> Popen:
         """Start its process, which logs into the folder.
 
         Args:
             program: tools/train_net.py.
+            lock: of `claimed`, which the process holds, too: should this one be killed.
             label: of a progress line on stderr; "" for none.
             threads: of the process; by default what the environment says.
         """
@@ -140,7 +158,7 @@ class Run:
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         with (self.folder / LOG_FILE).open("a") as log:
-            return Popen(command, stdout=log, env=environment)
+            return Popen(command, stdout=log, env=environment, pass_fds=(lock,))
 
     def check(self, status: int) -> None:
         """Raise RuntimeError unless a process that ended with `status` finished the run."""
@@ -175,11 +193,11 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
         Interrupted: a signal came, which the run's process got, too; its checkpoint is saved.
     """
     run = Run(arm, seed, folder)
-    with run.claimed():
+    with run.claimed() as lock:
         if not run.result.is_file():
             running: list[Popen] = []
             with passing_on(lambda: [part.pid for part in running]) as signals:
-                running.append(run.start(program, label))
+                running.append(run.start(program, lock, label))
                 status = running[0].wait()
             # Before it listens, a signal ends it at once.
             if signals and status in (0, *(-number for number in signals)):

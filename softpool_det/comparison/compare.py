@@ -23,6 +23,7 @@ from softpool_det.comparison.training import training_curve
 from softpool_det.data import register_datasets
 from softpool_det.evaluation import compare_results
 from softpool_det.evaluation.known_spread import read_known_spread
+from softpool_det.evaluation.verdict import check_margin
 from softpool_det.report import write_html
 
 RESULTS_FILE = Path("inference", "coco_instances_results.json")
@@ -64,6 +65,7 @@ def compare(
             arms that are not evaluated on one and the same data set.
     """
     check_arms(arms, seeds, folder)
+    check_margin(margin)
     # Before hours of training, not after them.
     spread = None if known_spread is None else read_known_spread(known_spread)
     runs = runs_of(arms, seeds, folder)
@@ -102,7 +104,7 @@ def summarize(
         arms, seeds, folder, resamples, margin: see :func:`compare`.
         known_spread: by task, see `evaluation.verdict`.
         planned_seeds: of a study that is still running; the report is marked preliminary, and
-            nobody's speed is measured beside its trainings.
+            nothing is measured beside its trainings.
     """
     dataset = _common_test_set(arms, seeds[0], folder)
     runs: dict[str, dict[int, dict]] = {arm.name: {} for arm in arms}
@@ -142,10 +144,11 @@ def summarize(
     if planned_seeds is None:
         costs = dict(zip(detectors, measure_costs(list(detectors.values())), strict=True))
         data["costs"] = {name: _cost(costs[name], list(runs[name].values())) for name in runs}
+        data["softness"] = {name: asdict(s) for name, s in measure_softness(detectors).items()}
     else:
-        text = f"Preliminary: {len(seeds)} of {planned_seeds} seeds. Do not stop by these figures."
+        text = f"Preliminary: {len(seeds)} of {planned_seeds} seeds."
+        text += " Do not stop the study because of these figures."
         data["remarks"] = [text, *data["remarks"]]
-    data["softness"] = {name: asdict(s) for name, s in measure_softness(detectors).items()}
     first = {name: paths[0] for name, paths in results.items()}
     write_figures(folder, data)
     write_html(

@@ -11,6 +11,7 @@ from softpool_det.comparison.pictures import gallery
 from softpool_det.comparison.provenance import provenance
 from softpool_det.evaluation import compare_results
 from softpool_det.evaluation.known_spread import read_known_spread
+from softpool_det.evaluation.verdict import check_margin
 from softpool_det.report import write_html
 
 
@@ -44,6 +45,7 @@ def compare_files(
             what it should be.
     """
     check_names(list(results))
+    check_margin(margin)
     if images is not None and not images.is_dir():
         raise NotADirectoryError(f"images: {images} is not a folder")
     data = compare_results(

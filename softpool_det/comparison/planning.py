@@ -7,7 +7,7 @@ from pathlib import Path
 
 from softpool_det.evaluation.power import power_of
 from softpool_det.evaluation.verdict import simultaneous
-from softpool_det.report.words import power_note
+from softpool_det.report.words import TASKS, power_note
 
 
 def plan_notes(path: Path) -> list[str]:
@@ -24,11 +24,13 @@ def plan_notes(path: Path) -> list[str]:
     try:
         data = json.loads(path.read_text())
         notes = []
-        for results in data["tasks"].values():
-            confidence = simultaneous(data["confidence"], len(results["differences"]))
+        for task, results in data["tasks"].items():
+            overall = data.get("confidence", 0.95)
+            confidence = simultaneous(overall, len(results["differences"]))
             for difference in results["differences"]:
                 power = power_of(difference["metrics"]["AP"], data["images"], confidence)
-                notes.append(power_note({**difference, "power": power}))
+                note = power_note({**difference, "power": power})
+                notes.append(f"{TASKS[task]}. {note}" if note else "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: nothing to plan by ({error!r}); {wanted}") from error
     if not all(notes) or not notes:

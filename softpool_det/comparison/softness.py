@@ -18,6 +18,7 @@ from torch import nn
 from softpool_det.comparison.cost import test_loader
 from softpool_det.engine.detector import load_detector
 from softpool_det.modeling import PooledStem
+from softpool_det.ops import SoftPool2d
 
 IMAGES = 40
 
@@ -30,16 +31,16 @@ class Softness:
         zeros: share of zeros among the inputs of a window, 0 to 1.
         largest_weight: of the softmax weights of a window, 1 over its size to 1; 1 for max pooling.
         largest_weight_at_1: what the largest weight would be with a temperature of 1.
-        beta: mean temperature over channels; infinity for max pooling.
-        beta_low, beta_high: least and largest.
+        beta: mean temperature over channels; None for max pooling.
+        beta_low, beta_high: least and largest; None as above.
     """
 
     zeros: float
     largest_weight: float
     largest_weight_at_1: float
-    beta: float
-    beta_low: float
-    beta_high: float
+    beta: float | None
+    beta_low: float | None
+    beta_high: float | None
 
 
 def measure_softness(
@@ -65,8 +66,9 @@ def _temperature(pool: nn.Module) -> torch.Tensor | None:
     """(1,) or (C,); None where the pooling is not a softmax-weighted mean."""
     if isinstance(pool, nn.MaxPool2d):
         return torch.tensor([torch.inf])
-    beta = getattr(pool, "beta", None)
-    return None if beta is None else torch.as_tensor(beta, dtype=torch.float32).detach().reshape(-1)
+    if not isinstance(pool, SoftPool2d):
+        return None
+    return torch.as_tensor(pool.beta, dtype=torch.float32).detach().reshape(-1)
 
 
 @torch.inference_mode()
@@ -85,9 +87,10 @@ def _measure(model: Any, stem: Any, beta: torch.Tensor, batches: Iterable[list[d
             sums[2] += _largest_weight(windows, torch.ones(1)).mean()
             images += 1
     zeros, largest, at_1 = (sums / images).tolist()
-    return Softness(
-        zeros, largest, at_1, *(f(beta).item() for f in (torch.mean, torch.min, torch.max))
-    )
+    betas: tuple = (None, None, None)
+    if not beta.isinf().all():
+        betas = beta.mean().item(), beta.min().item(), beta.max().item()
+    return Softness(zeros, largest, at_1, *betas)
 
 
 def _windows(features: torch.Tensor, pool: Any) -> torch.Tensor:

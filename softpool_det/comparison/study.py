@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
+from sys import stderr
 from typing import Any
 
 import yaml
@@ -18,8 +18,19 @@ from tqdm import tqdm
 from softpool_det.comparison.arms import Arm, Run
 from softpool_det.comparison.compare import check_arms, runs_of, summarize
 from softpool_det.engine.signals import Interrupted, passing_on
+from softpool_det.evaluation.verdict import check_margin
 
-_KEYS = ("output", "seeds", "arms", "margin", "overrides", "resamples")
+# Keys, and what their values may be.
+_KEYS = {
+    "output": (str,),
+    "seeds": (list,),
+    "arms": (dict,),
+    "overrides": (dict,),
+    "margin": (int, float),
+    "resamples": (int,),
+}
+_ARM_KEYS = {"config": (str,), "overrides": (dict,), "weights": (str,)}
+_KINDS = {str: "text", list: "a list", dict: "a mapping", int: "an integer", float: "a number"}
 # Between two looks at the processes, in seconds.
 _INTERVAL = 1.0
 
@@ -59,25 +70,21 @@ def read_study(path: str | Path, trust_lazy_config: bool = False) -> Study:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), Loader=_UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
-    _check_keys(path, "it", content, _KEYS, needed=_KEYS[:3])
-    seeds, arms = content["seeds"], content["arms"]
-    if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
+    _check(path, "it", content, _KEYS, needed=("output", "seeds", "arms"))
+    for name, arm in content["arms"].items():
+        _check(path, f"arm {name!r}", arm, _ARM_KEYS, needed=("config",))
+    seeds = content["seeds"]
+    if not (seeds and all(type(seed) is int for seed in seeds)):
         raise ValueError(f"{path}: seeds must be a list of integers, got {seeds!r}")
-    if not isinstance(arms, dict):
-        raise ValueError(f"{path}: arms must be a mapping from names to configs, got {arms!r}")
-    for name, arm in arms.items():
-        _check_keys(path, f"arm {name!r}", arm, ("config", "overrides", "weights"), ("config",))
-    for key, kinds in (("margin", (int, float)), ("resamples", (int,))):
-        value = content.get(key)
-        if value is not None and (type(value) not in kinds or value <= 0):
-            raise ValueError(f"{path}: {key} must be a positive number, got {value!r}")
-    common = content.get("overrides") or {}
-    for overrides in (common, *(arm.get("overrides") or {} for arm in arms.values())):
-        if not isinstance(overrides, dict):
-            raise ValueError(f"{path}: overrides must be a mapping, got {overrides!r}")
+    try:
+        check_margin(content.get("margin"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if content.get("resamples", 1) < 1:
+        raise ValueError(f"{path}: resamples must be at least 1, got {content['resamples']}")
     return Study(
         folder=Path(content["output"]),
         seeds=tuple(seeds),
@@ -85,34 +92,50 @@ def read_study(path: str | Path, trust_lazy_config: bool = False) -> Study:
             Arm(
                 str(name),
                 arm["config"],
-                _spelled({**common, **(arm.get("overrides") or {})}, arm["config"]),
+                _spelled({**content.get("overrides", {}), **arm.get("overrides", {})}, arm),
                 arm.get("weights"),
                 trust_lazy_config,
             )
-            for name, arm in arms.items()
+            for name, arm in content["arms"].items()
         ),
         margin=content.get("margin"),
         resamples=content.get("resamples", 1000),
     )
 
 
-def _check_keys(
-    path: Path, where: str, content: Any, known: Sequence[str], needed: Sequence[str]
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping: one of the two would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if key.value != "<<"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice in one mapping")
+        return super().construct_mapping(node, deep)
+
+
+def _check(
+    path: Path, where: str, content: Any, known: Mapping[str, tuple], needed: Sequence[str]
 ) -> None:
+    """Raise ValueError unless `content` is a mapping of the known keys to values of their kinds."""
     if not isinstance(content, dict):
         raise ValueError(f"{path}: {where} must be a mapping with {', '.join(known)}")
-    for key in content:
+    for key, value in content.items():
         if key not in known:
             raise ValueError(f"{path}: {where} has the key {key!r}; known are {', '.join(known)}")
+        if type(value) not in known[key]:
+            kinds = " or ".join(_KINDS[kind] for kind in known[key])
+            raise ValueError(f"{path}: {key} of {where} must be {kinds}, got {value!r}")
     for key in needed:
-        if content.get(key) is None:
+        if key not in content:
             raise ValueError(f"{path}: {where} lacks {key!r}")
 
 
-def _spelled(overrides: Mapping[str, Any], config: str) -> tuple[str, ...]:
+def _spelled(overrides: Mapping[str, Any], arm: Mapping[str, str]) -> tuple[str, ...]:
     """Overrides as a command line has them."""
-    if config.endswith(".py"):
-        return tuple(f"{key}={value}" for key, value in overrides.items())
+    if arm["config"].endswith(".py"):
+        values = {key: "null" if value is None else value for key, value in overrides.items()}
+        return tuple(f"{key}={value}" for key, value in values.items())
     return tuple(str(part) for item in overrides.items() for part in item)
 
 
@@ -131,64 +154,101 @@ def run_study(study: Study, program: Path, workers: int) -> dict:
         What comparison.json holds.
 
     Raises:
-        RuntimeError: a run failed; the others are stopped, and continue when called again.
+        RuntimeError: runs failed; all others are finished first.
         Interrupted: a signal came, which the running processes got, too; they have saved.
-        FileExistsError, FileNotFoundError, ValueError: see :func:`softpool_det.comparison.compare`.
+        FileExistsError: a folder holds a run of another config.
+        FileNotFoundError, ValueError: see :func:`softpool_det.comparison.compare`.
     """
     if workers < 1:
         raise ValueError(f"workers={workers}, must be at least 1")
     check_arms(study.arms, study.seeds, study.folder)
     runs = study.runs()
-    waiting = deque(run for run in runs if not run.result.is_file())
-    reported = len(_finished_seeds(study))
-    running: dict[Popen, tuple[Run, ExitStack]] = {}
+    finished = [run for run in runs if run.result.is_file()]
+    for run in finished:
+        with run.claimed():  # whether they are runs of these arms
+            pass
+    queue = _Queue(program, workers, deque(run for run in runs if run not in finished))
+    reported = 0
     with (
-        passing_on(lambda: [process.pid for process in running]) as signals,
+        passing_on(lambda: [process.pid for process in queue.running]) as signals,
         tqdm(
             total=len(runs),
-            initial=len(runs) - len(waiting),
+            initial=len(finished),
             desc=study.folder.name,
             unit="run",
             smoothing=0,  # the time to go is by the mean of all runs
         ) as bar,
     ):
         try:
-            while waiting or running:
-                while waiting and len(running) < workers and not signals:
-                    _start(waiting.popleft(), program, running, bar)
+            while queue.waiting or queue.running:
+                queue.start(signals)
+                seeds = _finished_seeds(study)
+                if reported < len(seeds) < len(study.seeds) and not signals:
+                    reported = len(seeds)
+                    _report(study, seeds)
                 time.sleep(_INTERVAL)
-                for process in [process for process in running if process.poll() is not None]:
-                    run, claimed = running.pop(process)
-                    claimed.close()
-                    if not signals:
-                        run.check(process.returncode)
-                        bar.update()
-                if signals and not running:
-                    print(f"{study.folder}: interrupted; the same command continues it")
+                bar.update(queue.collect(signals))
+                if signals and not queue.running:
+                    print(
+                        f"{study.folder}: interrupted; the same command continues it", file=stderr
+                    )
                     raise Interrupted
-                if sys.stderr.isatty():
+                if stderr.isatty():
                     bar.refresh()
-                finished = _finished_seeds(study)
-                if reported < len(finished) < len(study.seeds):
-                    reported = len(finished)
-                    _report(study, finished)
         finally:
-            for process in running:
-                process.terminate()
-            for process, (_, claimed) in running.items():
-                process.wait()
-                claimed.close()
+            queue.stop()
+    if queue.failures:
+        raise RuntimeError("\n".join(queue.failures))
     return _report(study, list(study.seeds))
 
 
-def _start(run: Run, program: Path, running: dict[Popen, tuple[Run, ExitStack]], bar: tqdm) -> None:
-    claimed = ExitStack()
-    claimed.enter_context(run.claimed())
-    if run.result.is_file():  # of another program, in the meantime
-        claimed.close()
-        bar.update()
-        return
-    running[run.start(program, threads=1)] = run, claimed
+class _Queue:
+    """Runs that wait and runs that are running, each with what holds its folder."""
+
+    def __init__(self, program: Path, workers: int, waiting: deque[Run]) -> None:
+        self.program, self.workers, self.waiting = program, workers, waiting
+        self.running: dict[Popen, tuple[Run, ExitStack]] = {}
+        self.failures: list[str] = []
+
+    def start(self, signals: list[int]) -> None:
+        """Start what there is room for, unless a signal has come."""
+        for _ in range(len(self.waiting)):
+            if signals or len(self.running) >= self.workers:
+                return
+            run, held = self.waiting.popleft(), ExitStack()
+            try:
+                lock = held.enter_context(run.claimed(wait=False))
+            except BlockingIOError:
+                self.waiting.append(run)
+                continue
+            process = run.start(self.program, lock, threads=1)
+            self.running[process] = run, held
+            for number in signals:  # that came before the process was known
+                process.send_signal(number)
+
+    def collect(self, signals: list[int]) -> int:
+        """Let go of what has ended; how many of them are finished."""
+        count = 0
+        for process in [process for process in self.running if process.poll() is not None]:
+            run, held = self.running.pop(process)
+            held.close()
+            if signals and process.returncode in (0, *(-number for number in signals)):
+                continue
+            try:
+                run.check(process.returncode)
+                count += 1
+            except RuntimeError as error:
+                self.failures.append(str(error))
+                print(error, file=stderr)
+        return count
+
+    def stop(self) -> None:
+        """Let all save and end."""
+        for process in self.running:
+            process.terminate()
+        for process, (_, held) in self.running.items():
+            process.wait()
+            held.close()
 
 
 def _finished_seeds(study: Study) -> list[int]:

@@ -6,7 +6,7 @@ to one run than to another that is equally good (B, each run's own). Training ad
 The mean over S seeds then has the variance A + (B + T) / S.
 
 The bootstrap tells A and B. What the S values differ by, s^2, is an estimate of B + T with S - 1
-degrees of freedom, which three seeds tell badly. The model is hierarchical (Gelman, Bayesian
+degrees of freedom, which three seeds say little about. The model is hierarchical (Gelman, Bayesian
 Analysis 2006): with r^2 = T / B, the density of r is taken to be proportional to 1 / (c + r)
 before the values are seen, and is multiplied by the likelihood of s^2. That density has the tail of
 the reference prior, with which the interval is Student's where training is what matters, and
@@ -29,6 +29,8 @@ from scipy import optimize, stats
 _C = 0.02
 # r, on a grid that is fine where the density changes.
 _RATIOS = np.concatenate([[0.0], np.logspace(-2, 6, 240)])
+# Of the trapezoids around them.
+_WIDTHS = (np.diff(_RATIOS, append=_RATIOS[-1]) + np.diff(_RATIOS, prepend=0.0)) / 2
 # Of the values' own size: differences below are rounding.
 _TINY = 1e-12
 
@@ -45,8 +47,6 @@ class Estimate:
         seed_standard_error: with other training runs and endless images: the seeds' variance
             less what image sampling explains of it, at least 0, over S, the root of it. None with
             one seed.
-        common_variance: A, of images that are hard for all runs alike.
-        run_variance: B + T, of one run; None with one seed.
         deviations, weights: (K,) standard deviations that the mean may have, and how likely each.
     """
 
@@ -55,8 +55,6 @@ class Estimate:
     standard_error: float
     image_standard_error: float
     seed_standard_error: float | None
-    common_variance: float
-    run_variance: float | None
     deviations: np.ndarray
     weights: np.ndarray
 
@@ -108,18 +106,15 @@ def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
     value, seeds = float(np.mean(values)), len(values)
     if not math.isfinite(value) or draws.shape[1] < 2:
         nan, unknown = math.nan, None if seeds == 1 else math.nan
-        return Estimate(value, values, nan, nan, unknown, nan, unknown, np.ones(1), np.ones(1))
+        return Estimate(value, values, nan, nan, unknown, np.ones(1), np.ones(1))
     of_images = float(draws.mean(axis=0).var(ddof=1))
     if of_images <= (_TINY * max(1.0, abs(value))) ** 2:
         of_images = 0.0
     if seeds == 1:
         error = math.sqrt(of_images)
-        return Estimate(
-            value, values, error, error, None, of_images, None, np.array([error]), np.ones(1)
-        )
+        return Estimate(value, values, error, error, None, np.array([error]), np.ones(1))
     own = float(np.var(draws - values[:, None], axis=0, ddof=1).mean())
     between = float(np.var(values, ddof=1))
-    common = max(of_images - own / seeds, 0.0)
     variances, weights = _run_variances(own, between, seeds - 1)
     of_seeds = max(between - own, 0.0) / seeds
     deviations = np.sqrt(of_images + (variances - own) / seeds)
@@ -129,8 +124,6 @@ def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
         standard_error=math.sqrt(of_images + of_seeds),
         image_standard_error=math.sqrt(of_images),
         seed_standard_error=math.sqrt(of_seeds),
-        common_variance=common,
-        run_variance=max(between, own),
         # Without zeros, which nothing can be divided by.
         deviations=np.maximum(deviations, _TINY * deviations.max()),
         weights=weights,
@@ -146,5 +139,5 @@ def _run_variances(own: float, between: float, degrees: int) -> tuple[np.ndarray
     variances = scale * (1 + _RATIOS**2)
     density = -np.log(_C + _RATIOS)
     density -= degrees / 2 * (np.log(variances) + between / variances)
-    weights = np.exp(density - density.max()) * np.gradient(_RATIOS)
+    weights = np.exp(density - density.max()) * _WIDTHS
     return variances, weights / weights.sum()

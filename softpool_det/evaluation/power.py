@@ -27,7 +27,8 @@ def variances(entry: Mapping[str, Any]) -> tuple[float, float] | None:
         where they are not known.
     """
     seeds = len(entry["by_seed"])
-    if seeds < 2 or not all(map(math.isfinite, entry["by_seed"])):
+    errors = (entry["image_standard_error"], entry["seed_standard_error"])
+    if seeds < 2 or not all(x is not None and math.isfinite(x) for x in errors):
         return None
     between = float(np.var(entry["by_seed"], ddof=1))
     # What image sampling adds to each run by itself; at most all that they differ by is known.
@@ -50,8 +51,7 @@ def seeds_needed(
         power: the chance, between 0.5 and 1.
 
     Returns:
-        From 2; None where no number of seeds is enough, for the images' variance alone is too
-        large.
+        From 2; None where 1,000 are not enough.
     """
     tail = (1 - confidence) / 2
     n = np.arange(2, _MOST_SEEDS + 1)
@@ -65,8 +65,8 @@ def seeds_needed(
 
 def power_of(entry: Mapping[str, Any], images: int, confidence: float) -> list[dict]:
     """ "power" of a difference in comparison.json: for each of `DIFFERENCES`, "seeds" as
-    `seeds_needed` says and, where no number is enough, the "images" that it would take with ever
-    so many seeds.
+    `seeds_needed` says and, where no number is enough, for the images' variance alone is too
+    large, the "images" that it would take.
     """
     known = variances(entry)
     if known is None:
@@ -77,6 +77,7 @@ def power_of(entry: Mapping[str, Any], images: int, confidence: float) -> list[d
         row: dict[str, Any] = {"difference": difference, "seeds": seeds, "images": None}
         if seeds is None:
             quantile = stats.norm.isf((1 - confidence) / 2) + stats.norm.ppf(POWER)
-            row["images"] = math.ceil(images * known[0] * (quantile / difference) ** 2)
+            factor = known[0] * (quantile / difference) ** 2
+            row["images"] = math.ceil(images * factor) if factor > 1 else None
         rows.append(row)
     return rows

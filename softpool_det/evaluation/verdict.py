@@ -51,6 +51,12 @@ def simultaneous(confidence: float, among: int) -> float:
     return 1 - (1 - confidence) / among
 
 
+def check_margin(margin: float | None) -> None:
+    """Raise ValueError unless a margin is a number above 0, or None."""
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        raise ValueError(f"margin={margin}, must be a number above 0")
+
+
 def judge(
     found: Estimate,
     *,
@@ -77,8 +83,7 @@ def judge(
     Raises:
         ValueError: a margin that is not above 0.
     """
-    if margin is not None and not margin > 0:
-        raise ValueError(f"margin={margin}, must be above 0")
+    check_margin(margin)
     each = simultaneous(confidence, among)
     low, high = found.interval(each)
     spread = PUBLISHED_SPREAD if known_spread is None else known_spread
@@ -147,7 +152,7 @@ def verdict(names: tuple[str, str], judged: Judgement, *, task: str, images: int
         text = f"{candidate} and {baseline} are equivalent within {judged.margin:g} {unit}: {minus}"
     else:
         text = f"No difference is shown: {minus}"
-    if judged.margin is not None:
+    if judged.margin is not None and seeds > 1:
         text += f" {_margin(judged, unit)}"
     if seeds == 1:
         text += f" {_one_seed(value, judged.known_spread)}"
@@ -156,6 +161,10 @@ def verdict(names: tuple[str, str], judged: Judgement, *, task: str, images: int
 
 def _margin(judged: Judgement, unit: str) -> str:
     margin = f"{judged.margin:g} {unit}"
+    if judged.margin is not None and judged.high <= -judged.margin:
+        return f"It is worse by at least {margin}."
+    if judged.margin is not None and judged.low >= judged.margin:
+        return f"It is better by at least {margin}."
     if judged.within_margin:
         return f"A difference of {margin} or more, either way, is ruled out."
     if judged.no_worse:

@@ -65,7 +65,7 @@ def p_value(value: float | None) -> str:
 
 
 def probability(value: float | None) -> str:
-    """A share of resamples in percent. None of them, or all, is no certainty.
+    """How likely, in percent; never shown as a certainty.
 
     The bounds are those of the verdict's sentence.
     """

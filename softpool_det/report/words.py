@@ -93,13 +93,17 @@ def provenance_line(comparison: Mapping[str, Any]) -> str:
 
 def interval_note(comparison: Mapping[str, Any]) -> str:
     """Which intervals a table shows, and which decide; "" where they are the same."""
-    candidates = len(comparison["names"]) - 1
-    if candidates < 2:
+    if not any(map(has_simultaneous, comparison["tasks"].values())):
         return ""
     return (
-        f"Intervals in the table are each by itself. What is marked, and the sentences, rest on "
-        f"intervals that allow for there being {candidates} candidates (Bonferroni)."
+        "The intervals in the table are for each candidate by itself. What is marked, and the "
+        f"sentences, rest on simultaneous ones of all {len(comparison['names']) - 1} (Bonferroni)."
     )
+
+
+def has_simultaneous(results: Mapping[str, Any]) -> bool:
+    """Whether a task's differences have simultaneous intervals; those of old files have none."""
+    return any("simultaneous_low" in d["metrics"]["AP"] for d in results["differences"])
 
 
 def power_note(difference: Mapping[str, Any]) -> str:
@@ -109,14 +113,16 @@ def power_note(difference: Mapping[str, Any]) -> str:
         return ""
     parts = [f"{seeds_needed(row)} for {row['difference']:g} AP" for row in rows]
     names = f"{difference['candidate']} against {difference['baseline']}"
-    return f"Seeds an arm to show a difference with 80 %, {names}: {', '.join(parts)}."
+    return f"Seeds per arm to show a difference with 80 % power, {names}: {', '.join(parts)}."
 
 
 def seeds_needed(row: Mapping[str, Any]) -> str:
     """One row of a difference's "power"."""
     if row["seeds"] is not None:
         return count(row["seeds"])
-    return f"no number (the images alone vary too much: {count(row['images'])} would do)"
+    if row["images"] is None:
+        return "more than 1,000"
+    return f"no number is enough (it would take {count(row['images'])} images)"
 
 
 def joined(names: list[str]) -> str:

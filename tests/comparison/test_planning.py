@@ -20,7 +20,7 @@ def test_says_how_many_seeds(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["compare.py", "--plan", "--known-spread", str(DEMO)])
     runpy.run_path(str(ROOT / "tools" / "compare.py"), run_name="__main__")
     assert re.fullmatch(
-        r"Seeds an arm to show a difference with 80 %, SoftPool against stock: "
+        r"Boxes. Seeds per arm to show a difference with 80 % power, SoftPool against stock: "
         r"\d+ for 0.5 AP, \d+ for 1 AP.\n",
         capsys.readouterr().out,
     )

@@ -75,33 +75,66 @@ def test_is_preliminary_interrupted_continued_and_reported(environment, tmp_path
     assert "Largest weight" in (output / "report.html").read_text()
 
 
-def test_a_failed_run_stops_the_others_and_says_where_its_log_is(environment, tmp_path):
-    arms = {**ARMS, "beta 4": {"config": SOFTPOOL, "overrides": {"SOLVER.OPTIMIZER": "Lion"}}}
-    path = study_file(tmp_path, arms=arms)
+def test_a_failed_run_is_named_after_the_others_are_finished(environment, tmp_path):
+    arms = {"beta 4": {}, "max 3x3": ARMS["max 3x3"]}
+    arms["beta 4"] = {"config": SOFTPOOL, "overrides": {"SOLVER.OPTIMIZER": "Lion"}}
+    path = study_file(tmp_path, arms=arms, seeds=[1])
     done = subprocess.run(
-        command(path), env=environment, capture_output=True, text=True, check=False
+        command(path, "1"), env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "beta 4, seed 1, ended with status 1" in done.stderr
+    assert "error: beta 4, seed 1, ended with status 1" in done.stderr
     assert "SOLVER.OPTIMIZER must be SGD or AdamW" in done.stderr
+    assert (tmp_path / "output" / "max 3x3" / "seed_1" / "result.json").is_file()
+    # Finished runs of other settings are not taken.
+    arms["max 3x3"] = {"config": SOFTPOOL}
+    changed = subprocess.run(
+        command(study_file(tmp_path, arms=arms, seeds=[1])),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "max 3x3/seed_1 holds a run of another config" in changed.stderr
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": "1 2"}, "seeds must be a list of integers, got '1 2'"),
-        ({"arms": ["a"]}, "arms must be a mapping"),
+        ({"seeds": "1 2"}, "seeds of it must be a list, got '1 2'"),
+        ({"seeds": [1, "2"]}, r"seeds must be a list of integers, got \[1, '2'\]"),
+        ({"arms": ["a"]}, "arms of it must be a mapping"),
         ({"arms": {"a": {"overrides": {}}}}, "arm 'a' lacks 'config'"),
+        ({"arms": {"a": {"config": 3}}}, "config of arm 'a' must be text, got 3"),
         ({"arms": {"a": {"config": "c", "seed": 1}}}, "arm 'a' has the key 'seed'; known are"),
-        ({"margin": -1}, "margin must be a positive number, got -1"),
+        ({"margin": -1}, "margin=-1, must be a number above 0"),
+        ({"margin": float("nan")}, "margin=nan, must be a number above 0"),
+        ({"resamples": 0}, "resamples must be at least 1, got 0"),
         ({"epochs": 3}, "it has the key 'epochs'; known are output"),
-        ({"output": None}, "it lacks 'output'"),
-        ({"overrides": "KEY VALUE"}, "overrides must be a mapping"),
+        ({"output": None}, "output of it must be text, got None"),
+        ({"overrides": "KEY VALUE"}, "overrides of it must be a mapping"),
     ],
 )
 def test_says_what_is_wrong_with_the_file(tmp_path, changes, message):
     with pytest.raises(ValueError, match=f"study.yaml: {message}"):
         read_study(study_file(tmp_path, **changes))
+
+
+def test_an_arm_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("output: o\nseeds: [1]\narms:\n  a: {config: c}\n  a: {config: d}\n")
+    with pytest.raises(ValueError, match="the key 'a' stands twice in one mapping"):
+        read_study(path)
+
+
+def test_waits_for_a_run_that_another_program_holds(tmp_path):
+    run = read_study(study_file(tmp_path)).runs()[0]
+    with (
+        run.claimed(),
+        pytest.raises(BlockingIOError, match="held by another"),
+        run.claimed(wait=False),
+    ):
+        pass
 
 
 def test_refuses_code(tmp_path):

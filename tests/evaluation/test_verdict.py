@@ -16,7 +16,7 @@ CLAIMS = ("is better than", "is worse than", "are equivalent within", "No differ
 def judged(value, error, *, seeds=3, confidence=0.95, **options):
     """Of a figure whose uncertainty is normal."""
     found = Estimate(
-        value, np.full(seeds, value), error, error, None, 0.0, None, np.array([error]), np.ones(1)
+        value, np.full(seeds, value), error, error, None, np.array([error]), np.ones(1)
     )
     return judge(found, confidence=confidence, **options)
 
@@ -47,8 +47,10 @@ def test_an_interval_with_zero_shows_nothing(error):
         (0.1, 0.1, "equivalent", "either way, is ruled out"),
         (0.1, 0.5, "undecided", "That it is worse by 0.5 AP is not ruled out"),
         (0.4, 0.4, "undecided", "It is not worse by 0.5 AP or more; better by"),
-        (1.0, 0.1, "better", "It is not worse by 0.5 AP or more"),
-        (-1.0, 0.1, "worse", "That it is worse by 0.5 AP is not ruled out"),
+        (1.0, 0.1, "better", "It is better by at least 0.5 AP."),
+        (-1.0, 0.1, "worse", "It is worse by at least 0.5 AP."),
+        (0.6, 0.2, "better", "It is not worse by 0.5 AP or more; better by"),
+        (-0.6, 0.2, "worse", "That it is worse by 0.5 AP is not ruled out"),
         # As small as it is, it is shown.
         (0.3, 0.1, "better", "either way, is ruled out"),
     ],
@@ -64,8 +66,9 @@ def test_two_one_sided_tests_take_the_90_percent_interval():
 
 
 def test_margin_must_be_positive():
-    with pytest.raises(ValueError, match="margin=0, must be above 0"):
-        judged(0, 1, margin=0)
+    for margin in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"margin={margin}, must be a number above 0"):
+            judged(0, 1, margin=margin)
 
 
 def test_several_differences_are_judged_together():
@@ -93,6 +96,7 @@ def test_one_seed_inside_the_noise_is_no_finding():
     assert "these configs are known to differ by 11.90 AP" in measured
     # One run each cannot show that two ways of training are alike.
     assert judged(0.0, 0.01, seeds=1, margin=0.5).decision == "undecided"
+    assert "ruled out" not in said(0.0, 0.01, seeds=1, margin=0.5)
 
 
 def test_nothing_to_find():
