@@ -14,8 +14,9 @@ leaves room for training that hardly varies. Intervals are quantiles of the norm
 with the variances A + B (1 + r^2) / S, mixed by that density.
 
 c is a compromise, chosen on normal numbers and on simulated detectors other than those by which
-docs/compare.md judges the intervals: where training does not vary, three seeds hold the truth 98 %
-of the time, and where r is 2, 92 to 95 %. A smaller c makes the first better and the second worse.
+docs/compare.md judges the intervals: with a smaller one they are nearer to their confidence where
+training does not vary, and further from it where r is about 2 (tests/evaluation/test_intervals.py
+counts on normal numbers). No form can be right at both ends with three seeds.
 """
 
 from __future__ import annotations
