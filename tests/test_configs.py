@@ -20,7 +20,9 @@ from softpool_det.engine import Trainer
 from softpool_det.ops import SoftPool2d
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-YAML = [path for path in sorted(CONFIGS.glob("*/*.yaml")) if path.parent.name != "classification"]
+# Of classifiers, and studies of several detectors.
+OTHERS = ("classification", "studies")
+YAML = [path for path in sorted(CONFIGS.glob("*/*.yaml")) if path.parent.name not in OTHERS]
 COCO = [path for path in YAML if path.parent.name.startswith("COCO")]
 LAZY = sorted(CONFIGS.glob("lazy/*.py"))
 MODELS = [

@@ -61,7 +61,7 @@ except RuntimeError as error:
 # the test that starts pytest for each instruction set would, too. The reference is plain PyTorch,
 # compilers trace the operators without running more of them, and the emulator of the CUDA kernels is
 # not built here: tests/ops/test_emulation.py has a slow test that builds it with the sanitizers.
-skipped="not reference and not compile and not every_instruction_set and not emulated"
+skipped="not reference and not compile and not every_instruction_set and not emulat and not geometry"
 for capability in "${capabilities[@]}"; do
   tests=(ops/test_soft_pool.py ops/test_affine_relu.py)
   [[ $capability != "${capabilities[0]}" ]] || tests=(ops)
