@@ -30,7 +30,7 @@ $FOLDER/check: $FOLDER/csrc/cpu/kernels_plain.o $FOLDER/tools/neon/check.o
 	$CXX \$^ -o \$@
 $FOLDER/%.o: %.cpp
 	mkdir -p \$(@D)
-	$CXX $flags -MMD -c \$< -o \$@
+	$CXX $flags -MMD -MP -c \$< -o \$@
 -include $FOLDER/csrc/cpu/kernels_plain.d $FOLDER/tools/neon/check.d
 RULES
 # Unquoted: it may have arguments.

@@ -75,7 +75,7 @@ struct FlushToZero {
 // Chooses between x and relu(x * scale + bias).
 template <Kernel plain, Kernel affine>
 bool either(const Tile& tile, const Arrays& arrays, void* scratch) {
-  const FlushToZero flush;
+  [[maybe_unused]] const FlushToZero flush;
   const bool done = arrays.parameters.scale == nullptr ? plain(tile, arrays, scratch)
                                                        : affine(tile, arrays, scratch);
   if (arrays.nontemporal) {
