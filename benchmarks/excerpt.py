@@ -14,9 +14,8 @@ from pathlib import Path
 from measuring.files import write_json
 
 _KEPT = ("names", "seeds", "images", "objects", "resamples", "confidence", "runs", "softness")
-_OF_A_DIFFERENCE = (
-    *("baseline", "candidate", "metrics", "verdict", "decision", "margin", "power"),
-)
+_NAMES = ("baseline", "candidate")
+_OF_A_DIFFERENCE = (*_NAMES, "metrics", "verdict", "decision", "margin", "power")
 _OF_PROVENANCE = ("command", "versions", "hardware", "date", "git_commit")
 
 

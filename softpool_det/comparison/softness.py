@@ -55,10 +55,12 @@ def measure_softness(
     for name, (cfg, weights) in detectors.items():
         model = load_detector(cfg, weights)
         stem = next((m for m in model.modules() if isinstance(m, PooledStem | BasicStem)), None)
-        beta = None if stem is None else _temperature(getattr(stem, "pool", nn.MaxPool2d(3, 2, 1)))
+        # BasicStem has its pooling in forward().
+        pool = getattr(stem, "pool", nn.MaxPool2d(3, 2, 1))
+        beta = None if stem is None else _temperature(pool)
         if beta is not None:
             batches = itertools.islice(test_loader(cfg), IMAGES)
-            found[name] = _measure(model, stem, beta, batches)
+            found[name] = _measure(model, stem, pool, beta, batches)
     return found
 
 
@@ -72,8 +74,9 @@ def _temperature(pool: nn.Module) -> torch.Tensor | None:
 
 
 @torch.inference_mode()
-def _measure(model: Any, stem: Any, beta: torch.Tensor, batches: Iterable[list[dict]]) -> Softness:
-    pool = getattr(stem, "pool", nn.MaxPool2d(3, 2, 1))
+def _measure(
+    model: Any, stem: Any, pool: Any, beta: torch.Tensor, batches: Iterable[list[dict]]
+) -> Softness:
     sums = torch.zeros(3, dtype=torch.float64)
     images = 0
     for batch in batches:
@@ -95,7 +98,7 @@ def _measure(model: Any, stem: Any, beta: torch.Tensor, batches: Iterable[list[d
 
 def _windows(features: torch.Tensor, pool: Any) -> torch.Tensor:
     """(1, C, taps, windows) of (1, C, H, W); -inf in the padding, no incomplete windows."""
-    pads = _pair(getattr(pool, "padding", 0))
+    pads = _pair(pool.padding)
     padded = F.pad(features, (pads[1], pads[1], pads[0], pads[0]), value=-torch.inf)
     kernel = _pair(pool.kernel_size)
     columns = F.unfold(padded, kernel, dilation=_pair(pool.dilation), stride=_pair(pool.stride))

@@ -48,6 +48,8 @@ class Estimate:
         seed_standard_error: with other training runs and endless images: the seeds' variance
             less what image sampling explains of it, at least 0, over S, the root of it. None with
             one seed.
+        own_standard_error: the part of `image_standard_error` that is each run's own, B / S, the
+            root of it. None with one seed.
         deviations, weights: (K,) standard deviations that the mean may have, and how likely each.
     """
 
@@ -56,6 +58,7 @@ class Estimate:
     standard_error: float
     image_standard_error: float
     seed_standard_error: float | None
+    own_standard_error: float | None
     deviations: np.ndarray
     weights: np.ndarray
 
@@ -107,13 +110,13 @@ def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
     value, seeds = float(np.mean(values)), len(values)
     if not math.isfinite(value) or draws.shape[1] < 2:
         nan, unknown = math.nan, None if seeds == 1 else math.nan
-        return Estimate(value, values, nan, nan, unknown, np.ones(1), np.ones(1))
+        return Estimate(value, values, nan, nan, unknown, unknown, np.ones(1), np.ones(1))
     of_images = float(draws.mean(axis=0).var(ddof=1))
     if of_images <= (_TINY * max(1.0, abs(value))) ** 2:
         of_images = 0.0
     if seeds == 1:
         error = math.sqrt(of_images)
-        return Estimate(value, values, error, error, None, np.array([error]), np.ones(1))
+        return Estimate(value, values, error, error, None, None, np.array([error]), np.ones(1))
     own = float(np.var(draws - values[:, None], axis=0, ddof=1).mean())
     between = float(np.var(values, ddof=1))
     variances, weights = _run_variances(own, between, seeds - 1)
@@ -125,6 +128,7 @@ def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
         standard_error=math.sqrt(of_images + of_seeds),
         image_standard_error=math.sqrt(of_images),
         seed_standard_error=math.sqrt(of_seeds),
+        own_standard_error=math.sqrt(own / seeds),
         # Without zeros, which nothing can be divided by.
         deviations=np.maximum(deviations, _TINY * deviations.max()),
         weights=weights,

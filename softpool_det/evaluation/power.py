@@ -31,9 +31,10 @@ def variances(entry: Mapping[str, Any]) -> tuple[float, float] | None:
     if seeds < 2 or not all(x is not None and math.isfinite(x) for x in errors):
         return None
     between = float(np.var(entry["by_seed"], ddof=1))
-    # What image sampling adds to each run by itself; at most all that they differ by is known.
-    own = between - seeds * entry["seed_standard_error"] ** 2
-    return max(entry["image_standard_error"] ** 2 - own / seeds, 0.0), between
+    error = entry.get("own_standard_error")
+    # Files of earlier versions lack it: what the seeds differ by and training does not explain.
+    own = between - seeds * entry["seed_standard_error"] ** 2 if error is None else seeds * error**2
+    return max(entry["image_standard_error"] ** 2 - own / seeds, 0.0), max(between, own)
 
 
 def seeds_needed(

@@ -143,6 +143,7 @@ def _entry(found: Estimate, confidence: float, among: int) -> dict:
     if among:
         entry["image_standard_error"] = found.image_standard_error
         entry["seed_standard_error"] = found.seed_standard_error
+        entry["own_standard_error"] = found.own_standard_error
         entry["p_better"] = 1 - found.probability(0)
     if among > 1:
         together = simultaneous(confidence, among)

@@ -45,6 +45,7 @@ def test_variances_are_found_again():
         "by_seed": found.by_seed.tolist(),
         "image_standard_error": found.image_standard_error,
         "seed_standard_error": found.seed_standard_error,
+        "own_standard_error": found.own_standard_error,
     }
     of_images, of_run = variances(entry)
     assert of_images == pytest.approx(0.04, rel=0.1)
@@ -62,8 +63,24 @@ def test_images_that_vary_too_much_are_reported():
     assert half["seeds"] is None
     assert one["seeds"] is None
     assert half["images"] == pytest.approx(4 * one["images"], rel=0.01)
-    # Seven standard errors less would do: (1.96 + 0.84)^2 times as many images.
+    # (1.96 + 0.84)^2 times as many would do.
     assert one["images"] == pytest.approx(100 * 2.8**2, rel=0.02)
+
+
+def test_seeds_that_agree_by_chance_do_not_make_the_images_part_large():
+    """Images vary each run by itself, by 1, and all alike not at all: more seeds do help."""
+    rng = np.random.default_rng(2)
+    values = np.array([1.0, 1.01, 1.02])
+    found = estimate(values, values[:, None] + rng.normal(0, 1, (3, 4000)))
+    entry = {
+        "by_seed": values.tolist(),
+        "image_standard_error": found.image_standard_error,
+        "seed_standard_error": found.seed_standard_error,
+        "own_standard_error": found.own_standard_error,
+    }
+    of_images, of_run = variances(entry)
+    assert of_images < 0.02
+    assert of_run == pytest.approx(1, rel=0.1)
 
 
 def test_one_seed_tells_nothing():

@@ -14,6 +14,7 @@ from softpool_det.evaluation.protocol import METRICS
 
 FIGURES = {"value", "by_seed", "low", "high", "standard_error"}
 DIFFERENCE = FIGURES | {"image_standard_error", "seed_standard_error", "p_better"}
+DIFFERENCE |= {"own_standard_error"}
 
 
 @pytest.fixture(scope="module")

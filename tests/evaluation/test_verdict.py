@@ -16,7 +16,7 @@ CLAIMS = ("is better than", "is worse than", "are equivalent within", "No differ
 def judged(value, error, *, seeds=3, confidence=0.95, **options):
     """Of a figure whose uncertainty is normal."""
     found = Estimate(
-        value, np.full(seeds, value), error, error, None, np.array([error]), np.ones(1)
+        value, np.full(seeds, value), error, error, None, None, np.array([error]), np.ones(1)
     )
     return judge(found, confidence=confidence, **options)
 
