@@ -33,7 +33,10 @@ def variances(entry: Mapping[str, Any]) -> tuple[float, float] | None:
     between = float(np.var(entry["by_seed"], ddof=1))
     error = entry.get("own_standard_error")
     # Files of earlier versions lack it: what the seeds differ by and training does not explain.
-    own = between - seeds * entry["seed_standard_error"] ** 2 if error is None else seeds * error**2
+    if error is None:
+        own = between - seeds * entry["seed_standard_error"] ** 2
+    else:
+        own = seeds * error**2
     return max(entry["image_standard_error"] ** 2 - own / seeds, 0.0), max(between, own)
 
 
