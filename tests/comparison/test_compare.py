@@ -156,7 +156,7 @@ def test_takes_checkpoints(finished, environment, tmp_path):
 
 
 def test_signal_saves_and_ends_well(environment, tmp_path):
-    """It reaches the training, which would otherwise continue alone; the same command continues it."""
+    """The training gets the signal, too, and saves; the same command continues it."""
     run = command(tmp_path, changes=["SOLVER.MAX_ITER", "3000"])
     stock = tmp_path / "stock" / "seed_1"
     process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
