@@ -80,7 +80,7 @@ def check_arms(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> None:
     register_datasets()
     check_names([arm.name for arm in arms], folders=True)
     _check_runs(arms, seeds)
-    _common_test_set(arms, seeds[0], folder)
+    common_test_set(arms, seeds[0], folder)
 
 
 def runs_of(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> list[Run]:
@@ -106,7 +106,7 @@ def summarize(
         planned_seeds: of a study that is still running; the report is marked preliminary, and
             nothing is measured beside its trainings.
     """
-    dataset = _common_test_set(arms, seeds[0], folder)
+    dataset = common_test_set(arms, seeds[0], folder)
     runs: dict[str, dict[int, dict]] = {arm.name: {} for arm in arms}
     for run in runs_of(arms, seeds, folder):
         runs[run.arm.name][run.seed] = json.loads(run.result.read_text())
@@ -125,7 +125,9 @@ def summarize(
         margin=margin,
         progress=planned_seeds is None,
     )
-    detectors = {arm.name: _detector(arm, seeds[0], folder) for arm in arms}
+    detectors = {
+        arm.name: detector_of(arm, seeds[0], run_folder_of(folder, arm, seeds[0])) for arm in arms
+    }
     files = [(ground_truth, "ground truth")]
     for arm in arms:
         for seed, path in zip(seeds, results[arm.name], strict=True):
@@ -193,7 +195,8 @@ def run_folder_of(folder: Path, arm: Arm, seed: int) -> Path:
     return folder / arm.name / f"seed_{seed}"
 
 
-def _common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
+def common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
+    """The one data set that all arms are tested on; ValueError where there is none."""
     names = {}
     for arm in arms:
         found = _dataset_names(arm.load(seed, folder), "test")
@@ -215,8 +218,8 @@ def _dataset_names(cfg: CfgNode | DictConfig, which: Literal["train", "test"]) -
     return (name,) if isinstance(name, str) else tuple(name or ())
 
 
-def _detector(arm: Arm, seed: int, folder: Path) -> Detector:
-    run_folder = run_folder_of(folder, arm, seed)
+def detector_of(arm: Arm, seed: int, run_folder: Path) -> Detector:
+    """The config and the checkpoint of a finished run."""
     cfg = arm.load(seed, run_folder)
     if arm.weights is not None:
         return cfg, arm.weights
@@ -224,7 +227,7 @@ def _detector(arm: Arm, seed: int, folder: Path) -> Detector:
 
 
 def _weights(arm: Arm, seed: int, folder: Path) -> list[tuple[Path, str]]:
-    path = Path(_detector(arm, seed, folder)[1])
+    path = Path(detector_of(arm, seed, run_folder_of(folder, arm, seed))[1])
     return [(path, f"weights of {arm.name}, seed {seed}")] if path.is_file() else []
 
 

@@ -43,6 +43,7 @@ class Study:
         folder: of the runs and of the report.
         seeds: each arm runs once with each.
         arms: differences are to the first.
+        planned_seeds: how many seeds the whole study has; `seeds` may be one machine's share.
         margin: see :func:`softpool_det.comparison.compare`.
         resamples: of the images.
     """
@@ -50,6 +51,7 @@ class Study:
     folder: Path
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
+    planned_seeds: int
     margin: float | None = None
     resamples: int = 1000
 
@@ -57,16 +59,23 @@ class Study:
         return runs_of(self.arms, self.seeds, self.folder)
 
 
-def read_study(path: str | Path, trust_lazy_config: bool = False) -> Study:
+def read_study(
+    path: str | Path, trust_lazy_config: bool = False, seeds: Sequence[int] | None = None
+) -> Study:
     """Read a study from YAML.
 
     Keys: `output`, a folder; `seeds`, a list of integers; `arms`, by name a mapping with `config`
     and, if wanted, `overrides` and `weights`; and, if wanted, `overrides` of all arms, `margin` in
     AP, and `resamples`. `overrides` are a mapping of config keys to values.
 
+    Args:
+        path: the file.
+        trust_lazy_config: see :func:`softpool_det.config.load_config`.
+        seeds: take these of its seeds only: the share of one of several machines.
+
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not such a file; names the key.
+        ValueError: it is not such a file, or lacks one of `seeds`; names the key.
     """
     path = Path(path)
     try:
@@ -76,9 +85,12 @@ def read_study(path: str | Path, trust_lazy_config: bool = False) -> Study:
     _check(path, "it", content, _KEYS, needed=("output", "seeds", "arms"))
     for name, arm in content["arms"].items():
         _check(path, f"arm {name!r}", arm, _ARM_KEYS, needed=("config",))
-    seeds = content["seeds"]
-    if not (seeds and all(type(seed) is int for seed in seeds)):
-        raise ValueError(f"{path}: seeds must be a list of integers, got {seeds!r}")
+    planned = content["seeds"]
+    if not (planned and all(type(seed) is int for seed in planned)):
+        raise ValueError(f"{path}: seeds must be a list of integers, got {planned!r}")
+    for seed in seeds or ():
+        if seed not in planned:
+            raise ValueError(f"seeds={list(seeds or ())}: {path} has the seeds {planned}")
     try:
         check_margin(content.get("margin"))
     except ValueError as error:
@@ -87,7 +99,7 @@ def read_study(path: str | Path, trust_lazy_config: bool = False) -> Study:
         raise ValueError(f"{path}: resamples must be at least 1, got {content['resamples']}")
     return Study(
         folder=Path(content["output"]),
-        seeds=tuple(seeds),
+        seeds=tuple(seeds or planned),
         arms=tuple(
             Arm(
                 str(name),
@@ -99,6 +111,7 @@ def read_study(path: str | Path, trust_lazy_config: bool = False) -> Study:
             for name, arm in content["arms"].items()
         ),
         margin=content.get("margin"),
+        planned_seeds=len(planned),
         resamples=content.get("resamples", 1000),
     )
 
@@ -264,5 +277,5 @@ def _report(study: Study, seeds: Sequence[int]) -> dict:
         study.folder,
         resamples=study.resamples,
         margin=study.margin,
-        planned_seeds=None if len(seeds) == len(study.seeds) else len(study.seeds),
+        planned_seeds=None if len(seeds) == study.planned_seeds else study.planned_seeds,
     )

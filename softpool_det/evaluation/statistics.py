@@ -125,33 +125,44 @@ def _entries(
 
     `among`: the number of differences that are shown together; 0 for a single arm's figures.
     """
-    return {
-        name: _entry(estimate(table[:, 0, i], table[:, 1:, i]), confidence, among)
-        for i, name in enumerate(names)
-    }
+    found = {name: estimate(table[:, 0, i], table[:, 1:, i]) for i, name in enumerate(names)}
+    if among == 0:
+        return {name: figure_entry(figure, confidence) for name, figure in found.items()}
+    return {name: difference_entry(figure, confidence, among) for name, figure in found.items()}
 
 
-def _entry(found: Estimate, confidence: float, among: int) -> dict:
-    low, high = _clipped(found.interval(confidence), among)
+def figure_entry(found: Estimate, confidence: float) -> dict:
+    """What comparison.json has of an arm's figure, in percent."""
+    low, high = found.interval(confidence)
+    return {**_entry(found), "low": max(low, 0.0), "high": min(high, 100.0)}
+
+
+def difference_entry(found: Estimate, confidence: float, among: int) -> dict:
+    """What comparison.json has of a difference, in percent, one of `among` shown together."""
+    low, high = _clipped(found.interval(confidence))
     entry = {
-        "value": found.value,
-        "by_seed": found.by_seed.tolist(),
+        **_entry(found),
         "low": low,
         "high": high,
-        "standard_error": found.standard_error,
+        "image_standard_error": found.image_standard_error,
+        "seed_standard_error": found.seed_standard_error,
+        "own_standard_error": found.own_standard_error,
+        "p_better": 1 - found.probability(0),
     }
-    if among:
-        entry["image_standard_error"] = found.image_standard_error
-        entry["seed_standard_error"] = found.seed_standard_error
-        entry["own_standard_error"] = found.own_standard_error
-        entry["p_better"] = 1 - found.probability(0)
     if among > 1:
-        together = simultaneous(confidence, among)
-        low, high = _clipped(found.interval(together), among)
+        low, high = _clipped(found.interval(simultaneous(confidence, among)))
         entry |= {"simultaneous_low": low, "simultaneous_high": high}
     return entry
 
 
-def _clipped(interval: tuple[float, float], among: int) -> tuple[float, float]:
+def _entry(found: Estimate) -> dict:
+    return {
+        "value": found.value,
+        "by_seed": found.by_seed.tolist(),
+        "standard_error": found.standard_error,
+    }
+
+
+def _clipped(interval: tuple[float, float]) -> tuple[float, float]:
     low, high = interval
-    return max(low, -100.0 if among else 0.0), min(high, 100.0)
+    return max(low, -100.0), min(high, 100.0)

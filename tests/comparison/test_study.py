@@ -11,7 +11,9 @@ import pytest
 import yaml
 from test_compare import CONFIGS, ROOT, TINY
 
+from softpool_det.comparison.compare import RESULTS_FILE
 from softpool_det.comparison.study import read_study
+from softpool_det.evaluation import compare_results
 
 SOFTPOOL = str(CONFIGS / "digits_retinanet_softpool_R_18_FPN.yaml")
 ARMS = {
@@ -73,6 +75,55 @@ def test_is_preliminary_interrupted_continued_and_reported(environment, tmp_path
     assert "Preliminary" not in (output / "comparison.md").read_text()
     assert "simultaneous" in (output / "report.html").read_text()
     assert "Largest weight" in (output / "report.html").read_text()
+    check_records(path, output, environment, tmp_path / "records.jsonl")
+
+
+def check_records(path, output, environment, records):
+    """The records alone give the intervals that the result files give."""
+    program = [sys.executable, str(ROOT / "benchmarks" / "study_records.py")]
+    for _ in range(2):  # the second finds them all there
+        subprocess.run([*program, "keep", str(path), str(records)], env=environment, check=True)
+        assert len(records.read_text().splitlines()) == 6
+    excerpt = records.with_suffix(".json")
+    done = subprocess.run(
+        [*program, "compare", str(records), "--output", str(excerpt), "--pair", *list(ARMS)[:2]],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "max 3x3 minus beta 4, 2 seeds" in done.stdout
+    kept = json.loads(excerpt.read_text())
+    results = {
+        arm: [output / arm / f"seed_{seed}" / RESULTS_FILE for seed in (1, 2)] for arm in ARMS
+    }
+    found = compare_results(ground_truth(output), results, margin=0.5, permutations=1)
+    for arm in ARMS:
+        want = found["tasks"]["bbox"]["metrics"][arm]["AP"]
+        got = kept["tasks"]["bbox"]["metrics"][arm]["AP"]
+        assert got["by_seed"] == pytest.approx(want["by_seed"], abs=1e-3)
+        assert [got["low"], got["high"]] == pytest.approx([want["low"], want["high"]], abs=0.02)
+    for want, got in zip(
+        found["tasks"]["bbox"]["differences"],
+        kept["tasks"]["bbox"]["differences"],
+        strict=True,
+    ):
+        for key in ("low", "high", "simultaneous_low", "simultaneous_high", "p_better"):
+            assert got["metrics"]["AP"][key] == pytest.approx(want["metrics"]["AP"][key], abs=0.02)
+
+
+def ground_truth(output):
+    files = json.loads((output / "comparison.json").read_text())["provenance"]["files"]
+    return next(file["path"] for file in files if file["what"] == "ground truth")
+
+
+def test_one_machine_runs_its_share_of_the_seeds(tmp_path):
+    path = study_file(tmp_path)
+    share = read_study(path, seeds=[2])
+    assert (share.seeds, share.planned_seeds) == ((2,), 2)
+    assert [run.seed for run in share.runs()] == [2, 2, 2]
+    with pytest.raises(ValueError, match=r"seeds=\[3\]: .* has the seeds \[1, 2\]"):
+        read_study(path, seeds=[3])
 
 
 def test_a_failed_run_is_named_after_the_others_are_finished(environment, tmp_path):
