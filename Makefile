@@ -9,8 +9,6 @@ DETECTRON2 ?=
 DATA ?= digits
 MODEL ?= retinanet
 SEEDS ?= 1
-# A dump of advisories for `make audit` (docs/building.md); empty: OSV's service is asked.
-AUDIT_DB ?=
 # What `make test-wheel` tests the wheel with.
 TORCH ?= 2.13.0
 TEST_PYTHON ?= $(BIN)/python
@@ -89,13 +87,15 @@ bench-detector: setup  ## speed and memory of stock and SoftPool detectors, and 
 bench-compare: setup  ## speed and memory of the statistics on a pair of val2017's size
 	@$(QUIET) $(BIN)/python benchmarks/bench_compare.py --json output/bench/compare.json
 
-lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt and audit.txt anew
+lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt, lint.txt and audit.txt again
 	$(UV) pip compile pyproject.toml --all-extras --constraints requirements/constraints.txt \
 	    --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 	    --output-file requirements/lock.txt
 	$(UV) pip compile pyproject.toml requirements/hosts.in --extra detectron2 \
 	    --constraints requirements/lock.txt --python-version 3.11 --generate-hashes \
 	    --custom-compile-command 'make lock' --output-file requirements/hosts.txt
+	$(UV) pip compile requirements/lint.in --python-version 3.11 --generate-hashes \
+	    --custom-compile-command 'make lock' --output-file requirements/lint.txt
 	$(UV) pip compile requirements/audit.in --python-version 3.11 --generate-hashes \
 	    --custom-compile-command 'make lock' --output-file requirements/audit.txt
 
@@ -105,14 +105,23 @@ lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt and audit.txt
 	@VIRTUAL_ENV=.venv-audit $(UV) pip install --require-hashes -r $<
 	@touch $@
 
-audit: .venv-audit/.packages.stamp  ## known vulnerabilities of the locked packages (AUDIT_DB=all.zip: without network)
-	@.venv-audit/bin/python tools/audit.py $(if $(AUDIT_DB),--database "$(AUDIT_DB)") \
-	    requirements/lock.txt requirements/hosts.txt requirements/audit.txt \
-	    requirements/uv.txt requirements/detectron2.txt
+audit: .venv-audit/.packages.stamp  ## known vulnerabilities of the locked packages (asks OSV's service)
+	@.venv-audit/bin/python tools/audit.py requirements/lock.txt requirements/hosts.txt \
+	    requirements/lint.txt requirements/audit.txt requirements/uv.txt requirements/detectron2.txt
 
-licenses: setup .venv-audit/.packages.stamp  ## write docs/licenses.md anew
+# A section of docs/licenses.md: heading, environment, lock files that are installed in it.
+LICENSES = printf '\n\#\# %s\n\n' $(1) && .venv-audit/bin/pip-licenses --python=$(2)/bin/python \
+    --format=markdown --with-system --packages $$(sed -n 's/==.*//p' $(3:%=requirements/%.txt))
+
+licenses: setup .venv-audit/.packages.stamp .venv-lint/.packages.stamp  ## write the tables of docs/licenses.md
 	@$(MAKE) --no-print-directory .venv-hosts/.packages.stamp VENV=.venv-hosts LOCK=requirements/hosts.txt
-	@.venv-audit/bin/python tools/licenses.py --output docs/licenses.md
+	@{ sed '/^## /,$$d' docs/licenses.md | sed '$$d' && \
+	    $(call LICENSES,'The project',.venv,lock detectron2 uv) && \
+	    $(call LICENSES,'`make lint`',.venv-lint,lint) && \
+	    $(call LICENSES,'`make test-hosts`',.venv-hosts,hosts) && \
+	    $(call LICENSES,'`make audit` and `make licenses`',.venv-audit,audit); \
+	} >.venv-audit/licenses.md
+	@mv .venv-audit/licenses.md docs/licenses.md
 
 test: setup  ## all tests but the slow ones
 	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do \
@@ -136,7 +145,7 @@ test-chaos: setup  ## kills at random moments, and soaks
 
 test-wheel: setup  ## the wheel's tests beside another torch (TORCH=2.13.0 TEST_PYTHON=...)
 	@SOFTPOOL_WHEEL_TORCH="$(TORCH)" SOFTPOOL_WHEEL_PYTHON="$(TEST_PYTHON)" \
-	    $(BIN)/python -m pytest -q -s -m slow tests/test_wheel.py
+	    $(BIN)/python -m pytest -q -s -m slow tests/project/test_wheel.py
 
 sanitize: setup  ## the operator's tests on the CPU under AddressSanitizer and UBSan
 	@PYTHON=$(BIN)/python tools/sanitize.sh -q
@@ -147,13 +156,20 @@ fuzz: setup  ## the operator on the CPU under libFuzzer and sanitizers, 10 minut
 neon:  ## the CPU kernels for aarch64 under qemu (needs Debian's g++-aarch64-linux-gnu and qemu-user)
 	@tools/neon.sh
 
-lint: setup  ## ruff and mypy
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+.venv-lint/.packages.stamp: requirements/lint.txt $(VENV)/.uv.stamp
+	@$(UV) venv --clear --python $(BIN)/python .venv-lint
+	@VIRTUAL_ENV=.venv-lint $(UV) pip install --require-hashes -r $<
+	@touch $@
 
-format: setup
-	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+lint: .venv-lint/.packages.stamp  ## ruff, mypy, and the layers of docs/architecture.md (needs no torch)
+	@.venv-lint/bin/ruff check .
+	@.venv-lint/bin/ruff format --check .
+	@.venv-lint/bin/mypy
+	@PYTHONPATH=. .venv-lint/bin/lint-imports --no-cache >.venv-lint/imports.log || \
+	    { cat .venv-lint/imports.log; exit 1; }
+
+format: .venv-lint/.packages.stamp  ## what ruff can mend and format
+	@.venv-lint/bin/ruff check --fix . ; .venv-lint/bin/ruff format .
 
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) .venv-hosts .venv-audit build softpool_det/*.so *.egg-info
+	rm -rf $(VENV) .venv-hosts .venv-audit .venv-lint build softpool_det/*.so *.egg-info

@@ -18,6 +18,7 @@ from glob import glob
 
 import torch
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 
 def find_cuda_home():
@@ -146,6 +147,16 @@ class BuildWithUnits(cpp_extension.BuildExtension):
         )
 
 
+class BuildWithConfigs(build_py):
+    """Packs the configs as softpool_det/model_zoo/configs, where the wheel's users find them."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = os.path.join(self.build_lib, "softpool_det", "model_zoo", "configs")
+            shutil.copytree("configs", target, dirs_exist_ok=True)
+
+
 def cpu_extension(common):
     sanitize = SANITIZE_ARGS if SANITIZE else []
     units = [unit_source(name) for name in UNIT_ARGS]
@@ -185,6 +196,6 @@ def extensions():
 
 setup(
     ext_modules=extensions(),
-    cmdclass={"build_ext": BuildWithUnits},
+    cmdclass={"build_ext": BuildWithUnits, "build_py": BuildWithConfigs},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

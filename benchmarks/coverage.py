@@ -2,7 +2,7 @@
 
 python benchmarks/coverage.py --json coverage.json
 
-Simulated pairs of detectors (softpool_det/evaluation/simulation.py): with one seed, and with three
+Simulated pairs of detectors (benchmarks/simulated/detectors.py): with one seed, and with three
 and five whose quality varies little, or as much as a set of images of that size lets it seem to.
 """
 
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from measuring.arguments import positive
 from measuring.files import write_json
+from simulated.coverage import Coverage, measure_coverage
+from simulated.detectors import Population
 from tabulate import tabulate
 
-from softpool_det.evaluation.coverage import Coverage, measure_coverage
-from softpool_det.evaluation.protocol import METRICS
-from softpool_det.evaluation.simulation import Population
+from softpool_det.coco.protocol import METRICS
 
 # Seeds, and the spread of quality over training runs.
 CASES = ((1, 0.0), (3, 0.01), (3, 0.05), (5, 0.01), (5, 0.05))

@@ -22,19 +22,19 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from measuring.files import write_json
 
+from softpool_det.coco.protocol import METRICS
+from softpool_det.coco.reading import GroundTruth, read_detections, read_ground_truth
 from softpool_det.comparison.arms import Run
 from softpool_det.comparison.compare import RESULTS_FILE, common_test_set, detector_of
 from softpool_det.comparison.provenance import provenance
 from softpool_det.comparison.softness import measure_softness
 from softpool_det.comparison.study import read_study
-from softpool_det.data import register_datasets
-from softpool_det.evaluation.bootstrap import bootstrap
-from softpool_det.evaluation.intervals import Estimate, estimate
-from softpool_det.evaluation.matches import match
-from softpool_det.evaluation.protocol import METRICS
-from softpool_det.evaluation.results import GroundTruth, read_detections, read_ground_truth
-from softpool_det.evaluation.statistics import difference_entry, figure_entry
-from softpool_det.evaluation.verdict import judge
+from softpool_det.datasets import register_datasets
+from softpool_det.statistics.bootstrap import bootstrap
+from softpool_det.statistics.differences import difference_entry, figure_entry
+from softpool_det.statistics.intervals import Estimate, estimate
+from softpool_det.statistics.matches import match
+from softpool_det.statistics.verdict import judge
 
 # Of compare.py; records of other draws would not be paired.
 DRAWS, RANDOM_SEED, CONFIDENCE = 1000, 0, 0.95

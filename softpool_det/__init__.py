@@ -1,13 +1,36 @@
 """SoftPool (Stergiou et al., ICCV 2021) in the ResNet stem of Detectron2 detectors.
 
-Importing the package registers the backbones of :mod:`softpool_det.builders`.
+Names are loaded when they are used (PEP 562), so that rooms that need neither torch nor Detectron2
+start without them. The backbones are in Detectron2's registry after `import softpool_det` where
+Detectron2 was imported before it, else after `add_softpool_config(cfg)` or
+`import softpool_det.modeling`.
 """
 
-from importlib.util import find_spec
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
 
-from softpool_det.replacement import replace_pooling as replace_pooling
-
-# The operator and `replace_pooling` are of use without detectron2; everything else is a part of it.
-if find_spec("detectron2") is not None:
-    from softpool_det import builders as builders
+if TYPE_CHECKING:
     from softpool_det.config import add_softpool_config as add_softpool_config
+    from softpool_det.replace import replace_pooling as replace_pooling
+
+_NAMES = {
+    "add_softpool_config": "softpool_det.config.keys",
+    "replace_pooling": "softpool_det.replace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])
+
+
+if "detectron2.modeling" in sys.modules:
+    importlib.import_module("softpool_det.modeling")

@@ -2,6 +2,8 @@ import contextlib
 import io
 import os
 import re
+import runpy
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +14,13 @@ import pytest
 # when it compiles, refuses to load behind it.
 import setuptools  # noqa: F401
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from softpool_det.data import digit_scenes
-from softpool_det.data.cache import ensure_made
+from softpool_det.datasets import digit_scenes, register_datasets, tree_crowns
+from softpool_det.datasets.cache import ensure_made
 
+ROOT = Path(__file__).parents[1]
+NAMES = [dataset.name for dataset in digit_scenes.DATASETS + tree_crowns.DATASETS]
 SMALL = {"digit_scenes_train": 8, "digit_scenes_val": 6}
 
 LAZY = """
@@ -80,6 +85,56 @@ def environment(small_datasets):
     }
 
 
+def forget_datasets():
+    """Remove this package's data sets from Detectron2's catalogs; whether they were there."""
+    known = [name for name in NAMES if name in DatasetCatalog]
+    for name in known:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    return bool(known)
+
+
+@pytest.fixture(scope="session")
+def datasets_in():
+    """A context in which this process has this package's data sets in a folder."""
+
+    @contextlib.contextmanager
+    def registered(root):
+        known = forget_datasets()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DETECTRON2_DATASETS", str(root))
+            register_datasets()
+            try:
+                yield
+            finally:
+                forget_datasets()
+        if known:
+            register_datasets()
+
+    return registered
+
+
+@pytest.fixture(scope="session")
+def program_here():
+    """Runs one of the project's programs in this process, without the seconds of a new one."""
+
+    def run(name, *arguments):
+        program = ROOT / name
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [str(program), *map(str, arguments)])
+            patch.syspath_prepend(program.parent)
+            runpy.run_path(str(program), run_name="__main__")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def train_here(small_datasets, datasets_in, program_here, one_thread):
+    """Runs tools/train_net.py on the small data sets in this process."""
+    with datasets_in(small_datasets):
+        yield partial(program_here, "tools/train_net.py")
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Models on tiny images: threads would mostly wait for each other."""
@@ -125,4 +180,4 @@ class Page:
 
 @pytest.fixture(scope="session")
 def page():
-    return Page(Path(__file__).parents[1] / "docs" / "other-detectors.md")
+    return Page(ROOT / "docs" / "other-detectors.md")

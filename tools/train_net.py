@@ -1,48 +1,7 @@
 #!/usr/bin/env python3
-"""Train or evaluate a detector from a YAML config or a LazyConfig (.py).
+"""`softpool-train` in a checkout; `--help` describes it."""
 
-Usage is that of Detectron2's own train_net.py; the data sets of softpool_det are known by name.
-torchrun may start it, too: one process then is one of torchrun's.
-"""
-
-from __future__ import annotations
-
-import argparse
-
-import torch.distributed as dist
-from detectron2.engine import default_argument_parser
-
-from softpool_det.cli import add_trust_lazy_config, run_program
-from softpool_det.engine import EXPECTED, describe, run
-from softpool_det.engine.launching import launch_processes
-
-
-def parse_args() -> argparse.Namespace:
-    parser = default_argument_parser()
-    parser.add_argument(
-        "--progress", default="", metavar="LABEL", help="show a progress line with this label"
-    )
-    parser.add_argument(
-        "--trust-pickle",
-        action="store_true",
-        help="read a .pkl of weights that is not of Detectron2's model zoo",
-    )
-    add_trust_lazy_config(parser)
-    args = parser.parse_args()
-    if not args.config_file:
-        parser.error(
-            "--config-file is missing, such as configs/demo/digits_retinanet_R_18_FPN.yaml"
-        )
-    return args
-
-
-def main(args: argparse.Namespace) -> None:
-    run_program(run, args, expected=EXPECTED, describe=describe)
-
+from softpool_det.cli.train import main
 
 if __name__ == "__main__":
-    args = parse_args()
-    if dist.is_torchelastic_launched():
-        main(args)
-    else:
-        launch_processes(main, args)
+    main()

@@ -29,7 +29,7 @@ def write_pair(
     shares = 1 / np.arange(1, categories + 1)
     image = np.sort(rng.integers(0, images, objects))
     category = rng.choice(categories, objects, p=shares / shares.sum())
-    boxes = _boxes(rng, objects)
+    boxes = made_boxes(rng, objects)
     truth = {
         "images": [{"id": i + 1, "height": HEIGHT, "width": WIDTH} for i in range(images)],
         "categories": [{"id": k + 1, "name": f"class {k + 1}"} for k in range(categories)],
@@ -39,10 +39,11 @@ def write_pair(
                 "image_id": int(image[g]) + 1,
                 "category_id": int(category[g]) + 1,
                 "bbox": boxes[g].tolist(),
+                "segmentation": [outline],
                 "area": float(boxes[g, 2] * boxes[g, 3]),
                 "iscrowd": int(rng.random() < 0.01),
             }
-            for g in range(objects)
+            for g, outline in enumerate(outlines(rng, boxes))
         ],
     }
     paths = tuple(folder / f"{name}.json" for name in ("ground_truth", "baseline", "candidate"))
@@ -53,7 +54,20 @@ def write_pair(
     return paths
 
 
-def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+def outlines(rng: np.random.Generator, boxes: np.ndarray) -> list[list[float]]:
+    """For each of (N, 4) boxes a polygon of 4 to 52 points around its ellipse, two decimals."""
+    points = rng.integers(4, 53, len(boxes))
+    owner = np.repeat(np.arange(len(boxes)), points)
+    # Equal steps round the ellipse, each off by up to half of one.
+    step = np.arange(len(owner)) - np.repeat(np.cumsum(points) - points, points)
+    angle = 2 * np.pi * (step + rng.random(len(owner)) / 2) / points[owner]
+    ellipse = (1 + np.stack([np.cos(angle), np.sin(angle)], axis=1)) / 2
+    flat = (boxes[owner, :2] + ellipse * boxes[owner, 2:]).round(2).ravel().tolist()
+    ends = np.cumsum(2 * points).tolist()
+    return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def made_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     sides = np.clip(np.exp(rng.normal(4.0, 0.9, (count, 2))), 4, [WIDTH - 1, HEIGHT - 1])
     corners = rng.random((count, 2)) * ([WIDTH, HEIGHT] - sides)
     return np.hstack([corners, sides]).round(2)
@@ -81,7 +95,7 @@ def _detections(
     columns = (
         np.concatenate([image[near], np.repeat(np.arange(images), left)]) + 1,
         np.concatenate([category[near], rng.integers(0, categories, others)]) + 1,
-        np.concatenate([moved, _boxes(rng, others)]).round(2),
+        np.concatenate([moved, made_boxes(rng, others)]).round(2),
         np.concatenate([rng.beta(3, 2, len(near)), rng.beta(1, 6, others)]),
     )
     keys = ("image_id", "category_id", "bbox", "score")

@@ -12,9 +12,9 @@ import time
 
 
 def ours(ground_truth: str, results: list[str], resamples: int, permutations: int) -> dict:
-    from softpool_det.evaluation.bootstrap import bootstrap, permutation_test
-    from softpool_det.evaluation.matches import match
-    from softpool_det.evaluation.results import read_detections, read_ground_truth
+    from softpool_det.coco.reading import read_detections, read_ground_truth
+    from softpool_det.statistics.bootstrap import bootstrap, permutation_test
+    from softpool_det.statistics.matches import match
 
     clock = Clock()
     truth = read_ground_truth(ground_truth)

@@ -12,8 +12,8 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from softpool_det.config import load_config
-from softpool_det.engine import Trainer
-from softpool_det.engine.trainer import find_precision
+from softpool_det.training import Trainer
+from softpool_det.training.trainer import find_precision
 
 STOCK, SOFTPOOL = "stock", "SoftPool"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -10,8 +10,8 @@ from measuring.timing import interleaved
 from detector.arms import CONFIGS
 from detector.measure import MIN_ROUNDS
 from softpool_det.config import load_config
-from softpool_det.data import ensure_dataset, register_datasets
-from softpool_det.engine import Trainer
+from softpool_det.datasets import ensure_dataset, register_datasets
+from softpool_det.training import Trainer
 
 CONFIG = CONFIGS / "demo" / "digits_retinanet_softpool_R_18_FPN.yaml"
 DATASET = "digit_scenes_val"

@@ -11,7 +11,6 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from softpool_det.builders import build_stem_pool
 from softpool_det.classification.averaging import MovingAverage
 from softpool_det.classification.datasets import LabelledImages, open_dataset
 from softpool_det.classification.loaders import TrainLoader, evaluation_loader
@@ -23,7 +22,8 @@ from softpool_det.classification.transforms import (
     evaluation_transform,
     train_transform,
 )
-from softpool_det.temperature import temperature_overrides
+from softpool_det.modeling.backbones import build_stem_pool
+from softpool_det.ops.temperatures import temperature_overrides
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from softpool_det.archives import find_damage, save_archive
+from softpool_det.io.archives import find_damage, save_archive
 from softpool_det.weights.entries import check_states
 from softpool_det.weights.pickles import reason_of
 

@@ -13,9 +13,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
-from softpool_det.data.cache import datasets_root
-from softpool_det.data.digit_scenes import load_digits
-from softpool_det.images import ImageError, read_rgb
+from softpool_det.datasets.cache import datasets_root
+from softpool_det.datasets.digit_scenes import load_digits
+from softpool_det.io.images import ImageError, read_rgb
 
 FASHION_CLASSES = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from softpool_det.classification.predictions import Predictions
-from softpool_det.engine.signals import stop_if_received
+from softpool_det.training.signals import stop_if_received
 
 
 @torch.inference_mode()

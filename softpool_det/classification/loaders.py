@@ -11,8 +11,8 @@ from typing import Any
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 
 from softpool_det.classification.datasets import LabelledImages
-from softpool_det.data.workers import outlive_sigterm
-from softpool_det.randomness import seed_of, seeded
+from softpool_det.training.randomness import seed_of, seeded
+from softpool_det.training.workers import outlive_sigterm
 
 
 class SeededDataset(Dataset):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from softpool_det.cli import error_text
-from softpool_det.files import replacing
+from softpool_det.io.atomic import replacing
+from softpool_det.io.errors import error_text
 
 # Of all arrays, unpacked. Those of ImageNet-21k's 14 million images take 240 MB.
 MAX_BYTES = 2**30

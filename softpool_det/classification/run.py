@@ -33,10 +33,10 @@ from softpool_det.classification.evaluation import predict
 from softpool_det.classification.predictions import Predictions
 from softpool_det.classification.training import Training
 from softpool_det.classification.weights import load_weights, metadata
-from softpool_det.distributed import process_group
-from softpool_det.engine.hooks import peak_memory_bytes
-from softpool_det.engine.signals import Interrupted, any_received, listening
-from softpool_det.files import claim, write_json
+from softpool_det.io.atomic import claim, write_json
+from softpool_det.training.hooks import peak_memory_bytes
+from softpool_det.training.process_group import process_group
+from softpool_det.training.signals import Interrupted, any_received, listening
 from softpool_det.weights import save_weights
 
 CONFIG_FILE = "config.yaml"

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 
 from softpool_det.classification.compare import compare_predictions
 from softpool_det.classification.run import evaluate_weights
-from softpool_det.files import write_json
+from softpool_det.io.atomic import write_json
 
 
 def compare_swapped(trained: CfgNode, swapped: CfgNode, folder: Path) -> dict:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from softpool_det.classification.averaging import MovingAverage
 from softpool_det.classification.loaders import TrainLoader
 from softpool_det.classification.precision import Precision
-from softpool_det.randomness import seed_of
+from softpool_det.training.randomness import seed_of
 
 logger = logging.getLogger(__name__)
 

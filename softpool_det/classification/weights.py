@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from softpool_det.engine.compatibility import check_weights
-from softpool_det.temperature import learned_temperatures
+from softpool_det.ops.temperatures import learned_temperatures
 from softpool_det.weights import StemPool, WeightsMetadata, read_metadata
+from softpool_det.weights.compatibility import check_weights
 from softpool_det.weights.values import check_values
 
 logger = logging.getLogger(__name__)
@@ -68,12 +68,12 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> None:
     if not path.is_file():
         raise FileNotFoundError(
             f"MODEL.WEIGHTS names {path}, which does not exist: tools/train_classifier.py writes "
-            "such a file, tools/convert_weights.py makes one of other libraries' checkpoints"
+            "such a file, softpool-convert-weights makes one of other libraries' checkpoints"
         )
     if path.suffix != ".safetensors":
         raise ValueError(
             f"MODEL.WEIGHTS must be a .safetensors with Detectron2's keys, got {path}: "
-            "tools/convert_weights.py makes one of other libraries' checkpoints"
+            "softpool-convert-weights makes one of other libraries' checkpoints"
         )
     try:
         state_dict, told = load_file(path), read_metadata(path)

@@ -2,6 +2,6 @@
 
 from softpool_det.comparison.arms import Arm
 from softpool_det.comparison.compare import compare
-from softpool_det.comparison.files import compare_files
+from softpool_det.comparison.compare_files import compare_files
 
 __all__ = ["Arm", "compare", "compare_files"]

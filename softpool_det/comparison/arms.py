@@ -18,14 +18,16 @@ from detectron2.config import CfgNode, LazyConfig
 from iopath.common.file_io import file_lock
 from omegaconf import DictConfig
 
-from softpool_det.cli import TRUST_LAZY_CONFIG
 from softpool_det.config import load_config
-from softpool_det.engine import EVALUATION_FILE, RESULT_FILE
-from softpool_det.engine.signals import Interrupted, passing_on
-from softpool_det.files import claim
+from softpool_det.io.atomic import claim
+from softpool_det.io.errors import TRUST_LAZY_CONFIG
+from softpool_det.training import EVALUATION_FILE, RESULT_FILE
+from softpool_det.training.signals import Interrupted, passing_on
 
 IDENTITY_FILE = "identity.txt"
 LOG_FILE = "stdout.txt"
+# Runs in a process of its own, which can be interrupted.
+PROGRAM = "softpool_det.cli.train"
 QUIET = "ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning"
 
 
@@ -137,18 +139,17 @@ class Run:
         finally:
             lock.release()
 
-    def start(self, program: Path, lock: int, label: str = "", threads: int | None = None) -> Popen:
+    def start(self, lock: int, label: str = "", threads: int | None = None) -> Popen:
         """Start its process, which logs into the folder.
 
         Args:
-            program: tools/train_net.py.
             lock: of `claimed`, which the process holds, too: should this one be killed.
             label: of a progress line on stderr; "" for none.
             threads: of the process; by default what the environment says.
         """
         arm = self.arm
         mode = "--resume" if arm.weights is None else "--eval-only"
-        command = [sys.executable, str(program), "--config-file", arm.config_file, mode]
+        command = [sys.executable, "-m", PROGRAM, "--config-file", arm.config_file, mode]
         command += [TRUST_LAZY_CONFIG] if arm.trust_lazy_config else []
         command += ["--progress", label, *arm.options(self.seed), *arm.output_options(self.folder)]
         # What libraries have to say of their own future would break the progress line; torch's
@@ -175,17 +176,16 @@ class Run:
             )
 
 
-def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dict:
+def run_arm(arm: Arm, seed: int, folder: Path, label: str) -> dict:
     """Train and evaluate one arm with one seed, or take what is there already.
 
     Args:
         arm, seed, folder: see :class:`Run`.
         label: of the progress line.
-        program: tools/train_net.py, which a process of its own runs.
 
     Returns:
-        What :func:`softpool_det.engine.run` writes: metrics, train_seconds, peak_memory_bytes and
-        device.
+        What :func:`softpool_det.training.run` writes: metrics, train_seconds,
+        peak_memory_bytes and device.
 
     Raises:
         FileExistsError: the folder holds a run of another config.
@@ -197,7 +197,7 @@ def run_arm(arm: Arm, seed: int, folder: Path, label: str, program: Path) -> dic
         if not run.result.is_file():
             running: list[Popen] = []
             with passing_on(lambda: [part.pid for part in running]) as signals:
-                running.append(run.start(program, lock, label))
+                running.append(run.start(lock, label))
                 status = running[0].wait()
             # Before it listens, a signal ends it at once.
             if signals and status in (0, *(-number for number in signals)):

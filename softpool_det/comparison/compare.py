@@ -15,16 +15,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from softpool_det.comparison.arms import Arm, Run, config_difference, run_arm
 from softpool_det.comparison.cost import Cost, measure_costs
+from softpool_det.comparison.illustrations import activations, gallery, image_folder
 from softpool_det.comparison.output import REPORT_FILE, write_figures
-from softpool_det.comparison.pictures import activations, gallery, image_folder
 from softpool_det.comparison.provenance import provenance
 from softpool_det.comparison.softness import measure_softness
-from softpool_det.comparison.training import training_curve
-from softpool_det.data import register_datasets
-from softpool_det.evaluation import compare_results
-from softpool_det.evaluation.known_spread import read_known_spread
-from softpool_det.evaluation.verdict import check_margin
+from softpool_det.comparison.training_curves import training_curve
+from softpool_det.datasets import register_datasets
 from softpool_det.report import write_html
+from softpool_det.statistics.known_spread import read_known_spread
+from softpool_det.statistics.result_files import compare_matched, match_files
+from softpool_det.statistics.verdict import check_margin
 
 RESULTS_FILE = Path("inference", "coco_instances_results.json")
 Detector = tuple[CfgNode | DictConfig, Path | str]
@@ -34,7 +34,6 @@ def compare(
     arms: Sequence[Arm],
     seeds: Sequence[int],
     folder: Path,
-    program: Path,
     *,
     known_spread: Path | None = None,
     resamples: int = 1000,
@@ -49,11 +48,10 @@ def compare(
         arms: two or more; differences are to the first.
         seeds: each arm runs once with each.
         folder: of the comparison.
-        program: tools/train_net.py.
         known_spread: comparison.json of an earlier comparison of these configs over several
             seeds, by which a comparison with one seed judges its difference.
         resamples: of the images, for the intervals; as many permutations are drawn.
-        margin: in AP, see :func:`softpool_det.evaluation.compare_results`.
+        margin: in AP, see :func:`softpool_det.statistics.result_files.compare_matched`.
 
     Returns:
         What comparison.json holds (docs/compare.md).
@@ -71,7 +69,7 @@ def compare(
     runs = runs_of(arms, seeds, folder)
     for number, run in enumerate(runs, 1):
         label = f"run {number} of {len(runs)}: {run.arm.name}, seed {run.seed}"
-        run_arm(run.arm, run.seed, run.folder, label, program)
+        run_arm(run.arm, run.seed, run.folder, label)
     return summarize(arms, seeds, folder, known_spread=spread, resamples=resamples, margin=margin)
 
 
@@ -115,9 +113,9 @@ def summarize(
         arm.name: [run_folder_of(folder, arm, seed) / RESULTS_FILE for seed in seeds]
         for arm in arms
     }
-    data = compare_results(
-        ground_truth,
-        results,
+    matched = match_files(ground_truth, results, seeds)
+    data = compare_matched(
+        matched,
         resamples=resamples,
         permutations=resamples,
         seeds=seeds,
@@ -151,12 +149,11 @@ def summarize(
         text = f"Preliminary: {len(seeds)} of {planned_seeds} seeds."
         text += " Do not stop the study because of these figures."
         data["remarks"] = [text, *data["remarks"]]
-    first = {name: paths[0] for name, paths in results.items()}
     write_figures(folder, data)
     write_html(
         folder / REPORT_FILE,
         data,
-        gallery(data, ground_truth, first, image_folder(dataset)),
+        gallery(data, matched, image_folder(dataset)),
         activations([(name, *detector) for name, detector in detectors.items()], dataset),
     )
     return data

@@ -16,7 +16,7 @@ from detectron2.utils.analysis import FlopCountAnalysis
 from omegaconf import DictConfig
 from torch import nn
 
-from softpool_det.engine.detector import load_detector
+from softpool_det.training.detector import load_detector
 
 FLOP_IMAGES = 3
 TIMED_IMAGES = 40

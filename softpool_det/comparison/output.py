@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from softpool_det.files import write_atomically, write_json
+from softpool_det.io.atomic import write_atomically, write_json
 from softpool_det.report import comparison_markdown
 
 DATA_FILE = "comparison.json"

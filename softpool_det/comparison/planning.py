@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from softpool_det.evaluation.power import power_of
-from softpool_det.evaluation.verdict import simultaneous
-from softpool_det.report.words import TASKS, power_note
+from softpool_det.report.wording import TASKS, power_note
+from softpool_det.statistics.power import power_of
+from softpool_det.statistics.verdict import simultaneous
 
 
 def plan_notes(path: Path) -> list[str]:

@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from torch import nn
 
 from softpool_det.comparison.cost import test_loader
-from softpool_det.engine.detector import load_detector
 from softpool_det.modeling import PooledStem
 from softpool_det.ops import SoftPool2d
+from softpool_det.training.detector import load_detector
 
 IMAGES = 40
 

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from softpool_det.comparison.arms import Arm, Run
 from softpool_det.comparison.compare import check_arms, runs_of, summarize
-from softpool_det.engine.signals import Interrupted, passing_on
-from softpool_det.evaluation.verdict import check_margin
+from softpool_det.statistics.verdict import check_margin
+from softpool_det.training.signals import Interrupted, passing_on
 
 # Keys, and what their values may be.
 _KEYS = {
@@ -152,7 +152,7 @@ def _spelled(overrides: Mapping[str, Any], arm: Mapping[str, str]) -> tuple[str,
     return tuple(str(part) for item in overrides.items() for part in item)
 
 
-def run_study(study: Study, program: Path, workers: int) -> dict:
+def run_study(study: Study, workers: int) -> dict:
     """Run what is missing of a study, `workers` processes at a time, one thread each.
 
     The report is written after every seed that all arms have finished, marked preliminary until
@@ -160,7 +160,6 @@ def run_study(study: Study, program: Path, workers: int) -> dict:
 
     Args:
         study: what to run.
-        program: tools/train_net.py.
         workers: processes at a time, from 1.
 
     Returns:
@@ -180,7 +179,7 @@ def run_study(study: Study, program: Path, workers: int) -> dict:
     for run in finished:
         with run.claimed():  # whether they are runs of these arms
             pass
-    queue = _Queue(program, workers, deque(run for run in runs if run not in finished))
+    queue = _Queue(workers, deque(run for run in runs if run not in finished))
     reported = 0
     with (
         passing_on(lambda: [process.pid for process in queue.running]) as signals,
@@ -218,8 +217,8 @@ def run_study(study: Study, program: Path, workers: int) -> dict:
 class _Queue:
     """Runs that wait and runs that are running, each with what holds its folder."""
 
-    def __init__(self, program: Path, workers: int, waiting: deque[Run]) -> None:
-        self.program, self.workers, self.waiting = program, workers, waiting
+    def __init__(self, workers: int, waiting: deque[Run]) -> None:
+        self.workers, self.waiting = workers, waiting
         self.running: dict[Popen, tuple[Run, ExitStack]] = {}
         self.failures: list[str] = []
 
@@ -234,7 +233,7 @@ class _Queue:
             except BlockingIOError:
                 self.waiting.append(run)
                 continue
-            process = run.start(self.program, lock, threads=1)
+            process = run.start(lock, threads=1)
             self.running[process] = run, held
             for number in signals:  # that came before the process was known
                 process.send_signal(number)

@@ -1,6 +1,5 @@
 """A comparison of detectors as a page to read: an HTML file, or a table in Markdown or text."""
 
-from softpool_det.report.activations import activation_rows
 from softpool_det.report.gallery import gallery_rows
 from softpool_det.report.html import write_html
 from softpool_det.report.markdown import comparison_markdown, comparison_text, printable
@@ -8,7 +7,6 @@ from softpool_det.report.pictures import GalleryRow
 
 __all__ = [
     "GalleryRow",
-    "activation_rows",
     "comparison_markdown",
     "comparison_text",
     "gallery_rows",

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from softpool_det.images import explain_size, read_rgb
+from softpool_det.coco.masks import compressed
+from softpool_det.coco.protocol import MAX_DETECTIONS
+from softpool_det.coco.reading import Detections, GroundTruth
+from softpool_det.io.images import explain_size, read_rgb
 from softpool_det.report.drawing import DrawnObject, draw_objects
-from softpool_det.report.numbers import is_number, plain, shorten, signed
+from softpool_det.report.formatting import is_number, plain, shorten, signed
 from softpool_det.report.pictures import GalleryRow
-from softpool_det.report.words import plural
+from softpool_det.report.wording import plural
 
-# COCO's own limit, and the IoU at which a detection counts as right here.
-DETECTIONS_AN_IMAGE = 100
+# The IoU at which a detection counts as right here.
 RIGHT_IOU = 0.5
 LABEL_LENGTH = 24
 FILE_NAME_LENGTH = 40
 
 Entry = Mapping[str, Any]
+# x, y, width, height in pixels.
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """An object or a detection; `mask` is a compressed run-length encoding, or None."""
+
+    category: int
+    box: Box
+    mask: dict | None
+    score: float | None = None
+    crowd: bool = False
 
 
 def gallery_rows(
     image_gains: Sequence[Entry],
-    ground_truth: Mapping[str, Any],
-    results: Mapping[str, Sequence[Entry]],
+    ground_truth: GroundTruth,
+    results: Mapping[str, Detections],
     image_folder: str | Path,
     *,
     thresholds: Mapping[str, float],
@@ -43,8 +58,8 @@ def gallery_rows(
 
     Args:
         image_gains: as in comparison.json.
-        ground_truth: the content of a COCO annotation file.
-        results: by arm, entries of a COCO result file of one seed.
+        ground_truth: COCO's annotations.
+        results: by arm, detections of one seed.
         image_folder: where the files are that `ground_truth` names.
         thresholds: by arm; detections with a lower score are left out.
         task: "bbox" or "segm" (draws masks, and matches by them).
@@ -60,24 +75,11 @@ def gallery_rows(
     if set(thresholds) != set(results):
         raise ValueError(f"thresholds must be of {list(results)}, got {list(thresholds)}")
     chosen = _choose(image_gains, count)
-    wanted = {gain["image_id"] for gain in chosen}
-    images = {image["id"]: image for image in ground_truth["images"] if image["id"] in wanted}
-    if missing := wanted - set(images):
+    places = {image_id: place for place, image_id in enumerate(ground_truth.image_ids.tolist())}
+    if missing := {gain["image_id"] for gain in chosen} - set(places):
         raise ValueError(f"image_gains has images that ground_truth has not: {sorted(missing)}")
-    categories = {entry["id"]: entry["name"] for entry in ground_truth["categories"]}
-    drawer = _Drawer(categories, task, thresholds)
-    objects = _by_image(ground_truth["annotations"], wanted)
-    found = {name: _by_image(entries, wanted) for name, entries in results.items()}
-    return [
-        drawer.row(
-            gain,
-            images[gain["image_id"]],
-            Path(image_folder),
-            objects[gain["image_id"]],
-            {name: entries[gain["image_id"]] for name, entries in found.items()},
-        )
-        for gain in chosen
-    ]
+    drawer = _Drawer(ground_truth, results, Path(image_folder), task, thresholds)
+    return [drawer.row(gain, places[gain["image_id"]]) for gain in chosen]
 
 
 def _choose(image_gains: Sequence[Entry], count: int) -> list[Entry]:
@@ -90,105 +92,104 @@ def _choose(image_gains: Sequence[Entry], count: int) -> list[Entry]:
     return chosen
 
 
-def _by_image(entries: Sequence[Entry], wanted: set) -> dict[Any, list[Entry]]:
-    grouped: dict[Any, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry["image_id"] in wanted:
-            grouped[entry["image_id"]].append(entry)
-    return grouped
-
-
 class _Drawer:
     """Draws images of one data set."""
 
     def __init__(
-        self, categories: Mapping[int, str], task: str, thresholds: Mapping[str, float]
-    ) -> None:
-        self._categories = categories
-        self._numbers = {identifier: number for number, identifier in enumerate(categories)}
-        self._task = task
-        self._thresholds = thresholds
-
-    def row(
         self,
-        gain: Entry,
-        image: Entry,
+        ground_truth: GroundTruth,
+        results: Mapping[str, Detections],
         folder: Path,
-        objects: Sequence[Entry],
-        found: Mapping[str, Sequence[Entry]],
-    ) -> GalleryRow:
-        if not image.get("file_name"):
-            raise ValueError(
-                f"image {image['id']} of the ground truth has no 'file_name': pictures need one"
-            )
-        path = _inside(folder, image["file_name"])
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"image {image['file_name']!r} of the ground truth is not in {folder}: "
-                "image_folder must be the folder of the data set's images"
-            )
-        width, height = image.get("width"), image.get("height")
-        if width and height and (problem := explain_size(path, (width, height))):
-            raise ValueError(f"image {image['file_name']!r} in {folder}: {problem}")
+        task: str,
+        thresholds: Mapping[str, float],
+    ) -> None:
+        self._truth, self._results, self._folder = ground_truth, results, folder
+        self._task, self._thresholds = task, thresholds
+
+    def row(self, gain: Entry, image: int) -> GalleryRow:
+        """Draw an image, `image` being its place in the ground truth."""
+        path = self._file(gain["image_id"], image)
         picture = read_rgb(path)
         size = (picture.height, picture.width)
-        truth = [self._drawn(entry, size, True) for entry in objects]
-        pictures = [("ground truth", draw_objects(picture, truth))]
-        for name, entries in found.items():
-            shown = self._shown(entries, self._thresholds[name])
-            right = self._right(shown, objects, size)
-            drawn = [
-                self._drawn(entry, size, is_right)
-                for entry, is_right in zip(shown, right, strict=True)
-            ]
+        objects = self._objects(image, size)
+        solid = [True] * len(objects)
+        pictures = [("ground truth", draw_objects(picture, self._drawn(objects, solid)))]
+        for name, detections in self._results.items():
+            threshold = self._thresholds[name]
+            shown = self._shown(detections, image, threshold)
+            right = self._right(shown, objects)
             label = (
                 f"{name}: {sum(right)} right, {len(right) - sum(right)} wrong "
-                f"of score {self._thresholds[name]:.2g} or more"
+                f"of score {threshold:.2g} or more"
             )
-            pictures.append((label, draw_objects(picture, drawn)))
+            pictures.append((label, draw_objects(picture, self._drawn(shown, right))))
         return GalleryRow(self._title(gain, path.name), self._caption(gain, objects), pictures)
+
+    def _file(self, image_id: Any, image: int) -> Path:
+        name, (height, width) = self._truth.file_names[image], self._truth.image_sizes[image]
+        if not name:
+            raise ValueError(
+                f"image {image_id} of the ground truth has no 'file_name': pictures need one"
+            )
+        path = _inside(self._folder, name)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"image {name!r} of the ground truth is not in {self._folder}: "
+                "image_folder must be the folder of the data set's images"
+            )
+        if width and height and (problem := explain_size(path, (int(width), int(height)))):
+            raise ValueError(f"image {name!r} in {self._folder}: {problem}")
+        return path
+
+    def _objects(self, image: int, size: tuple[int, int]) -> list[_Shape]:
+        truth, found = self._truth, []
+        for g in np.flatnonzero(truth.object_image == image).tolist():
+            mask = None
+            if self._task == "segm" and truth.segmentations is not None:
+                mask = compressed(truth.segmentations[g], *size)
+            category, crowd = int(truth.object_category[g]), bool(truth.crowd[g])
+            found.append(_Shape(category, _box(truth.boxes[g]), mask, crowd=crowd))
+        return found
+
+    def _shown(self, detections: Detections, image: int, threshold: float) -> list[_Shape]:
+        found = []
+        places = np.flatnonzero((detections.image == image) & (detections.score >= threshold))
+        for n in places.tolist():
+            mask = detections.masks[n] if self._task == "segm" and detections.masks else None
+            box = coco_mask.toBbox(mask) if detections.boxes is None else detections.boxes[n]
+            score = float(detections.score[n])
+            found.append(_Shape(int(detections.category[n]), _box(box), mask, score))
+        # Equal scores in an order that is not the file's.
+        found.sort(key=lambda shape: (-(shape.score or 0), shape.category, repr(shape)))
+        return found[:MAX_DETECTIONS]
 
     def _title(self, gain: Entry, file_name: str) -> str:
         kind = "mask AP" if self._task == "segm" else "box AP"
         image = f"image {gain['image_id']} ({shorten(file_name, FILE_NAME_LENGTH)})"
         return f"{gain['candidate']}: {image}, {signed(gain['gain'], 1)} {kind}"
 
-    def _caption(self, gain: Entry, objects: Sequence[Entry]) -> str:
+    def _caption(self, gain: Entry, objects: Sequence[_Shape]) -> str:
         return (
             f"AP of this image alone: {plain(gain['baseline'])} and "
             f"{plain(gain['candidate_ap'])}; {plural(len(objects), 'object', 'objects')}."
         )
 
-    def _shown(self, entries: Sequence[Entry], threshold: float) -> list[Entry]:
-        kept = [entry for entry in entries if entry["score"] >= threshold]
-        # Equal scores in an order that is not the file's.
-        key = "segmentation" if self._task == "segm" else "bbox"
-        kept.sort(key=lambda entry: (-entry["score"], repr(entry["category_id"]), repr(entry[key])))
-        return kept[:DETECTIONS_AN_IMAGE]
+    def _drawn(self, shapes: Sequence[_Shape], solid: Sequence[bool]) -> list[DrawnObject]:
+        drawn = []
+        for shape, is_solid in zip(shapes, solid, strict=True):
+            name = shorten(self._truth.category_names[shape.category], LABEL_LENGTH)
+            label = name if shape.score is None else f"{name} {shape.score:.2g}"
+            mask = None if shape.mask is None else coco_mask.decode(shape.mask).astype(bool)
+            drawn.append(DrawnObject(shape.box, label, shape.category, is_solid, mask))
+        return drawn
 
-    def _drawn(self, entry: Entry, size: tuple[int, int], solid: bool) -> DrawnObject:
-        name = shorten(self._categories.get(entry["category_id"], "?"), LABEL_LENGTH)
-        label = f"{name} {entry['score']:.2g}" if "score" in entry else name
-        mask = None
-        if self._task == "segm":
-            mask = coco_mask.decode(_rle(entry["segmentation"], size)).astype(bool)
-        return DrawnObject(
-            _box(entry, size), label, self._numbers.get(entry["category_id"], 0), solid, mask
-        )
-
-    def _right(
-        self, shown: Sequence[Entry], objects: Sequence[Entry], size: tuple[int, int]
-    ) -> list[bool]:
+    def _right(self, shown: Sequence[_Shape], objects: Sequence[_Shape]) -> list[bool]:
         """Whether each detection, best score first, matches an object that is not taken yet."""
         if not shown or not objects:
             return [False] * len(shown)
-        crowd = [int(entry.get("iscrowd", 0)) for entry in objects]
-        overlaps = np.array(
-            coco_mask.iou(self._shapes(shown, size), self._shapes(objects, size), crowd)
-        )
-        same = np.array(
-            [[e["category_id"] == o["category_id"] for o in objects] for e in shown], dtype=bool
-        )
+        crowd = [int(shape.crowd) for shape in objects]
+        overlaps = coco_mask.iou(self._compared(shown), self._compared(objects), crowd)
+        same = np.equal.outer([s.category for s in shown], [o.category for o in objects])
         overlaps = np.where(same, overlaps, 0.0)
         right = []
         for row in overlaps:
@@ -198,10 +199,10 @@ class _Drawer:
                 overlaps[:, best] = 0.0
         return right
 
-    def _shapes(self, entries: Sequence[Entry], size: tuple[int, int]):
+    def _compared(self, shapes: Sequence[_Shape]) -> Any:
         if self._task == "segm":
-            return [_rle(entry["segmentation"], size) for entry in entries]
-        return np.array([_box(entry, size) for entry in entries], dtype=float)
+            return [shape.mask for shape in shapes]
+        return np.array([shape.box for shape in shapes], dtype=float)
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -220,17 +221,6 @@ def _inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _box(entry: Entry, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """x, y, width, height; of the mask where a result has no box."""
-    box = entry["bbox"] if "bbox" in entry else coco_mask.toBbox(_rle(entry["segmentation"], size))
-    x, y, width, height = (float(value) for value in box)
+def _box(values: np.ndarray) -> Box:
+    x, y, width, height = values.tolist()
     return x, y, width, height
-
-
-def _rle(segmentation: Any, size: tuple[int, int]) -> Any:
-    """Compressed run lengths of polygons, of plain run lengths, or as they are."""
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, *size)
-    return segmentation

@@ -11,12 +11,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from softpool_det.files import write_atomically
-from softpool_det.report import numbers, words
+from softpool_det.io.atomic import write_atomically
+from softpool_det.report import formatting, wording
 from softpool_det.report.charts.svg import MARKER_SIGNS
-from softpool_det.report.checks import check_comparison
+from softpool_det.report.context import build_view
 from softpool_det.report.pictures import GalleryRow
-from softpool_det.report.view import build_view
+from softpool_det.report.schema import check_comparison
 
 
 def write_html(
@@ -68,20 +68,20 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        plain=numbers.plain,
-        signed=numbers.signed,
-        count_text=numbers.count,
-        interval=numbers.interval,
-        p_value=numbers.p_value,
-        probability=numbers.probability,
-        joined=words.joined,
-        true_minus=numbers.true_minus,
-        seeds_needed=words.seeds_needed,
+        plain=formatting.plain,
+        signed=formatting.signed,
+        count_text=formatting.count,
+        interval=formatting.interval,
+        p_value=formatting.p_value,
+        probability=formatting.probability,
+        joined=wording.joined,
+        true_minus=formatting.true_minus,
+        seeds_needed=wording.seeds_needed,
     )
     environment.tests.update(
-        number=numbers.is_number,
-        with_interval=numbers.has_interval,
-        excludes_zero=numbers.excludes_zero,
+        number=formatting.is_number,
+        with_interval=formatting.has_interval,
+        excludes_zero=formatting.excludes_zero,
     )
-    environment.globals.update(METRICS=words.METRICS, ERRORS=words.ERRORS, SIGNS=MARKER_SIGNS)
+    environment.globals.update(METRICS=wording.METRICS, ERRORS=wording.ERRORS, SIGNS=MARKER_SIGNS)
     return environment

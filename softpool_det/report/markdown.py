@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-from softpool_det.report.checks import check_comparison
-from softpool_det.report.numbers import MINUS, excludes_zero, interval, is_number, plain, signed
-from softpool_det.report.words import (
+from softpool_det.report.formatting import MINUS, excludes_zero, interval, is_number, plain, signed
+from softpool_det.report.schema import check_comparison
+from softpool_det.report.wording import (
     METRICS,
     TASKS,
     interval_note,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from softpool_det.images import ImageError, read_rgb
+from softpool_det.io.images import ImageError, read_rgb
 
 # CSS pixels; what is larger is reduced. Enough for a panel on a screen of high density, and for
 # the enlarged view.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from softpool_det.testdev.violations import shorten
+from softpool_det.coco.checks import shorten
 
 TESTSET = "test-dev2017"
 # A zip may unpack to that much, or to that many times its size. Deflate makes a thousand times of

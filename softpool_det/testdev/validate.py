@@ -9,7 +9,8 @@ from typing import IO
 import ijson
 from tqdm import tqdm
 
-from softpool_det.testdev.entries import EntryChecks
+from softpool_det.coco.checks import shorten
+from softpool_det.testdev.entry_checks import EntryChecks
 from softpool_det.testdev.image_info import ImageInfo
 from softpool_det.testdev.layout import (
     DAMAGE,
@@ -19,7 +20,7 @@ from softpool_det.testdev.layout import (
     expected_name,
     open_results,
 )
-from softpool_det.testdev.violations import Tally, shorten
+from softpool_det.testdev.violations import Tally
 
 # What a zip holds without its 64-bit extension, which not every unpacker reads.
 MAX_BYTES = 2**32 - 1

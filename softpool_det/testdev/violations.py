@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-_SHOWN = 60
-
 
 @dataclass(frozen=True)
 class Violation:
@@ -31,7 +29,7 @@ class Violation:
             place = self.field
         else:
             place = f"entry {self.entry} (image {self.image_id}): {self.field}"
-        return f"{place} is {self.value}, expected {self.expected}"
+        return f"{place} is {self.value}, must be {self.expected}"
 
 
 class Tally:
@@ -56,9 +54,3 @@ class Tally:
     @property
     def total(self) -> int:
         return self.by_field.total()
-
-
-def shorten(value: object) -> str:
-    """The value as text, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

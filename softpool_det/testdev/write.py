@@ -6,8 +6,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from softpool_det.disks import naming
-from softpool_det.files import replacing
+from softpool_det.io.atomic import replacing
+from softpool_det.io.disks import naming
 from softpool_det.testdev.layout import TESTSET, open_results, result_stem
 
 _BLOCK = 2**20

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from softpool_det.files import replacing
+from softpool_det.io.atomic import replacing
 from softpool_det.weights.architecture import Architecture, check_state_dict
 from softpool_det.weights.metadata import (
     MAX_POOL,

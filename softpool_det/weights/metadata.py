@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from softpool_det.files import replacing
-from softpool_det.masks import all_finite
+from softpool_det.coco.checks import all_finite
+from softpool_det.io.atomic import replacing
 
 # Marks files that hold all keys below, and says how they are to be read.
 FORMAT_KEY = "softpool_det.weights"

@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 from detectron2.checkpoint.catalog import ModelCatalog, ModelCatalogHandler
 from detectron2.utils.file_io import Detectron2Handler
 
-from softpool_det.archives import find_damage
+from softpool_det.io.archives import find_damage
 
 # Detectron2's catalogue and model zoo, by their short names and by their addresses.
 TRUSTED_PREFIXES = (
@@ -45,7 +45,7 @@ def check_origin(path: str, trust_pickle: bool = False, file: str | Path = "") -
         raise PermissionError(
             f"{path} is a pickle from outside Detectron2's model zoo. Name a file of the zoo by "
             f"its address ({Detectron2Handler.PREFIX}...). If you know where this one comes from, "
-            "pass --trust-pickle to tools/train_net.py or tools/convert_weights.py"
+            "pass --trust-pickle to softpool-train or softpool-convert-weights"
         )
 
 

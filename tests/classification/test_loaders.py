@@ -13,7 +13,7 @@ from softpool_det.classification.loaders import (
     TrainLoader,
     evaluation_loader,
 )
-from softpool_det.randomness import seed_of
+from softpool_det.training.randomness import seed_of
 
 SEED = 7
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from softpool_det.classification.checkpoint import load_checkpoint, save_checkpoint
 from softpool_det.classification.training import Training
-from softpool_det.engine.signals import Interrupted
+from softpool_det.training.signals import Interrupted
 
 CONFIG = "configs/classification/digits_softpool_R_18.yaml"
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from softpool_det.classification.predictions import Predictions
 from softpool_det.config import load_config as load_detector_config
-from softpool_det.engine import Trainer
-from softpool_det.engine.checkpoint import SafeCheckpointer
+from softpool_det.training import Trainer
+from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.weights import read_metadata
 
 ROOT = Path(__file__).parents[2]

@@ -20,11 +20,12 @@ TINY = [
     *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "2", "SOLVER.CHECKPOINT_PERIOD", "1"),
     *("SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"),
     *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.DEVICE", "cpu"),
+    *("MODEL.RETINANET.SCORE_THRESH_TEST", "0.0"),
     *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
 ]
 
 
-def command(output, *arguments, model="mask_rcnn", changes=()):
+def command(output, *arguments, model="retinanet", changes=()):
     configs = [CONFIGS / f"digits_{model}{name}_R_18_FPN.yaml" for name in ("", "_softpool")]
     run = [sys.executable, str(ROOT / "tools" / "compare.py"), "--output", str(output)]
     run += ["--baseline", str(configs[0]), "--candidate", str(configs[1]), *arguments]
@@ -41,35 +42,68 @@ def compare(environment, output, *arguments, **options):
     )
 
 
+@pytest.fixture
+def compare_here(small_datasets, datasets_in, program_here, one_thread, monkeypatch):
+    """Runs the program in this process, its trainings in theirs."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(small_datasets))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(output, *arguments, **options):
+        program_here("tools/compare.py", *command(output, *arguments, **options)[2:])
+
+    with datasets_in(small_datasets):
+        yield run
+
+
+@pytest.fixture(
+    scope="module", params=["retinanet", pytest.param("mask_rcnn", marks=pytest.mark.slow)]
+)
+def model(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def finished(environment, tmp_path_factory):
+def tasks(model):
+    return ["bbox", "segm"] if model == "mask_rcnn" else ["bbox"]
+
+
+@pytest.fixture(scope="module")
+def seeds(model):
+    return [1, 2] if model == "mask_rcnn" else [1]
+
+
+@pytest.fixture(scope="module")
+def finished(model, seeds, environment, tmp_path_factory):
     output = tmp_path_factory.mktemp("comparison")
-    done = compare(environment, output, "--seeds", "1", "2")
+    done = compare(environment, output, "--seeds", *map(str, seeds), model=model)
     assert done.returncode == 0, done.stdout + done.stderr
     return output, done
 
 
-def test_prints_boxes_and_masks_of_both_arms_report_and_verdicts(finished):
+def test_prints_both_arms_report_and_verdicts(finished, tasks, seeds):
     output, done = finished
     lines = done.stdout.splitlines()
     tables = [i for i, line in enumerate(lines) if line.startswith("|-")]
-    assert len(tables) == 2
+    assert len(tables) == len(tasks)
     for start in tables:
         columns = [cell.strip() for cell in lines[start - 1].strip("|").split("|")][1:]
         assert columns == ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR"]
         rows = [line.split("|")[1].strip() for line in lines[start + 1 : start + 4]]
         assert rows == ["stock", "SoftPool", "SoftPool - stock"]
     assert comparison_text(json.loads((output / "comparison.json").read_text())) in done.stdout
-    assert lines[-3] == f"Report: {output / 'report.html'}"
-    assert all("SoftPool" in line and "interval" in line for line in lines[-2:])
-    assert "run 4 of 4: SoftPool, seed 2" in done.stderr
+    verdicts = len(tasks)
+    assert lines[-1 - verdicts] == f"Report: {output / 'report.html'}"
+    assert all("SoftPool" in line and "interval" in line for line in lines[-verdicts:])
+    count = 2 * len(seeds)
+    assert f"run {count} of {count}: SoftPool, seed {seeds[-1]}" in done.stderr
 
 
-def test_writes_what_it_measured(finished):
+def test_writes_what_it_measured(finished, tasks, seeds):
     output, _ = finished
     data = json.loads((output / "comparison.json").read_text())
-    assert data["seeds"] == [1, 2]
-    assert set(data["tasks"]) == {"bbox", "segm"}
+    assert data["seeds"] == seeds
+    assert list(data["tasks"]) == tasks
     # Our own evaluation of the runs' files is Detectron2's, which is pycocotools'.
     for name, runs in data["runs"].items():
         for task, results in data["tasks"].items():
@@ -94,23 +128,23 @@ def test_says_what_differs_and_where_the_figures_come_from(finished):
     changed = [
         line for line in data["config_difference"]["SoftPool"].splitlines() if line[:1] == "+"
     ]
-    assert any("build_softpool_resnet_fpn_backbone" in line for line in changed)
+    assert any("softpool_resnet_fpn_backbone" in line for line in changed)
     assert len(changed) == 2  # the file's name, and the backbone's
     weights = output / "stock" / "seed_1" / "model_final.pth"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     sums = {entry["what"]: entry["sha256"] for entry in data["provenance"]["files"]}
     assert sums["weights of stock, seed 1"] == digest
-    assert {"ground truth", "results of SoftPool, seed 2"} <= set(sums)
+    assert {"ground truth", "results of SoftPool, seed 1"} <= set(sums)
     # Both arms' training set, once.
     what = [entry["what"] for entry in data["provenance"]["files"]]
     assert what.count("annotations of digit_scenes_train") == 1
     page = (output / "report.html").read_text()
     assert digest in page
     assert page.count("data:image/") >= 6
-    assert "build_softpool_resnet_fpn_backbone" in page
+    assert "softpool_resnet_fpn_backbone" in page
 
 
-def test_takes_finished_runs_and_resumes_an_interrupted_one(finished, environment):
+def test_takes_finished_runs_and_resumes_an_interrupted_one(finished, model, seeds, compare_here):
     output, _ = finished
     kept = output / "stock" / "seed_1" / "model_final.pth"
     resumed = output / "SoftPool" / "seed_1"
@@ -121,8 +155,7 @@ def test_takes_finished_runs_and_resumes_an_interrupted_one(finished, environmen
     (resumed / "last_checkpoint").write_text("model_0000000.pth")
     first = [json.loads(line)["iteration"] for line in (resumed / "metrics.json").open()]
 
-    done = compare(environment, output, "--seeds", "1", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
+    compare_here(output, "--seeds", *map(str, seeds), model=model)
     assert kept.stat().st_mtime_ns == before
     assert (resumed / "model_final.pth").is_file()
     log = (resumed / "stdout.txt").read_text()
@@ -131,20 +164,19 @@ def test_takes_finished_runs_and_resumes_an_interrupted_one(finished, environmen
     assert len(again) > len(first)
 
 
-def test_refuses_a_folder_of_another_config(finished, environment):
+def test_refuses_a_folder_of_another_config(finished, model, compare_here):
     output, _ = finished
-    done = compare(environment, output, "--seeds", "1", changes=["SOLVER.BASE_LR", "0.5"])
-    assert done.returncode == 1
-    assert "holds a run of another config" in done.stderr
-    assert "BASE_LR: 0.5" in done.stderr
+    with pytest.raises(SystemExit, match="holds a run of another config") as error:
+        compare_here(output, "--seeds", "1", model=model, changes=["SOLVER.BASE_LR", "0.5"])
+    assert "BASE_LR: 0.5" in str(error.value)
 
 
 @pytest.mark.slow
-def test_takes_checkpoints(finished, environment, tmp_path):
+def test_takes_checkpoints(finished, model, environment, tmp_path):
     output, _ = finished
     weights = [str(output / arm / "seed_1" / "model_final.pth") for arm in ("stock", "SoftPool")]
     arguments = ["--baseline-weights", weights[0], "--candidate-weights", weights[1]]
-    done = compare(environment, tmp_path, *arguments)
+    done = compare(environment, tmp_path, *arguments, model=model)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
         json.loads((tmp_path / "comparison.json").read_text())["costs"]["stock"]["train_seconds"]
@@ -172,11 +204,11 @@ def test_signal_saves_and_ends_well(environment, tmp_path):
     assert (stock / "last_checkpoint").read_text() == f"model_{int(stop):07d}.pth"
 
 
-def test_says_which_arm_failed_and_where_its_log_is(environment, tmp_path):
-    done = compare(environment, tmp_path, changes=["SOLVER.OPTIMIZER", "Lion"])
-    assert done.returncode == 1
-    assert "stock, seed 1, ended with status 1" in done.stderr
-    assert "SOLVER.OPTIMIZER must be SGD or AdamW" in done.stderr
+def test_says_which_arm_failed_and_where_its_log_is(compare_here, tmp_path, capfd):
+    with pytest.raises(SystemExit, match="stock, seed 1, ended with status 1") as error:
+        compare_here(tmp_path, changes=["SOLVER.OPTIMIZER", "Lion"])
+    assert str(tmp_path / "stock" / "seed_1" / "stdout.txt") in str(error.value)
+    assert "SOLVER.OPTIMIZER must be SGD or AdamW" in capfd.readouterr().err
 
 
 @pytest.mark.slow

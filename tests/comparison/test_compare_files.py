@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from softpool_det.cli.compare import parse_results
+
 ROOT = Path(__file__).parents[2]
 CLASSES = ("cat", "<b>dog</b>")
 
@@ -223,9 +225,8 @@ def test_files_may_have_an_equals_sign_in_their_folder(scene, monkeypatch):
         (["one.json", "a/two.json.gz"], ["one", "two"]),
     ],
 )
-def test_files_of_one_name_are_named_by_folder_or_number(files, names, monkeypatch):
-    program = runpy.run_path(str(ROOT / "tools" / "compare.py"))
-    assert list(program["parse_results"](files)) == names
+def test_files_of_one_name_are_named_by_folder_or_number(files, names):
+    assert list(parse_results(files)) == names
 
 
 def test_gzipped_files_with_text_ids_and_without_areas(scene, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """tools/study.py as a user runs it, on a few real images."""
 
+import contextlib
+import io
 import json
 import signal
 import subprocess
@@ -13,7 +15,7 @@ from test_compare import CONFIGS, ROOT, TINY
 
 from softpool_det.comparison.compare import RESULTS_FILE
 from softpool_det.comparison.study import read_study
-from softpool_det.evaluation import compare_results
+from softpool_det.statistics import compare_results
 
 SOFTPOOL = str(CONFIGS / "digits_retinanet_softpool_R_18_FPN.yaml")
 ARMS = {
@@ -37,12 +39,39 @@ def study_file(folder, **changes):
     return path
 
 
-def command(path, workers="2"):
-    return [sys.executable, str(ROOT / "tools" / "study.py"), str(path), "--workers", workers]
+def command(path):
+    return [sys.executable, str(ROOT / "tools" / "study.py"), str(path), "--workers", "2"]
 
 
-def test_is_preliminary_interrupted_continued_and_reported(environment, tmp_path):
-    path, output = study_file(tmp_path), tmp_path / "output"
+@pytest.fixture
+def study_here(small_datasets, datasets_in, program_here, one_thread, monkeypatch):
+    """Runs the program in this process, its trainings in theirs; gives what it prints."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(small_datasets))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def run(path, workers=2):
+        with contextlib.redirect_stderr(io.StringIO()) as printed:
+            program_here("tools/study.py", path, "--workers", workers)
+        return printed.getvalue()
+
+    with datasets_in(small_datasets):
+        yield run
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["max 3x3", "beta 4"],
+        # With intervals that are simultaneous.
+        pytest.param(list(ARMS), marks=pytest.mark.slow),
+    ],
+    ids=len,
+)
+def test_is_preliminary_interrupted_continued_and_reported(
+    names, environment, study_here, program_here, tmp_path
+):
+    path = study_file(tmp_path, arms={name: ARMS[name] for name in names})
+    output, count = tmp_path / "output", len(names)
     process = subprocess.Popen(command(path), env=environment, stderr=subprocess.PIPE, text=True)
     while not (output / "report.html").exists():
         assert process.poll() is None, process.stderr.read()
@@ -54,51 +83,43 @@ def test_is_preliminary_interrupted_continued_and_reported(environment, tmp_path
     assert data["seeds"] == [1]
     assert data["remarks"][0].startswith("Preliminary: 1 of 2 seeds.")
     done = {run: run.stat().st_mtime_ns for run in output.glob("*/seed_*/result.json")}
-    assert 3 <= len(done) < 6
-    finished = subprocess.run(
-        command(path), env=environment, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert len(list(output.glob("*/seed_*/result.json"))) == 6
+    assert count <= len(done) < 2 * count
+    assert f"{2 * count}/{2 * count}" in study_here(path)
+    assert len(list(output.glob("*/seed_*/result.json"))) == 2 * count
     # What was there was taken as it is.
     assert all(run.stat().st_mtime_ns == when for run, when in done.items())
-    assert "6/6" in finished.stderr
     data = json.loads((output / "comparison.json").read_text())
-    assert data["names"] == list(ARMS)
+    assert data["names"] == names
     assert data["seeds"] == [1, 2]
-    assert set(data["costs"]) == set(data["softness"]) == set(ARMS)
+    assert set(data["costs"]) == set(data["softness"]) == set(names)
     assert data["softness"]["beta 4"]["beta"] == 4
     for difference in data["tasks"]["bbox"]["differences"]:
         assert difference["margin"] == 0.5
-        assert "simultaneous with 1 more" in difference["verdict"]
-        assert difference["metrics"]["AP"]["p_value_holm"] is not None
+        if count > 2:
+            assert f"simultaneous with {count - 2} more" in difference["verdict"]
+            assert difference["metrics"]["AP"]["p_value_holm"] is not None
     assert "Preliminary" not in (output / "comparison.md").read_text()
-    assert "simultaneous" in (output / "report.html").read_text()
+    assert ("simultaneous" in (output / "report.html").read_text()) == (count > 2)
     assert "Largest weight" in (output / "report.html").read_text()
-    check_records(path, output, environment, tmp_path / "records.jsonl")
+    check_records(path, output, names, tmp_path / "records.jsonl", program_here)
 
 
-def check_records(path, output, environment, records):
+def check_records(path, output, names, records, program_here):
     """The records alone give the intervals that the result files give."""
-    program = [sys.executable, str(ROOT / "benchmarks" / "study_records.py")]
+    program = "benchmarks/study_records.py"
     for _ in range(2):  # the second finds them all there
-        subprocess.run([*program, "keep", str(path), str(records)], env=environment, check=True)
-        assert len(records.read_text().splitlines()) == 6
+        program_here(program, "keep", path, records)
+        assert len(records.read_text().splitlines()) == 2 * len(names)
     excerpt = records.with_suffix(".json")
-    done = subprocess.run(
-        [*program, "compare", str(records), "--output", str(excerpt), "--pair", *list(ARMS)[:2]],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "max 3x3 minus beta 4, 2 seeds" in done.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        program_here(program, "compare", records, "--output", excerpt, "--pair", *names[:2])
+    assert "max 3x3 minus beta 4, 2 seeds" in printed.getvalue()
     kept = json.loads(excerpt.read_text())
     results = {
-        arm: [output / arm / f"seed_{seed}" / RESULTS_FILE for seed in (1, 2)] for arm in ARMS
+        arm: [output / arm / f"seed_{seed}" / RESULTS_FILE for seed in (1, 2)] for arm in names
     }
     found = compare_results(ground_truth(output), results, margin=0.5, permutations=1)
-    for arm in ARMS:
+    for arm in names:
         want = found["tasks"]["bbox"]["metrics"][arm]["AP"]
         got = kept["tasks"]["bbox"]["metrics"][arm]["AP"]
         assert got["by_seed"] == pytest.approx(want["by_seed"], abs=1e-3)
@@ -108,7 +129,9 @@ def check_records(path, output, environment, records):
         kept["tasks"]["bbox"]["differences"],
         strict=True,
     ):
-        for key in ("low", "high", "simultaneous_low", "simultaneous_high", "p_better"):
+        keys = ["low", "high", "p_better"]
+        keys += ["simultaneous_low", "simultaneous_high"] * (len(names) > 2)
+        for key in keys:
             assert got["metrics"]["AP"][key] == pytest.approx(want["metrics"]["AP"][key], abs=0.02)
 
 
@@ -126,27 +149,18 @@ def test_one_machine_runs_its_share_of_the_seeds(tmp_path):
         read_study(path, seeds=[3])
 
 
-def test_a_failed_run_is_named_after_the_others_are_finished(environment, tmp_path):
+def test_a_failed_run_is_named_after_the_others_are_finished(study_here, tmp_path, capfd):
     arms = {"beta 4": {}, "max 3x3": ARMS["max 3x3"]}
     arms["beta 4"] = {"config": SOFTPOOL, "overrides": {"SOLVER.OPTIMIZER": "Lion"}}
     path = study_file(tmp_path, arms=arms, seeds=[1])
-    done = subprocess.run(
-        command(path, "1"), env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "error: beta 4, seed 1, ended with status 1" in done.stderr
-    assert "SOLVER.OPTIMIZER must be SGD or AdamW" in done.stderr
+    with pytest.raises(SystemExit, match=r"^error: beta 4, seed 1, ended with status 1"):
+        study_here(path, workers=1)
+    assert "SOLVER.OPTIMIZER must be SGD or AdamW" in capfd.readouterr().err
     assert (tmp_path / "output" / "max 3x3" / "seed_1" / "result.json").is_file()
     # Finished runs of other settings are not taken.
     arms["max 3x3"] = {"config": SOFTPOOL}
-    changed = subprocess.run(
-        command(study_file(tmp_path, arms=arms, seeds=[1])),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "max 3x3/seed_1 holds a run of another config" in changed.stderr
+    with pytest.raises(SystemExit, match="max 3x3/seed_1 holds a run of another config"):
+        study_here(study_file(tmp_path, arms=arms, seeds=[1]))
 
 
 @pytest.mark.parametrize(

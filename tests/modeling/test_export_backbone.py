@@ -12,8 +12,8 @@ from detectron2.structures import Boxes
 from torch.export import Dim
 
 from softpool_det import add_softpool_config
-from softpool_det.builders import build_softpool_resnet_backbone
-from softpool_det.temperature import learned_temperatures
+from softpool_det.modeling.backbones import build_softpool_resnet_backbone
+from softpool_det.ops.temperatures import learned_temperatures
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -8,6 +8,21 @@ from cases import DIMS, GRADIENTS
 from softpool_det.ops import _library
 
 
+def pytest_collection_modifyitems(items):
+    """Leave out tests of the emulated device that run no kernel: those of the CPU are the same."""
+    items[:] = [item for item in items if not is_repeated(item)]
+
+
+def is_repeated(item) -> bool:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    # Of the fixtures and parameters that choose between kernels and plain PyTorch.
+    choices = [parameters.get(name) for name in ("pool", "either")]
+    names = [getattr(choice, "__name__", choice) for choice in choices]
+    return parameters.get("device") == "emulated" and bool(
+        {"reference", "pool_by_reference"} & set(names)
+    )
+
+
 @pytest.fixture(scope="session", params=emulation.DEVICES)
 def device(request) -> str:
     """For tensors: "emulated" are the CUDA kernels run on the host, on tensors of the CPU."""

@@ -24,17 +24,17 @@ INDEX_LIMIT = 2**31 - 1
 LARGE_TAPS = 1 << 10
 
 needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
-REAL_DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.cuda,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
-        ],
-    ),
-]
+# Without a GPU there is no parameter for one, rather than a skip in every test.
+REAL_DEVICES = ["cpu"]
+if torch.cuda.is_available():
+    REAL_DEVICES.append(pytest.param("cuda", marks=pytest.mark.cuda))
 DEVICES = [*REAL_DEVICES, pytest.param("emulated", marks=needs_compiler)]
+# For large tensors, which take the emulator its time.
+slowly_emulated = pytest.mark.parametrize(
+    "device",
+    [*REAL_DEVICES, pytest.param("emulated", marks=[needs_compiler, pytest.mark.slow])],
+    indirect=True,
+)
 # For what calls torch.ops.softpool_det itself, as graphs do.
 on_real_devices = pytest.mark.parametrize("device", REAL_DEVICES, indirect=True)
 

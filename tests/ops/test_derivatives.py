@@ -29,9 +29,8 @@ def input(dims, device):
     return torch.randn(SMALL[dims], dtype=torch.float64, generator=generator).to(device)
 
 
-def test_exact_gradient_is_the_derivative(pool, gradient, input):
-    if gradient == "paper":
-        pytest.skip("the paper's is none")
+@pytest.mark.parametrize("gradient", ["exact"], indirect=True)
+def test_exact_gradient_is_the_derivative(pool, input):
     input.requires_grad_()
     assert gradcheck(pool, (input,), check_forward_ad=True)
 

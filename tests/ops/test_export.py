@@ -105,10 +105,16 @@ def to_onnx(model, input):
     return lambda input: torch.from_numpy(session.run(None, {name: input.numpy()})[0])
 
 
+OVERLAPPING, APART = (3, 2, 1, 2, True), (2, 3, 1, 1, False)
+
+
 @pytest.mark.parametrize(
-    "window",
-    [(3, 2, 1, 2, True), (2, 3, 1, 1, False)],
-    ids=["overlapping", "apart"],
+    ("dims", "window"),
+    [
+        *((dims, OVERLAPPING) for dims in (1, 2, 3)),
+        *((dims, APART) for dims in (1, 2)),
+        pytest.param(3, APART, marks=pytest.mark.slow),
+    ],
 )
 def test_onnx_equals_pytorch(dims, window):
     pool = MODULES[dims](*window)

@@ -67,8 +67,18 @@ def test_empty_batch(device, dims):
 
 
 @on_real_devices
-@pytest.mark.parametrize("dims", [2, 3], indirect=True)
-@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize(
+    ("dims", "channels_last", "affine"),
+    [
+        *[(2, False, False), (2, True, True), (3, False, True), (3, True, False)],
+        # The other halves of them.
+        *(
+            pytest.param(*values, marks=pytest.mark.slow)
+            for values in [(2, False, True), (2, True, False), (3, False, False), (3, True, True)]
+        ),
+    ],
+    indirect=["dims", "channels_last"],
+)
 def test_operators_pass_opcheck(device, dims, channels_last, affine):
     input = to_layout(torch.randn(SHAPES[dims], device=device), channels_last).requires_grad_()
     windows = ([3, 2, 2][:dims], [2] * dims, [1, 0, 1][:dims], [1, 2, 1][:dims], True)
@@ -103,8 +113,13 @@ def test_operators_themselves_have_gradients(device, gradient):
 
 @on_real_devices
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("ceil_mode", [False, True])
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("ceil_mode", "dynamic"),
+    [
+        *[(False, True), (True, False)],
+        *(pytest.param(both, both, marks=pytest.mark.slow) for both in (False, True)),
+    ],
+)
 def test_compiles_into_one_graph(device, dims, channels_last, gradient, ceil_mode, dynamic):
     pool = MODULES[dims](3, 2, 1, ceil_mode=ceil_mode, gradient=gradient)
     compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=dynamic)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import BETAS, DTYPES, EXAMPLES, POOLS, SHAPES, STEM_WINDOWS, cases, to_layout
+from emulation import slowly_emulated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import soft_pool_gradient_oracle, soft_pool_oracle
@@ -114,20 +115,21 @@ def in_two_columns(window, dims, device, dtype):
     return torch.stack([plane, torch.full_like(plane, -INF)]).expand(1, 2, 2, 2, 4).clone(), 2
 
 
+# Windows, and their results.
+NOT_FINITE = [
+    ([1.0, NAN, 2.0, 3.0], NAN),
+    ([-INF, NAN, -INF, -INF], NAN),
+    ([INF, NAN, 2.0, 3.0], NAN),
+    ([-INF, 4.0, -INF, -INF], 4.0),
+    ([-INF, 4.0, 4.0, -INF], 4.0),
+    ([-INF] * 4, -INF),
+    ([INF, 1.0, -INF, 2.0], INF),
+    ([INF] * 4, INF),
+]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("window", "expected"),
-    [
-        ([1.0, NAN, 2.0, 3.0], NAN),
-        ([-INF, NAN, -INF, -INF], NAN),
-        ([INF, NAN, 2.0, 3.0], NAN),
-        ([-INF, 4.0, -INF, -INF], 4.0),
-        ([-INF, 4.0, 4.0, -INF], 4.0),
-        ([-INF] * 4, -INF),
-        ([INF, 1.0, -INF, 2.0], INF),
-        ([INF] * 4, INF),
-    ],
-)
+@pytest.mark.parametrize(("window", "expected"), NOT_FINITE)
 @implementations
 def test_values_that_are_not_finite(device, channels_last, dims, dtype, window, expected, pool):
     input, kernel = in_two_columns(window, dims, device, dtype)
@@ -183,6 +185,7 @@ def test_equal_values_stay_what_they_are(device, channels_last, dims, value):
     torch.testing.assert_close(output, torch.full_like(output, value), rtol=1e-6, atol=0)
 
 
+@slowly_emulated
 @pytest.mark.parametrize("window", STEM_WINDOWS)
 def test_large_results_are_those_of_their_parts(device, channels_last, gradient, window):
     """Results that are written past the caches, of 16 MiB and more, have the bits of small ones."""

@@ -10,7 +10,8 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+# Closed with its file: what later tests fork would keep its pipes open, and it would never end.
+@pytest.fixture(scope="module")
 def browser():
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:

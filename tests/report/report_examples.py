@@ -1,4 +1,4 @@
-"""Comparisons as softpool_det/evaluation writes them, with numbers made up by hand."""
+"""Comparisons as softpool_det/statistics writes them, with numbers made up by hand."""
 
 import io
 import math

@@ -2,14 +2,16 @@
 
 import base64
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from softpool_det.coco.reading import read_detections, read_ground_truth
+from softpool_det.report import gallery
 from softpool_det.report.drawing import LONGER_SIDE, DrawnObject, draw_objects
-from softpool_det.report.gallery import gallery_rows
 from softpool_det.report.pictures import GalleryRow, embed
 
 GROUND_TRUTH = {
@@ -52,6 +54,19 @@ def folder(tmp_path):
     for image in GROUND_TRUTH["images"]:
         Image.fromarray(pixels).save(tmp_path / image["file_name"])
     return tmp_path
+
+
+def gallery_rows(image_gains, ground_truth, results, image_folder, **options):
+    """The rows of files of this content."""
+
+    def write(name, content):
+        path = image_folder / f"{name}.json"
+        path.write_text(json.dumps(content, default=bytes.decode))
+        return path
+
+    truth = read_ground_truth(write("truth", ground_truth))
+    found = {name: read_detections(write(name, taken), truth) for name, taken in results.items()}
+    return gallery.gallery_rows(image_gains, truth, found, image_folder, **options)
 
 
 def labels(row):

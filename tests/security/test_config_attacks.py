@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from softpool_det.classification.config import load_config as load_classifier_config
+from softpool_det.comparison import arms
 from softpool_det.comparison.arms import Arm, run_arm
 from softpool_det.config import load_config
 
@@ -118,16 +119,18 @@ def test_configs_of_the_repository_are_code_too():
         load_config(str(LAZY))
 
 
-def test_compare_hands_the_trust_on(lazy_config, tmp_path):
+def test_compare_hands_the_trust_on(lazy_config, tmp_path, monkeypatch):
     """To the program that trains, and only where it was given."""
-    program, config = tmp_path / "program.py", tmp_path / "config.py"
+    program, config = tmp_path / "stub_program.py", tmp_path / "config.py"
+    monkeypatch.setattr(arms, "PROGRAM", program.stem)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     config.write_text(lazy_config)
     program.write_text("import json, sys\nprint(json.dumps(sys.argv))\nsys.exit(3)\n")
     for trust, file in ((True, config), (False, DETECTOR)):
         arm = Arm("arm", str(file), trust_lazy_config=trust)
         folder = tmp_path / f"run_{trust}"
         with pytest.raises(RuntimeError, match="ended with status 3"):
-            run_arm(arm, 1, folder, "", program)
+            run_arm(arm, 1, folder, "")
         words = json.loads((folder / "stdout.txt").read_text())
         assert ("--trust-lazy-config" in words) == trust
 

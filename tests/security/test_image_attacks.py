@@ -1,6 +1,7 @@
 """Images and video from a stranger: sizes that are claimed, programs that pass for pictures."""
 
 import contextlib
+import json
 import os
 import re
 
@@ -14,12 +15,14 @@ from PIL import EpsImagePlugin, Image
 from torch.utils.data import DataLoader
 
 from softpool_det.classification.datasets import open_dataset
+from softpool_det.coco.reading import read_ground_truth
+from softpool_det.comparison.visualize import draw, visualize
 from softpool_det.config import DEFAULT_MAX_PIXELS
-from softpool_det.data.failures import DataError, GuardedMapper
-from softpool_det.data.train_loader import TrainLoader
-from softpool_det.images import read_rgb
+from softpool_det.io.data_errors import DataError
+from softpool_det.io.images import read_rgb
 from softpool_det.report.gallery import gallery_rows
-from softpool_det.visualization import draw, visualize
+from softpool_det.training.guarded_mapper import GuardedMapper
+from softpool_det.training.train_loader import TrainLoader
 
 # A gigapixel and more, but less than OpenCV refuses by itself.
 SIDE = 32000
@@ -150,23 +153,32 @@ def test_names_of_classes_are_text(name, marker, monkeypatch):
     assert draw(image, instances, metadata, 0.5).any()
 
 
+def ground_truth(folder, name):
+    """A ground truth of one image."""
+    image = {"id": 1, "file_name": name, "height": 9, "width": 9}
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}
+    path = folder / "truth.json"
+    categories = [{"id": 1, "name": "a"}]
+    truth = {"images": [image], "categories": categories, "annotations": [entry]}
+    path.write_text(json.dumps(truth))
+    return read_ground_truth(path)
+
+
 @pytest.mark.parametrize("name", ["../secret.png", "{}/secret.png", "a/../../secret.png", ".."])
 def test_annotations_put_no_other_picture_into_a_report(name, tmp_path):
     """A report is passed on; whoever wrote the annotations must not choose what is in it."""
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "secret.png")
     (tmp_path / "images" / "a").mkdir(parents=True)
     name = name.format(tmp_path)
-    image = {"id": 1, "file_name": name, "height": 9, "width": 9}
-    truth = {"images": [image], "categories": [], "annotations": []}
+    truth = ground_truth(tmp_path, name)
     gain = {"candidate": "new", "image_id": 1, "baseline": 1.0, "candidate_ap": 2.0, "gain": 1.0}
     with pytest.raises(ValueError, match=re.escape(f"image {name!r} of the ground truth is not")):
-        gallery_rows([gain], truth, {"new": []}, tmp_path / "images", thresholds={"new": 0.5})
+        gallery_rows([gain], truth, {}, tmp_path / "images", thresholds={})
 
 
 def test_report_decodes_no_forged_size(forged_png, tmp_path):
     forged_png(tmp_path / "a.png", SIDE, SIDE)
-    image = {"id": 1, "file_name": "a.png", "height": 9, "width": 9}
-    truth = {"images": [image], "categories": [], "annotations": []}
+    truth = ground_truth(tmp_path, "a.png")
     gain = {"candidate": "new", "image_id": 1, "baseline": 1.0, "candidate_ap": 2.0, "gain": 1.0}
     with pytest.raises(ValueError, match=rf"a\.png .*{CLAIM}"):
-        gallery_rows([gain], truth, {"new": []}, tmp_path, thresholds={"new": 0.5})
+        gallery_rows([gain], truth, {}, tmp_path, thresholds={})

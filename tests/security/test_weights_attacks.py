@@ -1,4 +1,4 @@
-"""Weights from a stranger, of the kinds that tests/test_checkpoint.py does not try."""
+"""Weights from a stranger, of the kinds that tests/training/test_checkpointer.py does not try."""
 
 import argparse
 import io
@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from softpool_det.data.failures import DataError
-from softpool_det.engine.checkpoint import SafeCheckpointer
+from softpool_det.io.data_errors import DataError
+from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.weights.metadata import FORMAT, FORMAT_KEY
 
 ROOT = Path(__file__).parents[2]

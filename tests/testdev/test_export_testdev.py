@@ -18,7 +18,7 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from pycocotools import mask as mask_utils
 
 from softpool_det.config import load_config
-from softpool_det.engine import Trainer
+from softpool_det.training import Trainer
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tools" / "export_testdev.py"
@@ -136,7 +136,7 @@ def test_results_that_are_not_valid_are_not_written(exported, here, info, tmp_pa
     status, output = here("--results", results, "--alg", "tiny", "--output", folder, *info)
     assert status == 1
     assert "NOT VALID: 1 violations (category_id 1)" in output
-    assert re.search(r"entry 3 \(image \d\): category_id is 0, expected", output)
+    assert re.search(r"entry 3 \(image \d\): category_id is 0, must be", output)
     assert "Nothing was written." in output
     assert not folder.exists()
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as mask_utils
 
-from softpool_det.rle import counts_problem
+from softpool_det.coco.checks import TEST_DEV
+from softpool_det.coco.rle import counts_problem
 from softpool_det.testdev import read_image_info, report_text, validate_results, write_submission
-from softpool_det.testdev.entries import MAX_COUNTS
 from softpool_det.testdev.validate import MAX_BYTES
 
 NAME = "detections_test-dev2017_method-1.2_results"
@@ -74,8 +74,8 @@ def test_boxes_or_masks_alone_are_valid(validate, missing):
     assert validate([entry(**{missing: None})] * 3).violations.total == 0
 
 
-BOX_RIGHT = "four finite numbers: x, y, width, height in pixels"
-INSIDE = "x, y, width, height inside the image, 60 wide and 40 high"
+BOX_RIGHT = "[x, y, width, height], four finite numbers in pixels"
+INSIDE = "[x, y, width, height] inside the image, 60 wide and 40 high"
 CASES = {
     "unknown image": ({"image_id": 8}, "image_id", "8", "the id of an image"),
     "no image": ({"image_id": None}, "image_id", "missing", "the id of an image"),
@@ -99,7 +99,7 @@ CASES = {
     "below the image": ({"bbox": [1, 30, 9, 12]}, "bbox", "[1, 30, 9, 12]", INSIDE),
     "corners": ({"bbox": [40, 30, 55, 38]}, "bbox", "[40, 30, 55, 38]", "x1, y1, x2, y2 it fits"),
     "polygon": ({"segmentation": [[1, 1, 9, 1, 9, 9]]}, "segmentation", "[[1, 1", "polygons are"),
-    "mask as text": ({"segmentation": "abc"}, "segmentation", "'abc'", "an RLE"),
+    "mask as text": ({"segmentation": "abc"}, "segmentation", "'abc'", "a run-length encoding"),
     "width first": (
         {"segmentation": encoded(60, 40)},
         "segmentation.size",
@@ -116,7 +116,7 @@ CASES = {
         {"segmentation": {"size": ["40", "60"], "counts": ""}},
         "segmentation.size",
         "['40', '60']",
-        "two integers",
+        "[height, width] in whole pixels",
     ),
     "counts as list": (
         {"segmentation": {"size": [40, 60], "counts": [0, 2400]}},
@@ -131,10 +131,10 @@ CASES = {
         "40x60 pixels: this one",
     ),
     "counts too long": (
-        {"segmentation": {"size": [40, 60], "counts": "0" * (MAX_COUNTS + 1)}},
+        {"segmentation": {"size": [40, 60], "counts": "0" * (TEST_DEV.max_counts + 1)}},
         "segmentation.counts",
         "'0000",
-        f"at most {MAX_COUNTS} characters, these are {MAX_COUNTS + 1}",
+        f"at most {TEST_DEV.max_counts} characters, these are {TEST_DEV.max_counts + 1}",
     ),
 }
 
@@ -163,7 +163,7 @@ def test_one_pixel_of_tolerance(validate):
 def test_entry_that_is_no_object(validate):
     report = validate([entry(), 5])
     assert [str(violation) for violation in report.violations.kept] == [
-        "entry 1 (image None): entry is 5, expected an object with image_id, category_id, "
+        "entry 1 (image None): entry is 5, must be an object with image_id, category_id, "
         "score and bbox or segmentation"
     ]
 
@@ -180,7 +180,7 @@ def test_more_than_100_detections_of_an_image(validate):
     entries = [entry()] * 100 + [entry(image_id=9, segmentation=encoded(50, 50))] + [entry()] * 2
     report = validate(entries)
     assert [violation.entry for violation in report.violations.kept] == [101, 102]
-    assert report.violations.kept[0].expected.endswith("this is its number 101")
+    assert report.violations.kept[0].expected.endswith("this is number 101")
     assert report.most_detections == 102
 
 
@@ -219,7 +219,7 @@ def test_name(tmp_path, info):
     path.write_text(json.dumps([entry()]))
     report = validate_results(path, info)
     assert [str(violation) for violation in report.violations.kept] == [
-        "name is coco_instances_results.json, expected "
+        "name is coco_instances_results.json, must be "
         "detections_test-dev2017_<alg>_results.json, or .zip"
     ]
     assert validate_results(path, info, check_name=False).violations.total == 0

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softpool_det.config import load_config
-from softpool_det.engine import Trainer
+from softpool_det.training import Trainer
 from softpool_det.weights.architecture import BLOCKS, Architecture, build_resnet, check_state_dict
 
 BASE = "configs/Base-RetinaNet.yaml"

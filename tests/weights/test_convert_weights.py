@@ -17,8 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from softpool_det.config import load_config
-from softpool_det.engine import Trainer
-from softpool_det.engine.checkpoint import SafeCheckpointer
+from softpool_det.training import Trainer
+from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.weights import read_metadata
 from softpool_det.weights.metadata import SOFT_POOL
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy._core.multiarray import _reconstruct
 
-from softpool_det.engine.checkpoint import SafeCheckpointer
+from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.weights.pickled_arrays import load_arrays
 from softpool_det.weights.pickles import check_origin
 

@@ -25,7 +25,7 @@ from softpool_det.report.charts.svg import (
     new_figure,
     to_svg,
 )
-from softpool_det.report.numbers import is_number, plain, signed
+from softpool_det.report.formatting import is_number, plain, signed
 
 BAR = 15
 GAP = 14

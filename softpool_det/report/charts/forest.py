@@ -25,7 +25,7 @@ from softpool_det.report.charts.svg import (
     new_figure,
     to_svg,
 )
-from softpool_det.report.numbers import excludes_zero, has_interval, is_number, shorten, signed
+from softpool_det.report.formatting import excludes_zero, has_interval, is_number, shorten, signed
 
 ROW = 36
 LABEL_LENGTH = 24

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from softpool_det.report.numbers import shorten
+from softpool_det.report.formatting import shorten
 
 # CSS pixels, which are matplotlib's points here: a phone shows the charts at their own size.
 WIDTH = 320

@@ -1,1 +1,0 @@
-"""What scaling.py computes: steps of data-parallel training on many GPUs, on paper."""

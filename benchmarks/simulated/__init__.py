@@ -1,0 +1,1 @@
+"""Pairs of detectors whose true difference is known."""

@@ -1,0 +1,1 @@
+"""The programs, one module each; `tools/` starts them from a checkout."""

@@ -1,0 +1,211 @@
+"""Say whether one detector beats another, and how sure that is.
+
+Of result files, made by any framework (the first is the baseline; several files of one detector,
+one for each of its training seeds, are joined by commas):
+
+    softpool-compare --gt instances_val2017.json stock=a1.json,a2.json other=b1.json,b2.json
+
+Of configs, which are trained first, or of checkpoints, which are evaluated first:
+
+    softpool-compare --output output/r50 --seeds 1 2 3 \\
+        --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \\
+        --candidate configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml
+
+Before anything is trained, by what such detectors differed by in an earlier comparison:
+
+    softpool-compare --plan --known-spread output/r50/comparison.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+from softpool_det.cli.program import add_trust_lazy_config, run_program
+from softpool_det.comparison import Arm, compare, compare_files
+from softpool_det.comparison.output import REPORT_FILE
+from softpool_det.comparison.planning import plan_notes
+from softpool_det.report import comparison_text, printable
+
+NAMES = ("stock", "SoftPool")
+# Options that mean nothing beside --gt.
+OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
+OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config"]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    files = parser.add_argument_group("result files")
+    files.add_argument("--gt", type=Path, metavar="FILE", help="ground truth, COCO's JSON")
+    files.add_argument("--images", type=Path, metavar="FOLDER", help="for the report's pictures")
+    configs = parser.add_argument_group("configs (YAML or LazyConfig)")
+    configs.add_argument("--baseline", metavar="CONFIG")
+    configs.add_argument("--candidate", metavar="CONFIG")
+    configs.add_argument("--names", nargs=2, metavar="NAME", help="(stock SoftPool)")
+    configs.add_argument("--baseline-weights", metavar="FILE", help="evaluate this, do not train")
+    configs.add_argument("--candidate-weights", metavar="FILE", help="evaluate this, do not train")
+    configs.add_argument(
+        "--arm",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "CONFIG"),
+        help="instead of the above, two or more times: NAME CONFIG [KEY VALUE ...]",
+    )
+    configs.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(1)")
+    add_trust_lazy_config(configs)
+    parser.add_argument(
+        "--known-spread",
+        type=Path,
+        metavar="FILE",
+        help="comparison.json of such detectors over several seeds, to judge one seed by",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="for the intervals (1000)"
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="AP",
+        help="largest difference that would not matter: is the candidate equivalent within it?",
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="run nothing; say how many seeds would show a difference, from --known-spread",
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/comparison"), metavar="FOLDER")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="with --gt: [NAME=]FILE[,FILE...]; else config overrides for all arms, behind --",
+    )
+    # Options may stand between inputs; what is behind -- is taken as it is.
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    args = parser.parse_intermixed_args(words[:end])
+    args.inputs += words[end + 1 :]
+    if args.plan:
+        if args.known_spread is None:
+            parser.error("--plan needs --known-spread FILE, a comparison with two seeds or more")
+        return args
+    if args.gt is None and args.images is not None:
+        parser.error("--images goes with --gt; of configs the data sets' own images are taken")
+    given = [f"--{key.replace('_', '-')}" for key in OF_CONFIGS if getattr(args, key)]
+    if args.gt is not None and given:
+        parser.error(f"{', '.join(given)} goes with configs, not with --gt and result files")
+    if args.gt is None and not args.arm and not (args.baseline and args.candidate):
+        parser.error("give --gt and result files, --baseline and --candidate, or --arm twice")
+    return args
+
+
+def parse_arms(args: argparse.Namespace) -> list[Arm]:
+    trust = args.trust_lazy_config
+    if args.arm:
+        return [
+            Arm(spec[0], spec[1], (*spec[2:], *args.inputs), trust_lazy_config=trust)
+            for spec in checked(args.arm)
+        ]
+    configs = (args.baseline, args.candidate)
+    weights = (args.baseline_weights, args.candidate_weights)
+    return [
+        Arm(name, config, tuple(args.inputs), weight, trust)
+        for name, config, weight in zip(args.names or NAMES, configs, weights, strict=True)
+    ]
+
+
+def checked(specs: list[list[str]]) -> list[list[str]]:
+    for spec in specs:
+        if len(spec) < 2:
+            raise ValueError(f"--arm takes NAME CONFIG [KEY VALUE ...], got {' '.join(spec)!r}")
+    return specs
+
+
+def parse_results(inputs: list[str]) -> dict[str, list[Path]]:
+    """[NAME=]FILE[,FILE...] by name; without one, see :func:`default_names`.
+
+    Files may have "=" in their paths, and names "/": what is there as it stands has no name.
+    """
+    parsed = []
+    for text in inputs:
+        name, separator, files = text.partition("=")
+        if not separator or _files(text) is not None:
+            name, files = "", text
+        parsed.append((name, _files(files) or [Path(file) for file in files.split(",")]))
+    defaults = iter(default_names([paths[0] for name, paths in parsed if not name]))
+    results: dict[str, list[Path]] = {}
+    for name, paths in parsed:
+        name = name or next(defaults)
+        if name in results:
+            raise ValueError(f"two inputs are called {name!r}; write NAME=FILE")
+        results[name] = paths
+    return results
+
+
+def default_names(files: list[Path]) -> list[str]:
+    """The files' stems; if two are equal, the nearest folders that differ, or numbers."""
+    stems = [file.name.removesuffix(".gz").removesuffix(".json") for file in files]
+    depths = range(2, max((len(file.parts) for file in files), default=0) + 1)
+    folders = [
+        [f.parts[-depth] if len(f.parts) >= depth else s for f, s in zip(files, stems, strict=True)]
+        for depth in depths
+    ]
+    numbered = [f"{stem} ({number})" for number, stem in enumerate(stems, 1)]
+    return next(names for names in (stems, *folders, numbered) if len(set(names)) == len(names))
+
+
+def _files(text: str) -> list[Path] | None:
+    """FILE or FILE,FILE...; None where one of them is not there."""
+    if Path(text).is_file():
+        return [Path(text)]
+    paths = [Path(file) for file in text.split(",")]
+    return paths if all(path.is_file() for path in paths) else None
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.plan:
+        for note in plan_notes(args.known_spread):
+            print(printable(note))
+        return
+    if args.gt is not None:
+        results = parse_results(args.inputs)
+        data = compare_files(
+            args.gt,
+            results,
+            args.output,
+            images=args.images,
+            resamples=args.resamples,
+            known_spread=args.known_spread,
+            margin=args.margin,
+        )
+    else:
+        arms = parse_arms(args)
+        data = compare(
+            arms,
+            args.seeds or [1],
+            args.output,
+            known_spread=args.known_spread,
+            resamples=args.resamples,
+            margin=args.margin,
+        )
+    # A console may lack letters.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(comparison_text(data))
+    print(f"Report: {args.output / REPORT_FILE}")
+    for results in data["tasks"].values():
+        for difference in results["differences"]:
+            print(printable(difference["verdict"]))
+
+
+def main() -> None:
+    run_program(run, parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Run a study, many arms and seeds of one comparison, as far as it is not done yet.
+
+    softpool-study configs/studies/plain_scenes.yaml --workers 2
+
+It can be stopped at any time (SIGTERM lets trainings save first); the same command continues it.
+The report is written after every finished seed, and is preliminary until the last one. Several
+machines can share a study: give each some of the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from softpool_det.cli.program import add_trust_lazy_config, run_program
+from softpool_det.comparison.output import REPORT_FILE
+from softpool_det.comparison.study import read_study, run_study
+from softpool_det.report import comparison_text
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="runs at a time, one thread each (1)"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="SEED",
+        help="only these of its seeds: one machine's share. Copy all shares' run folders into one "
+        "output folder and call this without --seeds for the whole report",
+    )
+    add_trust_lazy_config(parser)
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    study = read_study(args.study, args.trust_lazy_config, args.seeds)
+    data = run_study(study, args.workers)
+    print(comparison_text(data))
+    print(f"Report: {study.folder / REPORT_FILE}")
+
+
+def main() -> None:
+    run_program(run, parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Detections of a trained model, drawn on images and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import detectron2.data.transforms as T
+import matplotlib
+import numpy as np
+import torch
+from detectron2.config import CfgNode, instantiate
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data.detection_utils import build_augmentation
+from detectron2.structures import Instances
+from detectron2.utils.video_visualizer import VideoVisualizer
+from detectron2.utils.visualizer import ColorMode, Visualizer
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from softpool_det.io.atomic import replacing
+from softpool_det.io.images import pixel_limit, read_rgb
+from softpool_det.training.detector import load_detector
+
+Predictor = Callable[[np.ndarray], Instances]
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+# Codecs that every OpenCV with FFmpeg brings along; others depend on how it was built.
+VIDEO_CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
+
+# Names of classes are no formulas, and no TeX to run, whatever the user's matplotlibrc has.
+PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
+
+# Pixels. Labels are unreadable on images with a shorter side than this.
+MIN_DRAWING_SIDE = 512
+
+
+def build_predictor(cfg: CfgNode | DictConfig, weights: str | Path) -> Predictor:
+    """Build the model that a config describes, for one image at a time.
+
+    Args:
+        cfg: what :func:`softpool_det.config.load_config` returns.
+        weights: a path or URL of the detector's checkpoint.
+
+    Returns:
+        A function from a BGR image, uint8 (H, W, 3), to its detections on the CPU: `Instances`
+        with pred_boxes in pixels of that image, scores, pred_classes and, where the model has
+        them, pred_masks (N, H, W).
+
+    Raises:
+        ValueError: the config's channel order is neither RGB nor BGR.
+    """
+    make_input = build_input_maker(cfg)
+    model = load_detector(cfg, weights)
+
+    def predict(image_bgr: np.ndarray) -> Instances:
+        with torch.inference_mode():
+            output = model([make_input(image_bgr)])[0]
+        return output["instances"].to("cpu")
+
+    return predict
+
+
+def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[str, Any]]:
+    """What a config does to an image before the model gets it.
+
+    Args:
+        cfg: what :func:`softpool_det.config.load_config` returns.
+
+    Returns:
+        A function from a BGR image, uint8 (H, W, 3), to an entry of the model's input: "image",
+        (3, H', W') resized and in the model's channel order, and the "height" and "width" that it
+        had.
+
+    Raises:
+        ValueError: the config's channel order is neither RGB nor BGR.
+    """
+    if isinstance(cfg, CfgNode):
+        image_format, augmentations = cfg.INPUT.FORMAT, build_augmentation(cfg, is_train=False)
+    else:
+        mapper = cfg.dataloader.test.mapper
+        image_format, augmentations = mapper.image_format, instantiate(mapper.augmentations)
+    if image_format not in ("RGB", "BGR"):
+        raise ValueError(f"the config's image format must be RGB or BGR, got {image_format!r}")
+    augment = T.AugmentationList(augmentations)
+
+    def make_input(image_bgr: np.ndarray) -> dict[str, Any]:
+        height, width = image_bgr.shape[:2]
+        ordered = image_bgr if image_format == "BGR" else image_bgr[:, :, ::-1]
+        resized = T.AugInput(ordered)
+        augment(resized)
+        image = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
+        return {"image": image, "height": height, "width": width}
+
+    return make_input
+
+
+def dataset_metadata(cfg: CfgNode | DictConfig) -> Metadata:
+    """Metadata of the config's (first) test data set, which has the class names."""
+    if isinstance(cfg, CfgNode):
+        names = cfg.DATASETS.TEST
+    else:
+        names = OmegaConf.select(cfg, "dataloader.test.dataset.names") or ()
+    if isinstance(names, str):
+        names = (names,)
+    return MetadataCatalog.get(names[0]) if names else Metadata()
+
+
+def draw(
+    image_bgr: np.ndarray, instances: Instances, metadata: Metadata, score_threshold: float
+) -> np.ndarray:
+    """Draw detections on an image, enlarged where labels would be unreadable.
+
+    Args:
+        image_bgr: uint8 (H, W, 3).
+        instances: detections on the CPU, in pixels of the image.
+        metadata: of the data set, for the class names.
+        score_threshold: detections with a lower score, from 0 to 1, are left out.
+
+    Returns:
+        A BGR image, uint8, whose shorter side has at least `MIN_DRAWING_SIDE` pixels.
+    """
+    kept = instances[instances.scores >= score_threshold]
+    with matplotlib.rc_context(PLAIN_TEXT):
+        drawn = _visualizer(image_bgr, metadata).draw_instance_predictions(kept)
+    return drawn.get_image()[:, :, ::-1]
+
+
+def draw_ground_truth(
+    image_bgr: np.ndarray, record: dict[str, Any], metadata: Metadata
+) -> np.ndarray:
+    """As :func:`draw`, but for the annotations of `record`, an entry of a Detectron2 data set."""
+    with matplotlib.rc_context(PLAIN_TEXT):
+        drawn = _visualizer(image_bgr, metadata).draw_dataset_dict(record)
+    return drawn.get_image()[:, :, ::-1]
+
+
+def _visualizer(image_bgr: np.ndarray, metadata: Metadata) -> Visualizer:
+    scale = max(1.0, MIN_DRAWING_SIDE / min(image_bgr.shape[:2]))
+    # One colour a class where the data set names some: then the same object has the same colour
+    # in every picture. Detectron2 draws random ones otherwise.
+    mode = ColorMode.SEGMENTATION if metadata.get("thing_colors") else ColorMode.IMAGE
+    # Detectron2's letters, about 10 pixels high, are for large screens.
+    return Visualizer(image_bgr[:, :, ::-1], metadata, scale, mode, font_size_scale=1.5)
+
+
+def visualize(
+    predictor: Predictor,
+    metadata: Metadata,
+    source: Path,
+    output: Path,
+    score_threshold: float = 0.5,
+) -> None:
+    """Draw detections on an image file, on the images of a folder, or on a video.
+
+    Args:
+        predictor: as :func:`build_predictor` makes it.
+        metadata: of the data set, for the class names.
+        source: an image file, a folder of images (those below it are not looked at) or a video.
+        output: the file to write; for a folder, the folder to write files of the same names to.
+            A video's frame rate and size stay; its sound does not, nor an odd last row or column.
+        score_threshold: detections with a lower score, from 0 to 1, are left out.
+
+    Raises:
+        FileNotFoundError: `source` does not exist.
+        ValueError: it cannot be read, `output` is no place to write it to, or `score_threshold`
+            is out of range.
+        RuntimeError: OpenCV has no codec for the video to write.
+    """
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"score_threshold must be from 0 to 1, got {score_threshold}")
+    if not source.exists():
+        raise FileNotFoundError(f"input {source} does not exist")
+    if source.resolve() == output.resolve():
+        raise ValueError(f"output {output} is the input; give another path")
+    if source.is_dir():
+        images = sorted(path for path in source.iterdir() if _is_image(path))
+        if not images:
+            raise ValueError(f"folder {source} has no images ({_listed(IMAGE_SUFFIXES)})")
+        pairs = [(path, output / path.name) for path in images]
+    elif output.is_dir():
+        raise ValueError(f"output {output} is a folder, but input {source} is a file")
+    elif _is_image(source):
+        if not _is_image(output):
+            raise ValueError(f"output {output} must end in one of {_listed(IMAGE_SUFFIXES)}")
+        pairs = [(source, output)]
+    else:
+        _visualize_video(predictor, metadata, source, output, score_threshold)
+        return
+    for path, drawn in tqdm(pairs, desc="images", unit="image"):
+        image = read_image(path)
+        write_image(drawn, draw(image, predictor(image), metadata, score_threshold))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _listed(suffixes) -> str:
+    return ", ".join(sorted(suffixes))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as BGR, uint8 (H, W, 3), with the pixels that an evaluation sees.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or has more pixels than PIL's limit.
+    """
+    return np.ascontiguousarray(np.asarray(read_rgb(path))[:, :, ::-1])
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write a BGR image, by way of a temporary file; the suffix says in which format."""
+    with replacing(path) as temporary:
+        if not cv2.imwrite(str(temporary), image):
+            raise OSError(f"{path} cannot be written")
+
+
+def _visualize_video(
+    predictor: Predictor, metadata: Metadata, source: Path, output: Path, score_threshold: float
+) -> None:
+    capture = cv2.VideoCapture(str(source))
+    frame_rate = capture.get(cv2.CAP_PROP_FPS)
+    if not frame_rate > 0:
+        raise ValueError(f"{source} cannot be read as an image or a video")
+    _check_frame_size(source, capture)
+    codec = VIDEO_CODECS.get(output.suffix.lower())
+    if codec is None:
+        raise ValueError(f"output {output} must end in one of {_listed(VIDEO_CODECS)}")
+    visualizer = VideoVisualizer(metadata)
+
+    def drawn() -> Iterator[np.ndarray]:
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        for frame in tqdm(
+            _frames(capture), desc="frames", unit="frame", total=count if count > 0 else None
+        ):
+            instances = predictor(frame)
+            kept = instances[instances.scores >= score_threshold]
+            with matplotlib.rc_context(PLAIN_TEXT):
+                image = visualizer.draw_instance_predictions(frame[:, :, ::-1], kept)
+            yield image.get_image()[:, :, ::-1]
+
+    _write_video(output, drawn(), codec, frame_rate)
+
+
+def _check_frame_size(source: Path, capture: cv2.VideoCapture) -> None:
+    """Refuse frames of more pixels than PIL takes in an image, before one is decoded."""
+    sides = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+    if sides[0] * sides[1] > pixel_limit():
+        raise ValueError(
+            f"{source} has frames of {sides[0]}x{sides[1]} pixels, more than {pixel_limit()}"
+        )
+
+
+def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    while True:
+        read, frame = capture.read()
+        if not read:
+            return
+        yield frame
+
+
+def _write_video(path: Path, frames: Iterator[np.ndarray], codec: str, frame_rate: float) -> None:
+    with replacing(path) as temporary:
+        writer = cv2.VideoWriter()
+        for frame in frames:
+            if not writer.isOpened():
+                # Only a frame tells the true size: that of the file may be before a rotation.
+                size = (frame.shape[1], frame.shape[0])
+                fourcc = cv2.VideoWriter.fourcc(*codec)
+                if not writer.open(str(temporary), fourcc, frame_rate, size):
+                    raise RuntimeError(
+                        f"OpenCV {cv2.__version__} here has no codec {codec} to write {path}; try "
+                        f"another of {_listed(VIDEO_CODECS)}, or an OpenCV built with FFmpeg"
+                    )
+            writer.write(frame)
+        if not writer.isOpened():
+            raise ValueError("the video has no frames")
+        writer.release()

@@ -1,7 +1,0 @@
-"""Training and evaluation of one detector, from a YAML config or a LazyConfig."""
-
-from softpool_det.engine.run import EVALUATION_FILE, RESULT_FILE, run
-from softpool_det.engine.telling import EXPECTED, describe
-from softpool_det.engine.trainer import Trainer
-
-__all__ = ["EVALUATION_FILE", "EXPECTED", "RESULT_FILE", "Trainer", "describe", "run"]

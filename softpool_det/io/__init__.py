@@ -1,0 +1,1 @@
+"""Files: atomic, verified, and errors about them of one line."""

@@ -1,0 +1,34 @@
+"""What an error says to a user, in one line."""
+
+from __future__ import annotations
+
+import os
+
+# Errors that come from files, options or the machine: their text is one line, and a traceback says
+# no more.
+FAILURES = (OSError, KeyError, ValueError, RuntimeError, FloatingPointError, MemoryError)
+
+# The option that errors about LazyConfigs name, and that the programs have.
+TRUST_LAZY_CONFIG = "--trust-lazy-config"
+
+
+def error_text(error: BaseException) -> str:
+    """Return what an error says to a user.
+
+    str() puts the text of a KeyError in quotes, says "[Errno 2]" before that of an OSError, and
+    gives nothing for an error without a text.
+    """
+    text = str(error)
+    if isinstance(error, KeyError):
+        # Without a sentence, the argument is the key that some code did not find.
+        is_sentence = error.args and " " in str(error.args[0])
+        text = str(error.args[0]) if is_sentence else f"KeyError: {text}" if text else ""
+    elif isinstance(error, OSError) and error.strerror:
+        names = [os.fsdecode(n) for n in (error.filename, error.filename2) if n]
+        text = ": ".join(filter(None, [" -> ".join(names), error.strerror]))
+    return text.strip() or type(error).__name__
+
+
+def describe(error: BaseException) -> str:
+    """Return the line that a program ends with."""
+    return f"error: {error_text(error)}"

@@ -1,0 +1,77 @@
+"""Backbone builders in Detectron2's registry: stock backbones with the stem's pooling replaced.
+
+Only this file reads `cfg`.
+"""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
+from detectron2.modeling.backbone.fpn import (
+    build_resnet_fpn_backbone,
+    build_retinanet_resnet_fpn_backbone,
+)
+from detectron2.modeling.backbone.resnet import build_resnet_backbone
+from torch import nn
+
+from softpool_det.modeling.pooling import build_pooling
+from softpool_det.modeling.stem import PooledStem
+
+
+@BACKBONE_REGISTRY.register()
+def build_softpool_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """Build `build_resnet_backbone`'s ResNet with `MODEL.STEM_POOL` in its stem."""
+    pool = build_stem_pool(cfg, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS)
+    resnet = build_resnet_backbone(cfg, input_shape)
+    resnet.stem = PooledStem(resnet.stem, pool)
+    return resnet
+
+
+@BACKBONE_REGISTRY.register()
+def build_softpool_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Build `build_resnet_fpn_backbone`'s FPN with `MODEL.STEM_POOL` in the ResNet's stem."""
+    pool = build_stem_pool(cfg, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS)
+    fpn = build_resnet_fpn_backbone(cfg, input_shape)
+    fpn.bottom_up.stem = PooledStem(fpn.bottom_up.stem, pool)
+    return fpn
+
+
+@BACKBONE_REGISTRY.register()
+def build_retinanet_softpool_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Build `build_retinanet_resnet_fpn_backbone`'s FPN with `MODEL.STEM_POOL` in the stem."""
+    pool = build_stem_pool(cfg, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS)
+    fpn = build_retinanet_resnet_fpn_backbone(cfg, input_shape)
+    fpn.bottom_up.stem = PooledStem(fpn.bottom_up.stem, pool)
+    return fpn
+
+
+def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
+    """Build the pooling layer that `cfg.MODEL.STEM_POOL` describes.
+
+    Args:
+        cfg: the config.
+        num_channels: of the stem's convolution.
+
+    Raises:
+        KeyError: the keys are missing, or no pooling is registered under NAME.
+        ValueError: a value is not one of those that the pooling takes.
+    """
+    if "STEM_POOL" not in cfg.MODEL:
+        raise KeyError(
+            f"MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME!r} reads MODEL.STEM_POOL, which this "
+            "config lacks: call softpool_det.add_softpool_config(cfg) right after get_cfg(), "
+            "before merging a file"
+        )
+    pool = cfg.MODEL.STEM_POOL
+    return build_pooling(
+        pool.NAME,
+        kernel_size=pool.KERNEL_SIZE,
+        stride=pool.STRIDE,
+        padding=pool.PADDING,
+        ceil_mode=pool.CEIL_MODE,
+        gradient=pool.GRADIENT,
+        beta=pool.BETA,
+        learn_beta=pool.LEARN_BETA,
+        num_channels=num_channels,
+    )

@@ -1,0 +1,174 @@
+"""The layer that takes a pooling's place."""
+
+from __future__ import annotations
+
+import re
+from copy import copy
+from typing import Any
+
+from torch import nn
+
+from softpool_det.ops._arguments import Window, output_sizes
+from softpool_det.ops.temperatures import single_beta
+from softpool_det.replace.global_pool import GlobalSoftPool
+from softpool_det.replace.poolings import (
+    MAX_POOLS,
+    SOFT_POOLS,
+    adaptive_base,
+    why_not,
+    window_of,
+    windowed_base,
+)
+from softpool_det.replace.replacements import describe
+
+_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_OF_SOFT_POOL = ("gradient", "beta", "learn_beta", "num_channels")
+
+
+def check_arguments(pool: str, changes: dict[str, Any]) -> str:
+    """The kind of pooling, "SoftPool" or "MaxPool".
+
+    Raises:
+        ValueError: no pooling has that name.
+        TypeError: a keyword is none of the pooling's.
+    """
+    match = re.fullmatch(r"(SoftPool|MaxPool)[123]d", str(pool))
+    if match is None:
+        raise ValueError(
+            f'pool must be "SoftPool2d" or "MaxPool2d" (1d and 3d mean the same: the number of '
+            f"dimensions is the replaced layer's), got {pool!r}"
+        )
+    known = (*_SETTINGS, *(_OF_SOFT_POOL if match[1] == "SoftPool" else ()))
+    for name in changes:
+        if name not in known:
+            raise TypeError(f"{match[1]} has no argument {name!r}; it has {', '.join(known)}")
+    return match[1]
+
+
+def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any]) -> nn.Module:
+    """A pooling of `kind` with the settings of `old` but for `changes`.
+
+    Returns:
+        `old` itself where it is such a pooling already.
+
+    Raises:
+        ValueError: there is none with the same output sizes.
+    """
+    reason = why_not(old)
+    if reason is not None:
+        raise ValueError(f"cannot replace {name}: {reason}")
+    adaptive = adaptive_base(old)
+    if adaptive is not None:
+        return _global(name, old, adaptive[1], kind, changes)
+    base = windowed_base(old)
+    assert base is not None
+    dims = base[1]
+    settings = {key: getattr(old, key) for key in _SETTINGS if hasattr(old, key)}
+    layers: dict[int, Any] = SOFT_POOLS if kind == "SoftPool" else MAX_POOLS
+    if kind == "SoftPool":
+        settings |= _softness(old)
+    new = _built(name, layers[dims], {**settings, **changes})
+    _check_sizes(name, old, new, dims)
+    same_window = window_of(old, dims) == window_of(new, dims)
+    return _old_or_new(old, new, same_window, changes)
+
+
+def _built(name: str, layer: Any, settings: dict[str, Any]) -> nn.Module:
+    try:
+        return layer(**settings)
+    except (TypeError, ValueError) as error:
+        hint = ""
+        if settings.get("learn_beta") == "channel" and settings.get("num_channels") is None:
+            hint = "; where poolings have different numbers of channels, call once for each number"
+        raise type(error)(f"cannot replace {name}: {error}{hint}") from error
+
+
+def _softness(pool: Any) -> dict[str, Any]:
+    """SoftPool's own arguments of a SoftPool; none of another pooling."""
+    if not hasattr(pool, "learn_beta"):
+        return {}
+    channels = sum(parameter.numel() for parameter in pool.parameters())
+    return {
+        "gradient": pool.gradient,
+        "beta": single_beta(pool),
+        "learn_beta": pool.learn_beta,
+        "num_channels": channels if pool.learn_beta == "channel" else None,
+    }
+
+
+def _old_or_new(
+    old: nn.Module, new: nn.Module, same_window: bool, changes: dict[str, Any]
+) -> nn.Module:
+    """`old` where `new` equals it; else `new`, with what `old` learned unless that changes."""
+    if not isinstance(old, type(new)):
+        return new
+    if same_window and _softness(old) == _softness(new):
+        return old
+    if not changes.keys() & {"beta", "learn_beta", "num_channels"}:
+        new.load_state_dict(old.state_dict())
+    return new
+
+
+def _global(name: str, old: nn.Module, dims: int, kind: str, changes: dict[str, Any]) -> nn.Module:
+    size = old.output_size
+    sizes = tuple(size) if isinstance(size, (list, tuple)) else (size,)
+    if set(sizes) != {1}:
+        raise ValueError(
+            f"cannot replace {name}: {old} has windows of several sizes for most inputs; only "
+            "those with output size 1 can be replaced"
+        )
+    if kind != "SoftPool" or set(changes) - set(_OF_SOFT_POOL):
+        raise ValueError(
+            f"cannot replace {name}: in the place of {old} there can only be SoftPool over the "
+            f"whole input, which takes no argument but {', '.join(_OF_SOFT_POOL)}"
+        )
+    new = _built(name, GlobalSoftPool, {"dims": dims, **_softness(old), **changes})
+    return _old_or_new(old, new, True, changes)
+
+
+def _check_sizes(name: str, old: nn.Module, new: nn.Module, dims: int) -> None:
+    try:
+        difference = _first_difference(old, new, dims)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"cannot replace {name}: {error}") from error
+    if difference is None:
+        return
+    size, expected, actual = difference
+    raise ValueError(
+        f"cannot replace {name}: for inputs of size {size}, {describe(old)} gives {expected} and "
+        f"{describe(new)} gives {actual or 'nothing'}; sizes must stay{_hint(old, new, dims)}"
+    )
+
+
+def _hint(old: nn.Module, new: Any, dims: int) -> str:
+    other = copy(new)
+    other.ceil_mode = not new.ceil_mode
+    keeps = _first_difference(old, other, dims) is None
+    return f"; ceil_mode={other.ceil_mode} keeps them" if keeps else ""
+
+
+def _first_difference(
+    old: nn.Module, new: nn.Module, dims: int
+) -> tuple[int, list[int], list[int] | None] | None:
+    """An input size for which the output sizes differ, and both; None for an input too small."""
+    before, after = window_of(old, dims), window_of(new, dims)
+    strides = (*before[1], *after[1])
+    # From the windows' extent on, sizes are linear but for remainders modulo the strides.
+    largest = max(_extent(before), _extent(after)) + 2 * max(strides) * min(strides)
+    for size in range(1, largest + 1):
+        expected = _sizes(size, before)
+        actual = _sizes(size, after)
+        if expected is not None and actual != expected:
+            return size, expected, actual
+    return None
+
+
+def _extent(window: Window) -> int:
+    return max((k - 1) * d + 1 for k, d in zip(window[0], window[3], strict=True))
+
+
+def _sizes(size: int, window: Window) -> list[int] | None:
+    try:
+        return output_sizes([size] * len(window[0]), window)
+    except ValueError:
+        return None

@@ -1,0 +1,233 @@
+"""Checkpoints: whole or not there, and read without running what they contain."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from softpool_det.io.archives import find_damage, save_archive
+from softpool_det.io.atomic import write_atomically
+from softpool_det.io.data_errors import DataError
+from softpool_det.ops.temperatures import learned_temperatures
+from softpool_det.weights import read_metadata
+from softpool_det.weights.architecture import COUNTER
+from softpool_det.weights.compatibility import (
+    check_names,
+    check_stem_pool,
+    check_weights,
+    stem_pool_of,
+)
+from softpool_det.weights.entries import check_states
+from softpool_det.weights.names import format_of
+from softpool_det.weights.pickled_arrays import load_arrays
+from softpool_det.weights.pickles import check_origin, find_fault, reason_of
+from softpool_det.weights.values import as_tensors, check_values
+
+TAG_FILE = "last_checkpoint"
+STEM_POOL = "stem_pool"
+
+
+class SafeCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, for which a file can hold arrays and plain values only.
+
+    A `.safetensors` has nothing else in it; where it has this package's metadata, weights that do
+    not fit the model's images, strides or stem are refused. A `.pth` is read by torch.load with
+    `weights_only`, its default; those of this class say how the stem pools, which is compared, too.
+    A `.pkl`, the format of Detectron2's model zoo, is a pickle that may call any function when it
+    is read; here it may rebuild NumPy arrays and nothing else, and it has to be named by its
+    address in that zoo. Whatever the format, weights that are NaN or infinite are refused.
+
+    Args:
+        model, save_dir, checkpointables: as for Detectron2's.
+        trust_pickle: read a `.pkl` from elsewhere, too.
+        allow_other_stem_pool: take weights that were trained with another pooling in the stem.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        trust_pickle: bool = False,
+        allow_other_stem_pool: bool = False,
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+        self.trust_pickle, self.is_resumed, self._given = trust_pickle, False, ""
+        self.allow_other_stem_pool = allow_other_stem_pool
+        self._states: Iterable[str] = ()
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load a checkpoint, as Detectron2's does.
+
+        Raises:
+            DataError: the file is cut off or damaged, or needs code to be read, which has not run.
+            PermissionError: a `.pkl` from elsewhere than Detectron2's model zoo.
+            ValueError: the metadata of a `.safetensors` do not fit the model, the names in a file
+                are torchvision's or in another entry, or weights (or what is loaded of an
+                optimizer) are NaN, infinite or variances below 0; says what to do.
+        """
+        if path:
+            check_origin(path, self.trust_pickle)
+        self._given = path
+        self._states = self.checkpointables if checkpointables is None else checkpointables
+        return super().load(path, checkpointables)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write `name`.pth, whole or not at all, and note that it is the last.
+
+        Raises:
+            OSError: it cannot be written; what was there before still is.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        pool = stem_pool_of(self.model)
+        if pool is not None:
+            states[STEM_POOL] = dataclasses.asdict(pool)
+        path = Path(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        save_archive(path, {"model": self.model.state_dict(), **states, **kwargs})
+        self.tag_last_checkpoint(path.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        write_atomically(Path(self.save_dir, TAG_FILE), last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        return bool(self._newest_first())
+
+    def _newest_first(self) -> list[Path]:
+        """What a run may go on from.
+
+        That is what is noted as the last, but where a kill came between the writing of a checkpoint
+        and the note, and then those of earlier iterations.
+        """
+        note, found = Path(self.save_dir, TAG_FILE), {}
+        for path in Path(self.save_dir).glob("model_*.pth"):
+            number = path.stem.removeprefix("model_")
+            if number == "final" or number.isdigit():
+                found[path] = math.inf if number == "final" else int(number)
+        ordered = sorted(found, key=lambda path: found[path], reverse=True)
+        if not note.is_file():
+            return ordered
+        name, noted_at = note.read_text(errors="replace").strip(), note.stat().st_mtime_ns
+        since = [path for path in ordered if path.stat().st_mtime_ns > noted_at]
+        # Without a name a run began anew, and no checkpoint was there before that is its own.
+        noted = found.get(Path(self.save_dir, name), math.inf if name else -1)
+        return since + [path for path in ordered if found[path] <= noted and path not in since]
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the newest checkpoint that is whole, or load `path`.
+
+        Broken ones are named and passed over. Where all are, the run begins anew. `is_resumed`
+        tells which it was.
+
+        Returns:
+            What else is in the file.
+        """
+        for checkpoint in self._newest_first() if resume else ():
+            damage = find_damage(checkpoint)
+            if damage is None:
+                self.is_resumed = True
+                return self.load(str(checkpoint))
+            self.logger.warning("passed over: %s: %s", checkpoint, damage)
+        loaded = self.load(path, checkpointables=[])
+        if self.save_dir and self.save_to_disk and not resume and self.checkpointables:
+            self.tag_last_checkpoint("")
+        return loaded
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        check_origin(self._given, self.trust_pickle, filename)
+        if filename.endswith(".safetensors"):
+            loaded = self._load_safetensors(filename)
+        else:
+            loaded = self._load_whole(filename)
+            told = loaded.pop(STEM_POOL, None)
+            if told is not None and not self.allow_other_stem_pool:
+                check_stem_pool(self.model, told, filename)
+        self._check(loaded, filename)
+        return loaded
+
+    def _check(self, loaded: dict[str, Any], filename: str) -> None:
+        weights = loaded["model"]
+        if not isinstance(weights, Mapping) or not all(isinstance(key, str) for key in weights):
+            raise DataError(f"{filename}: its entry 'model' is not a state dict")
+        others = check_names(self.model, loaded, filename)
+        if others:
+            self.logger.warning(
+                "%s: loaded 'model'; the file also holds %s, which was not loaded",
+                filename,
+                ", ".join(others),
+            )
+        # All of it: which parts the model takes is found out later, and weights with NaN in any
+        # part come from a training that failed.
+        check_values(as_tensors(weights), filename)
+        check_states({key: loaded[key] for key in self._states if key in loaded}, filename)
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        """Detectron2's; that a stock file lacks a learned temperature is no reason to warn."""
+        incompatible = super()._load_model(checkpoint)
+        for name in learned_temperatures(self.model):
+            if name in incompatible.missing_keys:
+                incompatible.missing_keys.remove(name)
+                self.logger.info("%s was not loaded: the temperature stays at its start", name)
+        return incompatible
+
+    def _load_whole(self, filename: str) -> dict[str, Any]:
+        """Detectron2's reading; torch.load takes a changed bit without a word."""
+        with open(filename, "rb") as file:
+            start = file.read(2)
+        damage = find_fault(Path(filename))
+        if not filename.endswith(".pkl") and start != b"PK" and start[:1] != pickle.PROTO:
+            damage = "it is no checkpoint of PyTorch's"
+        if damage is not None:
+            raise DataError(f"{filename}: {damage}")
+        try:
+            if filename.endswith(".pkl"):
+                return self._load_pickle(Path(filename))
+            return super()._load_file(filename)
+        except OSError:
+            raise
+        except Exception as error:  # whatever bytes lead to
+            raise DataError(
+                f"{filename} holds more than tensors and plain values, or is no checkpoint; "
+                f"nothing of it was run ({reason_of(error)})"
+            ) from error
+
+    def _load_pickle(self, path: Path) -> dict[str, Any]:
+        """What Detectron2's own reader, which unpickles anything, makes of a `.pkl`."""
+        data = load_arrays(path)
+        if "model" in data and "__author__" in data:
+            return data | {"model": as_tensors(data["model"])}
+        blobs = as_tensors(data.get("blobs", data))
+        weights = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
+        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def _load_safetensors(self, filename: str) -> dict[str, Any]:
+        try:
+            state_dict = load_file(filename)
+        except SafetensorError as error:
+            raise DataError(f"{filename}: it is cut off or damaged ({error})") from error
+        metadata = read_metadata(filename)
+        if metadata is None:
+            self.logger.warning(
+                "%s does not say with which images and stem it was trained: nothing is compared "
+                "with the config. Files of softpool-convert-weights do.",
+                filename,
+            )
+        elif format_of(state_dict) == "detectron2":
+            check_weights(self.model, state_dict, metadata, self.allow_other_stem_pool)
+        if not any(key.endswith(COUNTER) for key in self.model.state_dict()):
+            state_dict = {k: v for k, v in state_dict.items() if not k.endswith(COUNTER)}
+        # Weights of a backbone alone are found by the ends of their names, as Detectron2 does
+        # for its own ImageNet weights.
+        return {"model": state_dict, "matching_heuristics": True}

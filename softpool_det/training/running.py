@@ -1,0 +1,154 @@
+"""One run of tools/train_net.py: set up, train or evaluate, and record the result."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from detectron2.config import CfgNode, instantiate
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig, OmegaConf
+
+from softpool_det.config import load_config
+from softpool_det.datasets import register_datasets
+from softpool_det.io.atomic import write_json
+from softpool_det.io.data_errors import DataError
+from softpool_det.io.errors import error_text
+from softpool_det.training.annotation_checks import check_evaluation_annotations
+from softpool_det.training.checkpointer import SafeCheckpointer
+from softpool_det.training.hooks import peak_memory_bytes
+from softpool_det.training.lazy import (
+    allows_other_stem_pool,
+    evaluate_lazy,
+    evaluates_masks,
+    train_lazy,
+)
+from softpool_det.training.preflight import check_inputs, check_writable
+from softpool_det.training.process_group import process_group
+from softpool_det.training.run_errors import setting_up, tell_once, write_skipped
+from softpool_det.training.signals import at_once, listening
+from softpool_det.training.trainer import Trainer
+
+RESULT_FILE = "result.json"
+EVALUATION_FILE = "evaluation.json"
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Train or evaluate as tools/train_net.py's arguments say, alone or as torchrun's process.
+
+    When all is done, writes `result.json` into the output folder, or `evaluation.json` where
+    nothing was trained: metrics in percent as Detectron2 reports them, seconds of training, peak
+    memory in bytes, and the device.
+
+    Args:
+        args: `config_file`, `opts`, `eval_only`, `resume`, `progress`, `trust_pickle` and
+            `trust_lazy_config`, besides what `detectron2.engine.default_setup` reads.
+
+    Returns:
+        The metrics: {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": {...}}.
+
+    Raises:
+        DataError: a config or data that cannot be used; one line.
+        FloatingPointError: a loss that is no finite number; names images and the saved batch.
+        Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
+        OSError, ValueError: files or weights are not what they should be.
+    """
+    tell_once()
+    register_datasets()
+    try:
+        cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
+    except (KeyError, ValueError) as error:
+        raise DataError(error_text(error)) from error
+    is_yaml = isinstance(cfg, CfgNode)
+    with listening(), process_group(cfg.MODEL.DEVICE if is_yaml else cfg.train.device):
+        return _run_yaml(cfg, args) if is_yaml else _run_lazy(cfg, args)
+
+
+def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
+    training = () if args.eval_only else cfg.DATASETS.TRAIN
+    with setting_up(), at_once():
+        check_inputs((*training, *cfg.DATASETS.TEST), cfg.MODEL.WEIGHTS)
+        _check_evaluation(cfg.DATASETS.TEST, cfg.OUTPUT_DIR, cfg.MODEL.MASK_ON)
+        _set_up(cfg, args, cfg.OUTPUT_DIR)
+        trainer = None
+        if args.eval_only:
+            model = Trainer.build_model(cfg)
+            checkpointer = SafeCheckpointer(
+                model,
+                save_dir=cfg.OUTPUT_DIR,
+                trust_pickle=args.trust_pickle,
+                allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
+            )
+            checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        else:
+            trainer = Trainer(cfg, args.progress, args.trust_pickle)
+            trainer.resume_or_load(resume=args.resume)
+    if trainer is None:
+        metrics, seconds = Trainer.test(cfg, model), None
+    else:
+        trainer.train()
+        metrics, seconds = getattr(trainer, "_last_eval_results", {}), trainer.clock.seconds
+        write_skipped(trainer.skipped, Path(cfg.OUTPUT_DIR))
+    _write_result(cfg.OUTPUT_DIR, metrics, seconds, cfg.MODEL.DEVICE)
+    return metrics
+
+
+def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
+    # LazyConfig names its data sets wherever its loaders take them.
+    training, test = (_names(cfg, part) for part in ("train", "test"))
+    weights = cfg.train.init_checkpoint
+    wanted = test if args.eval_only else training + test
+    with setting_up(), at_once():
+        check_inputs(wanted, weights, "train.init_checkpoint")
+        _check_evaluation(test, cfg.train.output_dir, evaluates_masks(cfg))
+        _set_up(cfg, args, cfg.train.output_dir)
+    if args.eval_only:
+        model = instantiate(cfg.model).to(cfg.train.device)
+        checkpointer = SafeCheckpointer(
+            model,
+            save_dir=cfg.train.output_dir,
+            trust_pickle=args.trust_pickle,
+            allow_other_stem_pool=allows_other_stem_pool(cfg),
+        )
+        with setting_up():
+            checkpointer.resume_or_load(weights, resume=args.resume)
+        metrics, seconds = evaluate_lazy(cfg, model), None
+    else:
+        options = args.resume, args.progress, args.trust_pickle
+        metrics, seconds, skipped = train_lazy(cfg, *options)
+        write_skipped(skipped, Path(cfg.train.output_dir))
+    _write_result(cfg.train.output_dir, metrics, seconds, cfg.train.device)
+    return metrics
+
+
+def _set_up(cfg: CfgNode | DictConfig, args: argparse.Namespace, folder: str) -> None:
+    default_setup(cfg, args)
+    setup_logger(folder, distributed_rank=comm.get_rank(), name="softpool_det")
+
+
+def _names(cfg: DictConfig, part: str) -> list[str]:
+    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names") or []
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _check_evaluation(datasets: Iterable[str], folder: str, masks: bool = False) -> None:
+    """Before the training, not after it: what its evaluation will need."""
+    check_writable(folder)
+    for name in datasets:
+        check_evaluation_annotations(name, masks, Path(folder))
+
+
+def _write_result(folder: str, metrics: dict, seconds: float | None, device: str) -> None:
+    if not comm.is_main_process():
+        return
+    name = EVALUATION_FILE if seconds is None else RESULT_FILE
+    result = {
+        "metrics": metrics,
+        "train_seconds": seconds,
+        "peak_memory_bytes": peak_memory_bytes(device),
+        "device": device,
+    }
+    write_json(Path(folder) / name, result)

@@ -1,0 +1,75 @@
+"""What each room loads, in processes of their own, and who registers the backbones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softpool_det import model_zoo
+
+NAMES = (
+    "build_softpool_resnet_backbone",
+    "build_softpool_resnet_fpn_backbone",
+    "build_retinanet_softpool_resnet_fpn_backbone",
+)
+
+
+def loaded(*statements):
+    """The top-level packages that a fresh Python has loaded after the statements."""
+    program = "; ".join(
+        [*statements, "import sys", "print(*{m.split('.')[0] for m in sys.modules})"]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "room", ["softpool_det", "coco", "coco.reading", "statistics", "report", "testdev", "model_zoo"]
+)
+def test_starts_without_torch_and_detectron2(room):
+    name = room if room == "softpool_det" else f"softpool_det.{room}"
+    assert not {"torch", "detectron2"} & loaded(f"import {name}")
+
+
+@pytest.mark.parametrize("room", ["ops", "replace", "io.archives"])
+def test_starts_without_detectron2(room):
+    assert "detectron2" not in loaded(f"import softpool_det.{room}")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "import detectron2.modeling; import softpool_det",
+        "import softpool_det; from detectron2.config import get_cfg; "
+        "softpool_det.add_softpool_config(get_cfg())",
+        "import softpool_det.modeling",
+    ],
+    ids=["detectron2 first", "softpool_det first", "modeling"],
+)
+def test_registers_its_backbones(statements):
+    program = f"""{statements}
+from detectron2.modeling import BACKBONE_REGISTRY
+assert all(name in BACKBONE_REGISTRY for name in {NAMES})"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_root_names_what_it_has():
+    program = """import softpool_det
+assert {"replace_pooling", "add_softpool_config"} <= set(dir(softpool_det))
+try:
+    softpool_det.pool
+except AttributeError as error:
+    assert "has no attribute 'pool'" in str(error)
+else:
+    raise AssertionError"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_configs_are_found_by_name():
+    path = model_zoo.get_config_file("COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml")
+    assert "build_retinanet_softpool_resnet_fpn_backbone" in Path(path).read_text()
+    with pytest.raises(FileNotFoundError, match=r"config_path='no.yaml': .*configs has no such"):
+        model_zoo.get_config_file("no.yaml")

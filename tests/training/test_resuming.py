@@ -1,0 +1,205 @@
+"""Runs that were interrupted end as if they had not been."""
+
+import signal
+import time
+
+import pytest
+import torch
+from running import (
+    MASK_RCNN,
+    RETINANET,
+    TINY,
+    arguments,
+    assert_same,
+    kill,
+    last_checkpoint,
+    log_of,
+    losses,
+    result,
+    start,
+    states,
+    wait_for,
+)
+from torch import nn
+
+from softpool_det.training.checkpointer import SafeCheckpointer
+
+pytestmark = pytest.mark.filterwarnings("ignore:The distutils", "ignore:.*cuda.amp")
+
+# Optimizers and generators of two kinds of detectors.
+CONFIGS = [
+    RETINANET,
+    pytest.param(MASK_RCNN, marks=pytest.mark.slow),
+]
+
+
+def options(config, folder, iterations=40, period=5):
+    changes = ["SOLVER.MAX_ITER", iterations, "SOLVER.CHECKPOINT_PERIOD", period]
+    return arguments(config, "--resume", *TINY, *changes, "OUTPUT_DIR", folder)
+
+
+@pytest.fixture(scope="module")
+def unbroken(train_here, tmp_path_factory):
+    """Folders of runs without an interruption, by config."""
+    folders = {}
+
+    def run(config):
+        if config not in folders:
+            folders[config] = tmp_path_factory.mktemp("unbroken")
+            train_here(*options(config, folders[config]))
+        return folders[config]
+
+    return run
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem[7:16])
+def test_killed_midway(environment, train_here, unbroken, tmp_path, config):
+    """With workers this time, which draw nothing that a process without them does not."""
+    workers = [*options(config, tmp_path), "DATALOADER.NUM_WORKERS", "1"]
+    process = start(environment, *workers)
+    wait_for(process, lambda: last_checkpoint(tmp_path) >= 9)
+    kill(process)
+    assert 9 <= last_checkpoint(tmp_path) < 39
+    stop = last_checkpoint(tmp_path)
+    train_here(*workers)
+    assert f"Starting training from iteration {stop + 1}" in log_of(tmp_path)
+    whole = unbroken(config)
+    assert_same(states(tmp_path), states(whole))
+    assert result(tmp_path)["metrics"] == result(whole)["metrics"]
+    # A median of 20 iterations needs 20 since the interruption.
+    before = {i: loss for i, loss in losses(whole).items() if i > stop + 20}
+    after = losses(tmp_path)
+    assert before
+    assert {i: after[i] for i in before} == before
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
+def test_signal_saves_and_ends_well(environment, train_here, unbroken, tmp_path, number):
+    process = start(environment, *options(RETINANET, tmp_path))
+    wait_for(process, lambda: last_checkpoint(tmp_path) >= 4)
+    clock = time.monotonic()
+    output = kill(process, number)
+    assert time.monotonic() - clock < 30
+    assert process.returncode == 0, output
+    stop = last_checkpoint(tmp_path)
+    assert f"saved after iteration {stop}; --resume goes on from there" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "result.json").exists()
+    train_here(*options(RETINANET, tmp_path))
+    assert f"Starting training from iteration {stop + 1}" in log_of(tmp_path)
+    assert_same(states(tmp_path), states(unbroken(RETINANET)))
+
+
+def test_signal_in_an_evaluation(environment, tmp_path):
+    """Which comes after a step, and does not wait for its end."""
+    run = [*options(RETINANET, tmp_path, iterations=60, period=5000), "TEST.EVAL_PERIOD", "5"]
+    process = start(environment, *run, bufsize=1)
+    for line in process.stdout:
+        if "Start inference" in line:
+            break
+    output = kill(process, signal.SIGUSR1)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    stop = last_checkpoint(tmp_path)
+    assert stop % 5 == 4
+    assert f"saved after iteration {stop}" in output
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """A folder with those of three iterations and the last; each has its number for a weight."""
+    model = nn.Linear(100, 1)
+    checkpointer = SafeCheckpointer(model, str(tmp_path))
+    for number in (9, 19, 29):
+        nn.init.constant_(model.weight, number)
+        checkpointer.save(f"model_{number:07d}", iteration=number)
+    return tmp_path
+
+
+def resumed(folder):
+    model = nn.Linear(100, 1)
+    nn.init.constant_(model.weight, -1)
+    checkpointer = SafeCheckpointer(model, str(folder))
+    checkpointer.resume_or_load("", resume=True)
+    assert checkpointer.is_resumed == (model.weight[0, 0] >= 0)
+    return int(model.weight[0, 0])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    place = data.index(torch.full((4,), 29.0).numpy().tobytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-700]),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(len(path.read_bytes()))),
+    "one bit": flip,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_broken_checkpoint_is_passed_over(checkpoints, caplog, damage):
+    assert resumed(checkpoints) == 29
+    damage(checkpoints / "model_0000029.pth")
+    assert resumed(checkpoints) == 19
+    warning = next(r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+    assert warning.startswith(f"passed over: {checkpoints / 'model_0000029.pth'}: ")
+
+
+def test_all_broken(checkpoints, caplog):
+    for path in checkpoints.glob("*.pth"):
+        DAMAGES["cut"](path)
+    assert resumed(checkpoints) == -1
+    assert len([r for r in caplog.records if "passed over" in r.getMessage()]) == 3
+
+
+def test_killed_between_checkpoint_and_note(checkpoints):
+    (checkpoints / "last_checkpoint").write_text("model_0000019.pth")
+    newest = checkpoints / "model_0000029.pth"
+    newest.write_bytes(newest.read_bytes())
+    assert resumed(checkpoints) == 29
+
+
+def test_older_run_in_the_same_folder(checkpoints):
+    """Its checkpoints of later iterations are not what a newer run goes on from."""
+    SafeCheckpointer(nn.Linear(100, 1), str(checkpoints)).tag_last_checkpoint("model_0000019.pth")
+    assert resumed(checkpoints) == 19
+
+
+def test_killed_between_checkpoint_and_note_after_the_end(checkpoints):
+    """Of a run that was made longer: its old end is not its newest checkpoint."""
+    (checkpoints / "model_0000019.pth").rename(checkpoints / "model_final.pth")
+    (checkpoints / "last_checkpoint").write_text("model_final.pth")
+    newest = checkpoints / "model_0000029.pth"
+    newest.write_bytes(newest.read_bytes())
+    assert resumed(checkpoints) == 29
+
+
+def test_new_run_in_the_folder_of_an_old_one(checkpoints):
+    """Killed before its first checkpoint, it begins anew; behind that, it goes on from it."""
+    SafeCheckpointer(nn.Linear(100, 1), str(checkpoints), trainer=nn.Linear(1, 1)).resume_or_load(
+        "", resume=False
+    )
+    assert resumed(checkpoints) == -1
+    first = checkpoints / "model_0000009.pth"
+    first.write_bytes(first.read_bytes())
+    assert resumed(checkpoints) == 9
+
+
+def test_note_that_is_no_text(checkpoints):
+    (checkpoints / "last_checkpoint").write_bytes(b"\xff\xfe")
+    assert resumed(checkpoints) == 29
+
+
+def test_nothing_partial_is_left(checkpoints):
+    assert sorted(path.name for path in checkpoints.iterdir()) == [
+        "last_checkpoint",
+        *(f"model_{number:07d}.pth" for number in (9, 19, 29)),
+    ]
