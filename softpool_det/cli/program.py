@@ -7,7 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from softpool_det.io.errors import FAILURES, TRUST_LAZY_CONFIG, describe
+from softpool_det.io.errors import TRUST_LAZY_CONFIG, describe
+
+# Errors that come from files, options or the machine: their text is one line, and a traceback says
+# no more.
+FAILURES = (OSError, KeyError, ValueError, RuntimeError, FloatingPointError, MemoryError)
 
 
 def add_trust_lazy_config(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument(
-        "--resume", action="store_true", help="go on where a run in OUTPUT_DIR stopped, if any"
+        "--resume", action="store_true", help="continue a run in OUTPUT_DIR, if there is one"
     )
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config overrides at the end"

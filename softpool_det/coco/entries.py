@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import orjson
 
 from softpool_det.coco import columns
 from softpool_det.coco.checks import (
@@ -27,11 +28,6 @@ from softpool_det.coco.checks import (
     shorten,
 )
 from softpool_det.io.data_errors import DataError
-
-try:
-    from orjson import loads as _fast_loads
-except ImportError:  # the extra `compare` has it; json reads the same files in more time
-    _fast_loads = json.loads  # type: ignore[assignment]
 
 # Bytes that a gzip'd file may unpack to.
 MAX_UNPACKED = 2**32
@@ -191,9 +187,9 @@ def read_json(path: Path, plain: bool = False) -> Any:
 
 def _parsed(content: bytes, plain: bool) -> Any:
     try:
-        return _fast_loads(content)
+        return orjson.loads(content)
     except (ValueError, RecursionError):
-        # It takes NaN, half a letter ("\ud800") and UTF-16, too, and its errors name the line.
+        # json takes NaN, half a letter ("\ud800") and UTF-16, too, and its errors name the line.
         return json.loads(content.decode("utf-8") if plain else content)
 
 

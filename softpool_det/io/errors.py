@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 
-# Errors that come from files, options or the machine: their text is one line, and a traceback says
-# no more.
-FAILURES = (OSError, KeyError, ValueError, RuntimeError, FloatingPointError, MemoryError)
-
 # The option that errors about LazyConfigs name, and that the programs have.
 TRUST_LAZY_CONFIG = "--trust-lazy-config"
 

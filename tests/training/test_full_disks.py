@@ -18,7 +18,7 @@ def failure(program_here, one_thread):
     def run(program, *options):
         with pytest.raises(SystemExit) as error:
             program_here(f"tools/{program}", *options)
-        # A status of 1: Python prints what is no number.
+        # A status of 1: Python prints what is not a number.
         assert isinstance(error.value.code, str)
         assert len(error.value.code.splitlines()) == 1
         return error.value.code
