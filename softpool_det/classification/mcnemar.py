@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from statsmodels.stats.contingency_tables import mcnemar
 
 from softpool_det.classification.predictions import Predictions
+from softpool_det.statistics.object_tests import corrected_mcnemar, exact_mcnemar
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,10 @@ def mcnemar_test(baseline: Predictions, candidate: Predictions) -> McNemar:
             f"({len(baseline.labels)} and {len(candidate.labels)} images)"
         )
     first, second = baseline.correct, candidate.correct
-    table = [
-        [int(np.sum(first & second)), int(np.sum(first & ~second))],
-        [int(np.sum(~first & second)), int(np.sum(~first & ~second))],
-    ]
-    only_baseline, only_candidate = table[0][1], table[1][0]
+    only_baseline, only_candidate = int(np.sum(first & ~second)), int(np.sum(~first & second))
     if only_baseline + only_candidate == 0:
         # Nothing to test by; the statistic would be 1 / 0.
         return McNemar(0, 0, 0.0, 1.0, 1.0)
-    corrected = mcnemar(table, exact=False, correction=True)
-    exact = mcnemar(table, exact=True)
-    return McNemar(
-        only_baseline,
-        only_candidate,
-        float(corrected.statistic),
-        float(corrected.pvalue),
-        float(exact.pvalue),
-    )
+    statistic, p_value = corrected_mcnemar(only_baseline, only_candidate)
+    exact = exact_mcnemar(only_baseline, only_candidate)
+    return McNemar(only_baseline, only_candidate, statistic, p_value, exact)

@@ -22,12 +22,12 @@ import argparse
 import io
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softpool_det.cli.program import add_trust_lazy_config, run_program
-from softpool_det.comparison import Arm, compare, compare_files
-from softpool_det.comparison.output import REPORT_FILE
-from softpool_det.comparison.planning import plan_notes
-from softpool_det.report import comparison_text, printable
+
+if TYPE_CHECKING:
+    from softpool_det.comparison.arms import Arm
 
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
@@ -105,6 +105,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def parse_arms(args: argparse.Namespace) -> list[Arm]:
+    from softpool_det.comparison.arms import Arm
+
     trust = args.trust_lazy_config
     if args.arm:
         return [
@@ -167,32 +169,44 @@ def _files(text: str) -> list[Path] | None:
     return paths if all(path.is_file() for path in paths) else None
 
 
+# Each of the two needs what the other does not: result files are compared without Detectron2.
+def compare_result_files(args: argparse.Namespace) -> dict:
+    from softpool_det.comparison.compare_files import compare_files
+
+    return compare_files(
+        args.gt,
+        parse_results(args.inputs),
+        args.output,
+        images=args.images,
+        resamples=args.resamples,
+        known_spread=args.known_spread,
+        margin=args.margin,
+    )
+
+
+def compare_configs(args: argparse.Namespace) -> dict:
+    from softpool_det.comparison.compare import compare
+
+    return compare(
+        parse_arms(args),
+        args.seeds or [1],
+        args.output,
+        known_spread=args.known_spread,
+        resamples=args.resamples,
+        margin=args.margin,
+    )
+
+
 def run(args: argparse.Namespace) -> None:
+    from softpool_det.comparison.output import REPORT_FILE
+    from softpool_det.comparison.planning import plan_notes
+    from softpool_det.report import comparison_text, printable
+
     if args.plan:
         for note in plan_notes(args.known_spread):
             print(printable(note))
         return
-    if args.gt is not None:
-        results = parse_results(args.inputs)
-        data = compare_files(
-            args.gt,
-            results,
-            args.output,
-            images=args.images,
-            resamples=args.resamples,
-            known_spread=args.known_spread,
-            margin=args.margin,
-        )
-    else:
-        arms = parse_arms(args)
-        data = compare(
-            arms,
-            args.seeds or [1],
-            args.output,
-            known_spread=args.known_spread,
-            resamples=args.resamples,
-            margin=args.margin,
-        )
+    data = compare_result_files(args) if args.gt is not None else compare_configs(args)
     # A console may lack letters.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

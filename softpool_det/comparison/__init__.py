@@ -1,7 +1,4 @@
-"""Detectors trained the same way, or their result files, side by side."""
+"""Detectors (`compare`) or their result files (`compare_files`), side by side; studies of many.
 
-from softpool_det.comparison.arms import Arm
-from softpool_det.comparison.compare import compare
-from softpool_det.comparison.compare_files import compare_files
-
-__all__ = ["Arm", "compare", "compare_files"]
+Nothing is imported here: result files are compared without Detectron2.
+"""

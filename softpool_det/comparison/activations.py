@@ -15,24 +15,38 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.modeling.backbone.resnet import BasicStem
 from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 
-from softpool_det.comparison.visualize import build_input_maker
+from softpool_det.comparison.visualize import build_input_maker, read_image
 from softpool_det.modeling import PooledStem
 from softpool_det.ops import soft_pool2d
 from softpool_det.report.pictures import GalleryRow
+from softpool_det.training.annotation_checks import check_evaluation_annotations
 from softpool_det.training.detector import load_detector
 
 # Pixels of a panel's longer side.
 PANEL_SIDE = 360
 COLOUR_MAP = "viridis"
-
+# Detectors with which three channels each are still to be taken in at a glance.
+FEW_DETECTORS = 2
 
 # Of BasicStem, and of a pooling that does not tell its own.
 _STOCK_WINDOW = {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mode": False}
+
+
+def dataset_activation_rows(
+    detectors: Sequence[tuple[str, CfgNode | DictConfig, Path | str]], dataset: str
+) -> list[GalleryRow]:
+    """Feature maps of each detector's stem, on the data set's first image with an object."""
+    check_evaluation_annotations(dataset)  # puts sizes that are missing into the catalog
+    records = DatasetCatalog.get(dataset)
+    record = next((record for record in records if record["annotations"]), records[0])
+    channels = 3 if len(detectors) <= FEW_DETECTORS else 1
+    return activation_rows(detectors, read_image(Path(record["file_name"])), channels)
 
 
 def activation_rows(

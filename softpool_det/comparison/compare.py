@@ -13,10 +13,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
 
+from softpool_det.comparison.activations import dataset_activation_rows
 from softpool_det.comparison.arms import Arm, Run, config_difference, run_arm
+from softpool_det.comparison.compare_files import check_names
 from softpool_det.comparison.cost import Cost, measure_costs
-from softpool_det.comparison.illustrations import activations, gallery, image_folder
-from softpool_det.comparison.output import REPORT_FILE, write_figures
+from softpool_det.comparison.output import REPORT_FILE, gallery, write_figures
 from softpool_det.comparison.provenance import provenance
 from softpool_det.comparison.softness import measure_softness
 from softpool_det.comparison.training_curves import training_curve
@@ -153,23 +154,10 @@ def summarize(
     write_html(
         folder / REPORT_FILE,
         data,
-        gallery(data, matched, image_folder(dataset)),
-        activations([(name, *detector) for name, detector in detectors.items()], dataset),
+        gallery(data, matched, Path(MetadataCatalog.get(dataset).image_root)),
+        dataset_activation_rows([(n, *detector) for n, detector in detectors.items()], dataset),
     )
     return data
-
-
-def check_names(names: Sequence[str], folders: bool = False) -> None:
-    """Raise ValueError unless two or more arms have different names (and such as folders have)."""
-    if len(names) < 2:
-        raise ValueError(f"a comparison needs two arms or more, got {list(names)}")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two arms are called {name!r}; give each a name of its own")
-        if not name.strip():
-            raise ValueError(f"an arm's name must show, got {name!r}")
-        if folders and ("/" in name or name.startswith(".")):
-            raise ValueError(f"an arm's name is its folder's, too; {name!r} cannot be one")
 
 
 def _check_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> None:

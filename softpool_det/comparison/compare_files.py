@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from softpool_det.comparison.compare import check_names
-from softpool_det.comparison.illustrations import gallery
-from softpool_det.comparison.output import REPORT_FILE, write_figures
+from softpool_det.comparison.output import REPORT_FILE, gallery, write_figures
 from softpool_det.comparison.provenance import provenance
 from softpool_det.report import write_html
 from softpool_det.statistics.known_spread import read_known_spread
@@ -66,3 +64,16 @@ def compare_files(
     rows = gallery(data, runs, images) if images is not None else []
     write_html(folder / REPORT_FILE, data, rows)
     return data
+
+
+def check_names(names: Sequence[str], folders: bool = False) -> None:
+    """Raise ValueError unless two or more arms have different names (and such as folders have)."""
+    if len(names) < 2:
+        raise ValueError(f"a comparison needs two arms or more, got {list(names)}")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two arms are called {name!r}; give each a name of its own")
+        if not name.strip():
+            raise ValueError(f"an arm's name must show, got {name!r}")
+        if folders and ("/" in name or name.startswith(".")):
+            raise ValueError(f"an arm's name is its folder's, too; {name!r} cannot be one")

@@ -14,8 +14,6 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
 PACKAGES = (
     "softpool_det",
     "torch",
@@ -27,7 +25,6 @@ PACKAGES = (
     "numpy",
     "numba",
     "scipy",
-    "statsmodels",
 )
 
 
@@ -76,7 +73,7 @@ def _hardware() -> dict:
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": _gpu_name(),
     }
 
 
@@ -85,6 +82,12 @@ def _cpu_name() -> str:
     path = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*: (.+)$", path.read_text(), re.M) if path.is_file() else None
     return found[1] if found else platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    # A comparison of result files needs no torch, and uses no GPU.
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
 
 
 def _git_commit() -> str | None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import chi2
-from statsmodels.stats.contingency_tables import mcnemar
+from scipy.stats import binomtest, chi2
 
 from softpool_det.coco.protocol import IOU_THRESHOLDS
 from softpool_det.statistics.matches import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, Matches
@@ -123,21 +122,34 @@ def best_f1_threshold(matches: Matches, iou: float) -> float | None:
 def mcnemar_test(only_baseline: int, only_candidate: int) -> dict:
     """McNemar's test, two-sided: is it as likely to be found by the one alone as by the other?
 
-    McNemar, "Note on the sampling error of the difference between correlated proportions or
-    percentages", Psychometrika 12 (1947), with continuity correction. With fewer than
-    :data:`EXACT_BELOW` objects in the two counts together the exact binomial test is taken; it has
-    no statistic.
+    With fewer than :data:`EXACT_BELOW` objects in the two counts together the exact binomial test
+    is taken; it has no statistic.
 
     Returns:
         `test` ("chi-square" or "exact binomial"), `statistic` (None for the latter), `p_value`.
     """
-    exact = only_baseline + only_candidate < EXACT_BELOW
-    result = mcnemar([[0, only_baseline], [only_candidate, 0]], exact=exact, correction=True)
-    return {
-        "test": "exact binomial" if exact else "chi-square",
-        "statistic": None if exact else float(result.statistic),
-        "p_value": float(result.pvalue),
-    }
+    if only_baseline + only_candidate < EXACT_BELOW:
+        p_value = exact_mcnemar(only_baseline, only_candidate)
+        return {"test": "exact binomial", "statistic": None, "p_value": p_value}
+    statistic, p_value = corrected_mcnemar(only_baseline, only_candidate)
+    return {"test": "chi-square", "statistic": statistic, "p_value": p_value}
+
+
+def corrected_mcnemar(only_baseline: int, only_candidate: int) -> tuple[float, float]:
+    """McNemar's statistic with continuity correction, (|b - c| - 1)^2 / (b + c), and its p-value.
+
+    McNemar, "Note on the sampling error of the difference between correlated proportions or
+    percentages", Psychometrika 12 (1947). The counts b and c are not both 0.
+    """
+    count = only_baseline + only_candidate
+    statistic = (abs(only_baseline - only_candidate) - 1) ** 2 / count
+    return statistic, float(chi2.sf(statistic, 1))
+
+
+def exact_mcnemar(only_baseline: int, only_candidate: int) -> float:
+    """Return the p-value of the binomial test that McNemar's statistic approximates."""
+    count = only_baseline + only_candidate
+    return float(binomtest(only_baseline, count).pvalue) if count else 1.0
 
 
 def clustered_test(differences: np.ndarray) -> dict:
