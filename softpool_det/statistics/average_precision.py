@@ -22,6 +22,8 @@ _AP50 = int(np.flatnonzero(IOU_THRESHOLDS == 0.5)[0])
 _AP75 = int(np.flatnonzero(IOU_THRESHOLDS == 0.75)[0])
 # What pycocotools adds to the denominator of precision.
 _SPACING = float(np.spacing(1))
+# Weightings of the images that a thread counts side by side: enough for vector instructions.
+LANES = 32
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def evaluate(matches: Matches, weights: np.ndarray | None = None) -> Evaluation:
     shape = (len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS), len(matches.category_ids), len(totals))
     precision = np.full(shape, -1.0)
     recall = np.full((shape[0], *shape[2:]), -1.0)
-    _curves(ranked, weights, totals, RECALL_THRESHOLDS, precision, recall)
+    _curves(ranked, weights[:, None], totals, RECALL_THRESHOLDS, precision, recall)
     return Evaluation(precision, recall)
 
 
@@ -126,6 +128,18 @@ def weighted_metrics(
     return metrics, per_class
 
 
+def mean_precisions(ranked: Ranking, totals: np.ndarray, images: int) -> np.ndarray:
+    """(A, T, K) float64: the precision's mean over recall, with each image once.
+
+    Args:
+        ranked: of a run.
+        totals: (A, K) int64, objects that count, at least 1 each.
+        images: of the run.
+    """
+    once = np.ones((images, 1), dtype=np.int32)
+    return _means(ranked, once, totals[None], RECALL_THRESHOLDS)[0][0]
+
+
 @njit(cache=True)
 def _add_objects(image, category, ignored, weights, totals):
     for b in range(weights.shape[0]):
@@ -137,31 +151,43 @@ def _add_objects(image, category, ignored, weights, totals):
 
 @njit(cache=True, parallel=True)
 def _weighted_metrics(ranked, weights, totals, recalls, metrics, per_class):
-    for b in prange(weights.shape[0]):
-        _one_weighting(ranked, weights[b], totals[b], recalls, metrics[b], per_class[b])
+    for block in prange((weights.shape[0] + LANES - 1) // LANES):
+        start = block * LANES
+        end = min(start + LANES, weights.shape[0])
+        lanes = weights[start:end].T.copy()
+        precision, recall = _means(ranked, lanes, totals[start:end], recalls)
+        for b in range(start, end):
+            found = precision[b - start], recall[b - start], totals[b] > 0
+            _summarize(*found, metrics[b], per_class[b])
 
 
-@njit(cache=True)
-def _one_weighting(ranked, weights, totals, recalls, metrics, per_class):
-    areas, categories = totals.shape
+# The functions below take L weightings ("lanes") at once, as (images, L), and keep their running
+# sums side by side. Loops over lanes are the innermost ones, for the compiler makes vector
+# instructions of those.
+
+
+@njit(cache=True, error_model="numpy")
+def _means(ranked, weights, totals, recalls):
+    """(L, A, T, K) mean precision over recall, and recall; not set where there are no objects."""
+    lanes, areas, categories = totals.shape
     thresholds = ranked.event_offsets.shape[1]
-    precision = np.empty((areas, thresholds, categories))
-    recall = np.empty((areas, thresholds, categories))
-    scratch = _scratch(ranked)
-    needed = np.empty(recalls.size, dtype=np.int64)
-    curve = np.empty(recalls.size)
+    precision = np.empty((lanes, areas, thresholds, categories))
+    recall = np.empty((lanes, areas, thresholds, categories))
+    scratch = _scratch(ranked, lanes)
+    most = totals.max() if totals.size else 0
+    reached = np.empty((lanes, most + 1), dtype=np.int32)
     for a in range(areas):
         for k in range(categories):
-            total = totals[a, k]
-            if total == 0:
-                continue
-            _needed_hits(total, recalls, needed)
+            for lane in range(lanes):
+                _reached(totals[lane, a, k], recalls, reached[lane])
             _count(ranked, a, k, weights, scratch[0])
             for t in range(thresholds):
-                hits = _curve(ranked, a, t, k, weights, needed, scratch, curve)
-                recall[a, t, k] = hits / total
-                precision[a, t, k] = curve.mean()
-    _summarize(precision, recall, totals > 0, metrics, per_class)
+                events = _sum_events(ranked, a, t, k, weights, scratch)
+                sums = _sum_precision(scratch, events, reached)
+                for lane in range(lanes):
+                    precision[lane, a, t, k] = sums[lane] / recalls.size
+                    recall[lane, a, t, k] = scratch[1][events, lane] / totals[lane, a, k]
+    return precision, recall
 
 
 @njit(cache=True)
@@ -190,87 +216,104 @@ def _mean_there(values, there):
 
 @njit(cache=True)
 def _curves(ranked, weights, totals, recalls, precision, recall):
-    areas, categories = totals.shape
-    scratch = _scratch(ranked)
-    needed = np.empty(recalls.size, dtype=np.int64)
-    for a in range(areas):
-        for k in range(categories):
+    """Fill (T, R, K, A) and (T, K, A) for a single lane."""
+    scratch = _scratch(ranked, 1)
+    most = totals.max() if totals.size else 0
+    reached = np.empty(most + 1, dtype=np.int32)
+    for a in range(totals.shape[0]):
+        for k in range(totals.shape[1]):
             total = totals[a, k]
             if total == 0:
                 continue
-            _needed_hits(total, recalls, needed)
+            _reached(total, recalls, reached)
             _count(ranked, a, k, weights, scratch[0])
             for t in range(recall.shape[0]):
-                curve = np.empty(recalls.size)
-                hits = _curve(ranked, a, t, k, weights, needed, scratch, curve)
-                recall[t, k, a] = hits / total
-                precision[t, :, k, a] = curve
+                events = _sum_events(ranked, a, t, k, weights, scratch)
+                _, hits_at, precision_at = scratch
+                recall[t, k, a] = hits_at[events, 0] / total
+                precision[t, :, k, a] = 0
+                before = 0
+                for e in range(1, events + 1):
+                    after = reached[hits_at[e, 0]]
+                    precision[t, before:after, k, a] = precision_at[e, 0]
+                    before = after
 
 
 @njit(cache=True)
-def _scratch(ranked):
+def _scratch(ranked, lanes):
     """Room for running sums: of counted detections, and of hits and precision at events."""
     counted, events = ranked.longest
     return (
-        np.empty(counted + 1, dtype=np.int64),
-        np.empty(events + 1, dtype=np.int64),
-        np.empty(events + 1),
+        np.empty((counted + 1, lanes), dtype=np.int32),
+        np.empty((events + 1, lanes), dtype=np.int32),
+        np.empty((events + 1, lanes)),
     )
 
 
-@njit(cache=True)
-def _needed_hits(total, recalls, needed):
-    """The fewest true positives whose recall, as a float, reaches each threshold."""
-    for r in range(recalls.size):
-        hits = int(np.ceil(recalls[r] * total))
-        while hits > 0 and (hits - 1) / total >= recalls[r]:
-            hits -= 1
-        while hits / total < recalls[r]:
-            hits += 1
-        needed[r] = hits
+@njit(cache=True, error_model="numpy")
+def _reached(total, recalls, reached):
+    """By the number of true positives, how many recall thresholds it reaches, as floats."""
+    r = 0
+    for hits in range(total + 1):
+        while r < recalls.size and recalls[r] <= hits / total:
+            r += 1
+        reached[hits] = r
 
 
 @njit(cache=True)
 def _count(ranked, a, k, weights, counted):
     """Running weight of the counted detections of an area and category."""
     start, end = ranked.counted_offsets[a, k], ranked.counted_offsets[a, k + 1]
-    weight = 0
+    running = np.zeros(weights.shape[1], dtype=np.int32)
     counted[0] = 0
     for place in range(end - start):
-        weight += weights[ranked.counted_image[start + place]]
-        counted[place + 1] = weight
+        weight, sums = weights[ranked.counted_image[start + place]], counted[place + 1]
+        for lane in range(running.size):
+            running[lane] += weight[lane]
+            sums[lane] = running[lane]
 
 
-@njit(cache=True)
-def _curve(ranked, a, t, k, weights, needed, scratch, curve):
-    """Interpolated precision at each recall threshold into `curve`; returns the true positives.
+@njit(cache=True, error_model="numpy")
+def _sum_events(ranked, a, t, k, weights, scratch):
+    """Fill in hits and interpolated precision at each true positive, from 1; returns how many.
 
     Precision at a recall is the highest at that recall or beyond. It only falls between true
     positives, so going back over them is enough.
     """
     counted, hits_at, precision_at = scratch
-    hits = change = count = 0
+    change = np.zeros(weights.shape[1], dtype=np.int32)
+    hits = np.zeros(weights.shape[1], dtype=np.int32)
+    count = 0
+    hits_at[0] = 0
     for e in range(ranked.event_offsets[a, t, k], ranked.event_offsets[a, t, k + 1]):
-        weight = weights[ranked.event_image[e]]
-        change += ranked.event_change[e] * weight
+        weight, sign = weights[ranked.event_image[e]], np.int32(ranked.event_change[e])
+        if sign != 0:
+            for lane in range(change.size):
+                change[lane] += sign * weight[lane]
         if ranked.event_hit[e]:
-            hits += weight
-            ranked_above = counted[ranked.event_place[e]] + change
-            hits_at[count] = hits
-            precision_at[count] = hits / (ranked_above + _SPACING)
             count += 1
-    r = needed.size - 1
-    while r >= 0 and needed[r] > hits:
-        curve[r] = 0.0
-        r -= 1
-    highest = 0.0
-    for e in range(count - 1, -1, -1):
-        highest = max(highest, precision_at[e])
-        before = hits_at[e - 1] if e > 0 else 0
-        while r >= 0 and needed[r] > before:
-            curve[r] = highest
-            r -= 1
-    while r >= 0:
-        curve[r] = highest
-        r -= 1
-    return hits
+            above, hit_row = counted[ranked.event_place[e]], hits_at[count]
+            precision_row = precision_at[count]
+            for lane in range(hits.size):
+                hits[lane] += weight[lane]
+                hit_row[lane] = hits[lane]
+                precision_row[lane] = hits[lane] / (above[lane] + change[lane] + _SPACING)
+    for e in range(count - 1, 0, -1):
+        row, beyond = precision_at[e], precision_at[e + 1]
+        for lane in range(row.size):
+            row[lane] = beyond[lane] if beyond[lane] > row[lane] else row[lane]
+    return count
+
+
+@njit(cache=True)
+def _sum_precision(scratch, events, reached):
+    """(L,) sum over the recall thresholds of the interpolated precision."""
+    _, hits_at, precision_at = scratch
+    sums = np.zeros(hits_at.shape[1])
+    before = np.zeros(hits_at.shape[1], dtype=np.int32)
+    for e in range(1, events + 1):
+        for lane in range(sums.size):
+            after = reached[lane, hits_at[e, lane]]
+            sums[lane] += precision_at[e, lane] * (after - before[lane])
+            before[lane] = after
+    return sums

@@ -17,12 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from softpool_det.coco.protocol import METRICS
-from softpool_det.statistics.average_precision import object_totals, weighted_metrics
+from softpool_det.statistics.average_precision import LANES, object_totals, weighted_metrics
 from softpool_det.statistics.matches import Matches
 from softpool_det.statistics.ranking import merged_ranking, ranking
 
-# Resamples between two steps of the progress bar.
-_BATCH = 32
+# Resamples between two steps of the progress bar: some for each of several threads.
+_BATCH = 4 * LANES
 
 
 @dataclass(frozen=True)

@@ -151,15 +151,15 @@ def _truth(ground_truth: GroundTruth, objects: np.ndarray, task: str) -> dict:
 
 def _results(
     ground_truth: GroundTruth, detections: Detections, entries: np.ndarray, task: str
-) -> list[dict]:
-    """Entries of the result file, with what the task needs."""
-    key = "bbox" if task == "bbox" else "segmentation"
-    columns = detections.shapes(task)
-    shapes = columns.tolist() if task == "bbox" else columns
-    image = (detections.image + 1).tolist()
-    category = (detections.category + 1).tolist()
-    score = detections.score.tolist()
+) -> np.ndarray | list[dict]:
+    """Entries of the result file, with what the task needs; boxes as COCO's array of 7 columns."""
+    image, category = detections.image[entries] + 1, detections.category[entries] + 1
+    score, shapes = detections.score[entries], detections.shapes(task)
+    if task == "bbox":
+        return np.column_stack([image, shapes[entries], score, category])
     return [
-        {"image_id": image[i], "category_id": category[i], "score": score[i], key: shapes[i]}
-        for i in entries.tolist()
+        {"image_id": i, "category_id": c, "score": s, "segmentation": shapes[entry]}
+        for i, c, s, entry in zip(
+            image.tolist(), category.tolist(), score.tolist(), entries.tolist(), strict=True
+        )
     ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from hotcoco import metrics
 
-from softpool_det.coco.protocol import IOU_THRESHOLDS
-from softpool_det.statistics.matches import IGNORED, TRUE_POSITIVE, Matches
+from softpool_det.statistics.average_precision import mean_precisions
+from softpool_det.statistics.matches import Matches
+from softpool_det.statistics.ranking import ranked_groups
 
 
 def image_gains(
@@ -62,31 +62,11 @@ def image_precision(matches: Matches) -> np.ndarray:
     )
     # Stable: in each category and image the order stays that of falling score.
     keys = matches.category.astype(np.int64) * images + matches.image
-    order = np.argsort(keys, kind="stable")
-    starts = np.searchsorted(keys, pairs, side="left", sorter=order)
-    ends = np.searchsorted(keys, pairs, side="right", sorter=order)
-    total, classes = np.zeros(images), np.zeros(images)
-    for pair, number, start, end in zip(
-        pairs.tolist(), objects.tolist(), starts.tolist(), ends.tolist(), strict=True
-    ):
-        detections = order[start:end]
-        image = pair % images
-        total[image] += _precision(matches.state[0][:, detections], number)
-        classes[image] += 1
+    there = np.flatnonzero(np.isin(keys, pairs))
+    order = there[np.argsort(keys[there], kind="stable")]
+    offsets = np.searchsorted(keys[order], np.append(pairs, images * len(matches.category_ids)))
+    ranked = ranked_groups(offsets, matches.image[order], matches.state[:1, :, order])
+    precision = mean_precisions(ranked, objects[None], images)[0].mean(axis=0)
+    image = pairs % images
     with np.errstate(invalid="ignore"):
-        return total / classes
-
-
-def _precision(state: np.ndarray, objects: int) -> float:
-    """AP of (T, D) states by falling score, mean over the T thresholds."""
-    true = state == TRUE_POSITIVE
-    if not true.any():
-        return 0.0
-    # The order is there already: scores that fall say so.
-    scores = -np.arange(state.shape[1], dtype=np.float64)
-    found = [
-        metrics.average_precision(scores, true[t], objects, state[t] == IGNORED)
-        for t in range(len(IOU_THRESHOLDS))
-        if true[t].any()
-    ]
-    return sum(found) / len(IOU_THRESHOLDS)
+        return np.bincount(image, precision, images) / np.bincount(image, minlength=images)

@@ -132,15 +132,24 @@ def tie_breaks(detections: Detections, task: str) -> np.ndarray:
     images = detections.image.astype("<i8")
     if task == "bbox":
         boxes = shapes.astype("<f8") + 0.0  # -0.0 is 0.0
-        rows = np.hstack([images[:, None], boxes.view("<i8")]).tobytes()
-        contents = [rows[start : start + 40] for start in range(0, len(rows), 40)]
-    else:
-        contents = [
-            image.tobytes() + str(mask["counts"]).encode()
-            for image, mask in zip(images, shapes, strict=True)
-        ]
-    hashes = b"".join([blake2b(content, digest_size=8).digest() for content in contents])
-    return np.frombuffer(hashes, dtype="<u8")
+        hashes = _mixed(images.view("<u8"))
+        for column in boxes.view("<u8").T:
+            hashes = _mixed(hashes ^ column)
+        return hashes
+    contents = [
+        image.tobytes() + str(mask["counts"]).encode()
+        for image, mask in zip(images, shapes, strict=True)
+    ]
+    digests = b"".join([blake2b(content, digest_size=8).digest() for content in contents])
+    return np.frombuffer(digests, dtype="<u8")
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """(N,) uint64, each value's bits mixed (Steele, Lea and Flood, OOPSLA 2014: SplitMix64)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def _by_score(

@@ -45,7 +45,7 @@ class Ranking(NamedTuple):
 
 def ranking(matches: Matches) -> Ranking:
     """The ranking of one run; images are indices into `matches.image_ids`."""
-    return _ranking(matches.offsets, matches.image, matches.state)
+    return ranked_groups(matches.offsets, matches.image, matches.state)
 
 
 def merged_ranking(baseline: Matches, candidate: Matches) -> Ranking:
@@ -64,14 +64,21 @@ def merged_ranking(baseline: Matches, candidate: Matches) -> Ranking:
     order = np.lexsort((image, tie_break, -score, category))
     shift = np.repeat([0, len(baseline.image_ids)], [len(run.image) for run in runs])
     state = np.concatenate([run.state for run in runs], axis=2)
-    return _ranking(
+    return ranked_groups(
         baseline.offsets + candidate.offsets,
         (image + shift)[order].astype(np.int32),
         state[:, :, order],
     )
 
 
-def _ranking(offsets: np.ndarray, image: np.ndarray, state: np.ndarray) -> Ranking:
+def ranked_groups(offsets: np.ndarray, image: np.ndarray, state: np.ndarray) -> Ranking:
+    """The ranking of detections in K groups, such as the categories.
+
+    Args:
+        offsets: (K + 1,) int64, where the groups begin and end.
+        image: (D,) int32.
+        state: (A, T, D) uint8.
+    """
     areas, thresholds, _ = state.shape
     # At the highest threshold few detections match, so few depart from it.
     usual = state[:, -1] != IGNORED

@@ -124,6 +124,7 @@ def test_folder_of_another_config(trained, tiny, run_here):
         run_here(CONFIG, *tiny, "SOLVER.BASE_LR", 0.02, "OUTPUT_DIR", trained[0], resume=True)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(environment, tiny, run_here, one_thread, tmp_path):
     """Without batch statistics, which are each process's own, the weights are the same."""
     alike = [*tiny, "MODEL.RESNETS.NORM", "GN", "INPUT.MIXUP_ALPHA", 0.0]

@@ -187,6 +187,7 @@ def test_takes_checkpoints(finished, model, environment, tmp_path):
     assert taken == trained
 
 
+@pytest.mark.slow  # tests/comparison/test_study.py sends one to the same runs
 def test_signal_saves_and_ends_well(environment, tmp_path):
     """The training gets the signal, too, and saves; the same command continues it."""
     run = command(tmp_path, changes=["SOLVER.MAX_ITER", "3000"])

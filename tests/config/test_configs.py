@@ -175,12 +175,19 @@ def _stem(model):
     return model.backbone.bottom_up.stem
 
 
-def _speed(path):
-    slow = "3x" in path.stem or "R_101" in path.stem
-    return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if slow else [])
+def smallest_first(paths, fast):
+    """Those whose names have the pattern, and the others as slow tests."""
+    marks = {True: [], False: [pytest.mark.slow]}
+    return [
+        pytest.param(path, id=path.stem, marks=marks[re.search(fast, path.stem) is not None])
+        for path in paths
+    ]
 
 
-@pytest.mark.parametrize("path", [_speed(path) for path in YAML])
+# Of the depths the smallest of each kind, for what differs by the kind is in these.
+@pytest.mark.parametrize(
+    "path", smallest_first(YAML, r"(retinanet.*_R_18|mask_rcnn.*_R_(18|34))_FPN(_1x)?$")
+)
 def test_yaml_config_trains_and_infers(path):
     cfg = load_config(str(path), ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
     torch.manual_seed(0)
@@ -192,7 +199,7 @@ def test_yaml_config_trains_and_infers(path):
     _train_and_infer(model, optimizer, bitmask, cfg.MODEL.MASK_ON, "_softpool" in path.stem)
 
 
-@pytest.mark.parametrize("path", [_speed(path) for path in LAZY])
+@pytest.mark.parametrize("path", smallest_first(LAZY, "softpool"))
 def test_lazy_config_trains_and_infers(path):
     cfg = load_config(str(path), ["train.device=cpu"], trust_lazy_config=True)
     torch.manual_seed(0)

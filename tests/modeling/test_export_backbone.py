@@ -24,7 +24,9 @@ pytestmark = [
 SIZES = [(2, 3, 64, 96), (1, 3, 61, 83)]
 
 
-@pytest.fixture(scope="module", params=["no", "one", "channel"])
+@pytest.fixture(
+    scope="module", params=["no", pytest.param("one", marks=pytest.mark.slow), "channel"]
+)
 def backbone(request):
     """Stem and res2 of R18, whose norms and learned temperatures do something."""
     cfg = get_cfg()

@@ -34,7 +34,7 @@ def input(device, dims, channels_last):
     return to_layout(torch.randn(SHAPES[dims], device=device), channels_last).requires_grad_()
 
 
-@pytest.fixture(params=["kernel", "reference"])
+@pytest.fixture(params=["kernel", pytest.param("reference", marks=pytest.mark.slow)])
 def either(request, monkeypatch):
     if request.param == "reference":
         monkeypatch.setattr(_library, "COMPILED_DEVICES", frozenset())
@@ -251,7 +251,10 @@ def test_graphs_without_kernels_have_first_derivatives(device, gradient, monkeyp
 
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
-@pytest.mark.parametrize(("learn_beta", "num_channels"), [("no", None), ("channel", 3)])
+@pytest.mark.parametrize(
+    ("learn_beta", "num_channels"),
+    [pytest.param("no", None, marks=pytest.mark.slow), ("channel", 3)],
+)
 def test_exports_and_onnx(learn_beta, num_channels):
     onnxruntime = pytest.importorskip("onnxruntime")
     pool = SoftPool2d(3, 2, 1, beta=2.5, learn_beta=learn_beta, num_channels=num_channels)

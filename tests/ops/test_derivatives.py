@@ -15,7 +15,7 @@ from softpool_det.ops import _library
 SMALL = {1: (2, 2, 9), 2: (2, 2, 5, 6), 3: (1, 1, 3, 4, 3)}
 
 
-@pytest.fixture(params=["kernel", "reference"])
+@pytest.fixture(params=["kernel", pytest.param("reference", marks=pytest.mark.slow)])
 def pool(request, monkeypatch, dims, gradient):
     """Overlapping, dilated and padded windows, with the kernels and without."""
     if request.param == "reference":

@@ -26,17 +26,21 @@ def loaded(*statements):
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize(
-    "room", ["softpool_det", "coco", "coco.reading", "statistics", "report", "testdev", "model_zoo"]
-)
-def test_starts_without_torch_and_detectron2(room):
-    name = room if room == "softpool_det" else f"softpool_det.{room}"
-    assert not {"torch", "detectron2"} & loaded(f"import {name}")
+def test_start_without_torch_and_detectron2():
+    rooms = ["coco.reading", "statistics", "report", "testdev", "model_zoo"]
+    rooms += ["comparison.compare_files", "cli.compare", "cli.export_testdev"]
+    imports = ["import softpool_det", *(f"import softpool_det.{room}" for room in rooms)]
+    assert not {"torch", "detectron2"} & loaded(*imports)
 
 
-@pytest.mark.parametrize("room", ["ops", "replace", "io.archives"])
-def test_starts_without_detectron2(room):
-    assert "detectron2" not in loaded(f"import softpool_det.{room}")
+def test_start_without_detectron2():
+    rooms = ["ops", "replace", "io.archives"]
+    assert "detectron2" not in loaded(*(f"import softpool_det.{room}" for room in rooms))
+
+
+def test_checking_a_result_file_starts_without_compilers_and_charts():
+    slow = {"matplotlib", "numba", "scipy", "torch"}
+    assert not slow & loaded("import softpool_det.cli.export_testdev")
 
 
 @pytest.mark.parametrize(

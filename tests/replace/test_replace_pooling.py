@@ -215,7 +215,7 @@ numbers = st.integers(1, 4)
         },
     ),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_sizes_stay_or_it_is_refused(layer, arguments, changes):
     """Against PyTorch's own sizes, for inputs far beyond the window."""
     kernel_size, stride, padding, ceil_mode = arguments
@@ -231,7 +231,7 @@ def test_sizes_stay_or_it_is_refused(layer, arguments, changes):
         if kept:
             return
     new = model[0] if kept else SoftPool2d(**{**_settings(old), **changes})
-    same = [_shape(old, size) in (None, _shape(new, size)) for size in range(1, 60)]
+    same = [_shape(old, size) in (None, _shape(new, size)) for size in range(1, 40)]
     assert all(same) == kept
 
 

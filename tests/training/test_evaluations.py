@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from running import RETINANET, TINY
 
 from softpool_det.config import load_config
-from softpool_det.datasets import register_datasets
 from softpool_det.training import Trainer
 from softpool_det.training.evaluator import Evaluator
 from softpool_det.training.lazy import build_evaluator
@@ -22,9 +21,9 @@ FILES = {"coco_instances_results.json", "instances_predictions.pth"}
 
 
 @pytest.fixture(autouse=True)
-def registered(small_datasets, monkeypatch):
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(small_datasets))
-    register_datasets()
+def registered(small_datasets, datasets_in):
+    with datasets_in(small_datasets):
+        yield
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -76,7 +75,7 @@ def test_files_of_an_evaluation_that_fails_are_those_before(small_disk):
     assert before.keys() == FILES
     json.loads(before["coco_instances_results.json"])
     with pytest.raises(OSError, match=rf"^{folder} cannot be written \(.*: No space left"):
-        evaluate(folder, 5000)
+        evaluate(folder, 2000)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["inference"]
 

@@ -148,6 +148,7 @@ def test_tolerances_notice_gradients_that_count_more(alone, scaled):
     assert weight_errors(alone, scaled).min() > 4 * WEIGHT_TOLERANCE
 
 
+@pytest.mark.slow
 def test_evaluation_is_shared_and_gathered(environment, alone, tmp_path):
     """The same weights give the same detections and AP in two processes."""
     weights = ["MODEL.WEIGHTS", alone / "model_final.pth"]
