@@ -60,6 +60,17 @@ train.seed = 1
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unfused():
+    """TorchScript as it is written, as in trainings.
+
+    Functions of Detectron2's that ran fused once stay so for the whole process, and a training in
+    it would not have the bits of one in a process of its own.
+    """
+    with torch.jit.optimized_execution(False):
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_datasets(tmp_path_factory):
     """A folder for $DETECTRON2_DATASETS in which the digit scenes are few, but real."""

@@ -106,7 +106,9 @@ def _surely_right(
     right &= columns.are_boxes(columns.boxes(entries.column("bbox")))
     areas = columns.numbers([0 if a.get("area") is None else a["area"] for a in annotations])
     right &= np.isfinite(areas) & (areas >= 0)
-    right &= np.array([not _other_fault(a) for a in annotations], dtype=bool)
+    crowd = columns.numbers([a.get("iscrowd", 0) for a in annotations])
+    rare = np.array(["ignore" in a or "keypoints" in a for a in annotations], dtype=bool)
+    right &= ~rare & ((crowd == 0) | (crowd == 1))
     segmentations = [a.get("segmentation") for a in annotations]
     for start in range(0, len(annotations), _BLOCK):
         block = segmentations[start : start + _BLOCK]

@@ -201,7 +201,9 @@ def _output_size(
         count = (covered + stride - 1) // stride
     else:
         count = (size + 2 * padding - extent) // stride + 1
-    if not torch.jit.is_tracing() and count < 1:
+    # A window may lie in the padding alone, but not of an input that has no elements.
+    is_empty = isinstance(size, int) and size < 1
+    if not torch.jit.is_tracing() and (is_empty or count < 1):
         raise ValueError(
             f"input of size {size} is too small for a window of {extent} with padding {padding}"
         )

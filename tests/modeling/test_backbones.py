@@ -112,8 +112,6 @@ def test_max_pool_backbone_is_the_stock_one(stock):
 
 
 @pytest.mark.parametrize("make_config", [retinanet_config, mask_rcnn_config])
-# The focal loss is scripted: TorchScript fuses it after a first run, which changes its last bits.
-@torch.jit.optimized_execution(False)
 def test_max_pool_detector_is_bit_identical(make_config):
     """Weights from one seed, losses, gradients, and detections after a step."""
     seen = []

@@ -11,7 +11,7 @@ import os
 import pytest
 import torch
 from cases import to_layout
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from oracle import soft_pool_gradient_oracle, soft_pool_oracle
 
@@ -297,6 +297,15 @@ def calls(draw):
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(call=calls())
+@example(
+    call=(
+        torch.zeros(0, 1, 0, 0, 1),
+        None,
+        [[2, 2, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]],
+        False,
+        False,
+    )
+)
 def test_any_call_is_refused_or_right(call):
     """Right: shapes and zeros of zeros. The fake kernels and the real ones agree on which it is."""
     input, grad_shape, window, ceil_mode, exact = call
