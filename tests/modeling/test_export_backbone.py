@@ -25,7 +25,8 @@ SIZES = [(2, 3, 64, 96), (1, 3, 61, 83)]
 
 
 @pytest.fixture(
-    scope="module", params=["no", pytest.param("one", marks=pytest.mark.slow), "channel"]
+    scope="module",
+    params=[*(pytest.param(how, marks=pytest.mark.slow) for how in ("no", "one")), "channel"],
 )
 def backbone(request):
     """Stem and res2 of R18, whose norms and learned temperatures do something."""
