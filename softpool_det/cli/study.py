@@ -10,6 +10,8 @@ machines can share a study: give each some of the seeds.
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from softpool_det.cli.program import add_trust_lazy_config, run_program
@@ -34,13 +36,25 @@ def parse_args() -> argparse.Namespace:
         help="only these of its seeds: one machine's share. Copy all shares' run folders into one "
         "output folder and call this without --seeds for the whole report",
     )
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        metavar="RECORDS.jsonl",
+        help="leave out the runs that benchmarks/study_records.py has kept there; write no report",
+    )
     add_trust_lazy_config(parser)
     return parser.parse_args()
 
 
 def run(args: argparse.Namespace) -> None:
     study = read_study(args.study, args.trust_lazy_config, args.seeds)
+    if args.kept is not None and args.kept.is_file():
+        records = map(json.loads, args.kept.read_text().splitlines())
+        study = replace(study, kept=frozenset((r["arm"], r["seed"]) for r in records))
     data = run_study(study, args.workers)
+    if not data:
+        print(f"finished, but for {len(study.kept)} runs that are kept in {args.kept}")
+        return
     print(comparison_text(data))
     print(f"Report: {study.folder / REPORT_FILE}")
 

@@ -46,6 +46,7 @@ class Study:
         planned_seeds: how many seeds the whole study has; `seeds` may be one machine's share.
         margin: see :func:`softpool_det.comparison.compare`.
         resamples: of the images.
+        kept: arms' names and seeds of runs whose records are kept, and which do not run again.
     """
 
     folder: Path
@@ -54,9 +55,11 @@ class Study:
     planned_seeds: int
     margin: float | None = None
     resamples: int = 1000
+    kept: frozenset[tuple[str, int]] = frozenset()
 
     def runs(self) -> list[Run]:
-        return runs_of(self.arms, self.seeds, self.folder)
+        runs = runs_of(self.arms, self.seeds, self.folder)
+        return [run for run in runs if (run.arm.name, run.seed) not in self.kept]
 
 
 def read_study(
@@ -156,14 +159,15 @@ def run_study(study: Study, workers: int) -> dict:
     """Run what is missing of a study, `workers` processes at a time, one thread each.
 
     The report is written after every seed that all arms have finished, marked preliminary until
-    that is the last one. Interrupted by a signal, the same call continues.
+    that is the last one, and not at all where some runs are kept elsewhere. Interrupted by a
+    signal, the same call continues.
 
     Args:
         study: what to run.
         workers: processes at a time, from 1.
 
     Returns:
-        What comparison.json holds.
+        What comparison.json holds; nothing without a report.
 
     Raises:
         RuntimeError: runs failed; all others are finished first.
@@ -195,7 +199,8 @@ def run_study(study: Study, workers: int) -> dict:
             while queue.waiting or queue.running:
                 queue.start(signals)
                 seeds = _finished_seeds(study)
-                if reported < len(seeds) < len(study.seeds) and not signals:
+                news = reported < len(seeds) < len(study.seeds)
+                if news and not signals and not study.kept:
                     reported = len(seeds)
                     _report(study, seeds)
                 time.sleep(_INTERVAL)
@@ -211,7 +216,7 @@ def run_study(study: Study, workers: int) -> dict:
             queue.stop()
     if queue.failures:
         raise RuntimeError("\n".join(queue.failures))
-    return _report(study, list(study.seeds))
+    return {} if study.kept else _report(study, list(study.seeds))
 
 
 class _Queue:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,9 @@ def study_here(small_datasets, datasets_in, program_here, one_thread, monkeypatc
     monkeypatch.setenv("DETECTRON2_DATASETS", str(small_datasets))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
-    def run(path, workers=2):
+    def run(path, workers=2, options=()):
         with contextlib.redirect_stderr(io.StringIO()) as printed:
-            program_here("tools/study.py", path, "--workers", workers)
+            program_here("tools/study.py", path, "--workers", workers, *options)
         return printed.getvalue()
 
     with datasets_in(small_datasets):
@@ -147,6 +148,17 @@ def test_one_machine_runs_its_share_of_the_seeds(tmp_path):
     assert [run.seed for run in share.runs()] == [2, 2, 2]
     with pytest.raises(ValueError, match=r"seeds=\[3\]: .* has the seeds \[1, 2\]"):
         read_study(path, seeds=[3])
+
+
+def test_runs_that_are_kept_do_not_run_again(study_here, tmp_path):
+    path, records = study_file(tmp_path, seeds=[1]), tmp_path / "records.jsonl"
+    study = read_study(path)
+    kept = [(arm.name, 1) for arm in study.arms]
+    assert [run.arm.name for run in replace(study, kept=frozenset(kept[:2])).runs()] == ["average"]
+    records.write_text("".join(json.dumps({"arm": a, "seed": s}) + "\n" for a, s in kept))
+    study_here(path, options=["--kept", records])
+    assert not list((tmp_path / "output").glob("**/result.json"))
+    assert not (tmp_path / "output" / "report.html").exists()
 
 
 def test_a_failed_run_is_named_after_the_others_are_finished(study_here, tmp_path, capfd):
