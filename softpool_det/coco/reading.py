@@ -221,7 +221,7 @@ def _rising(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sizes(images: Entries) -> np.ndarray:
-    """(N, 2) int64: height and width in pixels, 0 where there are none."""
+    """(N, 2) int64: height and width in pixels, 0 where the file has none."""
     images.check(image_fault)
     sides = [[image.get(side) or 0 for side in ("height", "width")] for image in images.entries]
     return np.array(sides, dtype=np.int64)

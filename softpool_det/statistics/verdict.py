@@ -179,9 +179,9 @@ def _one_seed(value: float, known_spread: float | None) -> str:
     else:
         known = "COCO runs of one config differ by 0.2 to 0.3 AP between seeds"
     inside = (
-        "this difference is inside that noise: it is no finding"
+        "this difference is inside that noise, so it is not a finding"
         if abs(value) <= spread
-        else "a difference inside that noise would be no finding"
+        else "a difference inside that noise would not be a finding"
     )
     return f"With one seed, differences between training runs were not seen: {known}, and {inside}."
 

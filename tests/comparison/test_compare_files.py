@@ -97,8 +97,8 @@ def test_what_is_known_of_seeds_decides_what_one_seed_tells(scene, monkeypatch, 
         data = json.loads((scene / "output" / "comparison" / "comparison.json").read_text())
         assert data["known_spread"] == {"bbox": spread}
         verdicts.append(capsys.readouterr().out.splitlines()[-1])
-    assert "it is no finding" not in verdicts[0]
-    assert "it is no finding" in verdicts[1]
+    assert "it is not a finding" not in verdicts[0]
+    assert "it is not a finding" in verdicts[1]
 
 
 @pytest.mark.parametrize(

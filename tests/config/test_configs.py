@@ -175,7 +175,7 @@ def _stem(model):
     return model.backbone.bottom_up.stem
 
 
-def smallest_first(paths, fast):
+def fast_or_slow(paths, fast):
     """Those whose names have the pattern, and the others as slow tests."""
     marks = {True: [], False: [pytest.mark.slow]}
     return [
@@ -186,7 +186,7 @@ def smallest_first(paths, fast):
 
 # Of the depths the smallest of each kind, for what differs by the kind is in these.
 @pytest.mark.parametrize(
-    "path", smallest_first(YAML, r"(retinanet.*_R_18|mask_rcnn.*_R_(18|34))_FPN(_1x)?$")
+    "path", fast_or_slow(YAML, r"(retinanet.*_R_18|mask_rcnn.*_R_(18|34))_FPN(_1x)?$")
 )
 def test_yaml_config_trains_and_infers(path):
     cfg = load_config(str(path), ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
@@ -199,7 +199,7 @@ def test_yaml_config_trains_and_infers(path):
     _train_and_infer(model, optimizer, bitmask, cfg.MODEL.MASK_ON, "_softpool" in path.stem)
 
 
-@pytest.mark.parametrize("path", smallest_first(LAZY, "softpool"))
+@pytest.mark.parametrize("path", fast_or_slow(LAZY, "softpool"))
 def test_lazy_config_trains_and_infers(path):
     cfg = load_config(str(path), ["train.device=cpu"], trust_lazy_config=True)
     torch.manual_seed(0)

@@ -90,7 +90,7 @@ def test_one_seed_says_what_it_has_not_seen():
 def test_one_seed_inside_the_noise_is_no_finding():
     inside = said(0.25, 0.07, seeds=1)
     assert inside.startswith("No difference is shown")
-    assert inside.endswith("this difference is inside that noise: it is no finding.")
+    assert inside.endswith("this difference is inside that noise, so it is not a finding.")
     measured = said(2.0, 0.5, seeds=1, known_spread=11.9)
     assert measured.startswith("No difference is shown")
     assert "these configs are known to differ by 11.90 AP" in measured
