@@ -22,8 +22,8 @@ from softpool_det.classification.transforms import (
     evaluation_transform,
     train_transform,
 )
+from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.modeling.backbones import build_stem_pool
-from softpool_det.ops.temperatures import temperature_overrides
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -109,7 +109,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         model,
         base_lr=solver.BASE_LR,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-        overrides=temperature_overrides(model),
+        overrides=weight_decay_overrides(model),
     )
     return torch.optim.SGD(
         params,

@@ -13,7 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from softpool_det.ops.temperatures import learned_temperatures
+from softpool_det.layers import changed_options
+from softpool_det.layers.learning import pooling_parameters
+from softpool_det.modeling.backbones import build_stem_pool
 from softpool_det.weights import StemPool, WeightsMetadata, read_metadata
 from softpool_det.weights.compatibility import check_weights
 from softpool_det.weights.values import check_values
@@ -24,10 +26,11 @@ logger = logging.getLogger(__name__)
 def metadata(cfg: CfgNode, num_classes: int) -> WeightsMetadata:
     """What is to be known of weights that `cfg` trains."""
     pool = cfg.MODEL.STEM_POOL
+    layer = build_stem_pool(cfg, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS)
     return WeightsMetadata(
         architecture=f"resnet{cfg.MODEL.RESNETS.DEPTH}",
         stem_pool=StemPool(
-            name=pool.NAME,
+            name=type(layer).__name__,
             kernel_size=pool.KERNEL_SIZE,
             stride=pool.STRIDE,
             padding=pool.PADDING,
@@ -35,6 +38,7 @@ def metadata(cfg: CfgNode, num_classes: int) -> WeightsMetadata:
             gradient=pool.GRADIENT,
             beta=pool.BETA,
             learn_beta=pool.LEARN_BETA,
+            options=changed_options(layer),
         ),
         pixel_mean=tuple(cfg.MODEL.PIXEL_MEAN),
         pixel_std=tuple(cfg.MODEL.PIXEL_STD),
@@ -89,10 +93,10 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> None:
         raise ValueError(f"{path} does not fit the config's model: {error}") from error
     # A count of the batches seen that evaluation does not use; not all libraries keep it.
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    for name in learned_temperatures(model):
+    for name in pooling_parameters(model):
         if name in missing:
             missing.remove(name)
-            logger.info("%s is not in %s: the temperature stays at its start", name, path)
+            logger.info("%s is not in %s: what the pooling learns stays at its start", name, path)
     if cfg.MODEL.ALLOW_OTHER_STEM_POOL:
         unexpected = [name for name in unexpected if not name.startswith("stem.pool.")]
     if missing or unexpected:

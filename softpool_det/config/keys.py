@@ -18,7 +18,8 @@ def add_softpool_config(cfg: CN) -> None:
     if "STEM_POOL" in cfg.MODEL:
         return
     cfg.MODEL.STEM_POOL = CN()
-    # A name in softpool_det.modeling.POOLING_REGISTRY: SoftPool2d or MaxPool2d.
+    # A pooling of docs/poolings.md ("SoftPool2d", "lip", ...), or a name that was registered in
+    # softpool_det.modeling.POOLING_REGISTRY.
     cfg.MODEL.STEM_POOL.NAME = "SoftPool2d"
     # The authors' ResNets pool 2x2 windows with stride 2 and no padding (stock: max, 3, 2, 1).
     cfg.MODEL.STEM_POOL.KERNEL_SIZE = 2
@@ -34,6 +35,8 @@ def add_softpool_config(cfg: CN) -> None:
     # "one": learn one temperature; "channel": one for each channel; "no": neither. YAML needs the
     # quotes: it reads a bare no as False.
     cfg.MODEL.STEM_POOL.LEARN_BETA = "no"
+    # Options of the pooling: a list of KEY VALUE, such as ["exponent", 3.0].
+    cfg.MODEL.STEM_POOL.OPTIONS = []
 
 
 def add_training_config(cfg: CN) -> None:

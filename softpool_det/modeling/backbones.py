@@ -5,6 +5,10 @@ Only this file reads `cfg`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
@@ -55,6 +59,7 @@ def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
 
     Raises:
         KeyError: the keys are missing, or no pooling is registered under NAME.
+        TypeError: OPTIONS has one that the pooling has not.
         ValueError: a value is not one of those that the pooling takes.
     """
     if "STEM_POOL" not in cfg.MODEL:
@@ -64,6 +69,13 @@ def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
             "before merging a file"
         )
     pool = cfg.MODEL.STEM_POOL
+    # Random starts of a pooling must not move those of the other layers: for one seed, arms begin
+    # with the same weights.
+    with torch.random.fork_rng(devices=[]):
+        return _pool_of(pool, num_channels)
+
+
+def _pool_of(pool: CfgNode, num_channels: int) -> nn.Module:
     return build_pooling(
         pool.NAME,
         kernel_size=pool.KERNEL_SIZE,
@@ -74,4 +86,20 @@ def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
         beta=pool.BETA,
         learn_beta=pool.LEARN_BETA,
         num_channels=num_channels,
+        **options_of(pool.OPTIONS),
     )
+
+
+def options_of(pairs: Sequence[Any]) -> dict[str, Any]:
+    """What `MODEL.STEM_POOL.OPTIONS` lists as KEY VALUE.
+
+    Raises:
+        ValueError: a key has no value, or is not a word.
+    """
+    keys, values = list(pairs[::2]), list(pairs[1::2])
+    if len(keys) != len(values) or not all(isinstance(key, str) for key in keys):
+        raise ValueError(
+            "MODEL.STEM_POOL.OPTIONS must be a list of KEY VALUE, such as ['exponent', 3.0], got "
+            f"{list(pairs)!r}"
+        )
+    return dict(zip(keys, values, strict=True))

@@ -1,4 +1,4 @@
-"""Pooling layers by name, all built with one signature."""
+"""Poolings of a stem by name: those of `softpool_det.layers`, and those that users register."""
 
 from __future__ import annotations
 
@@ -8,29 +8,17 @@ from typing import Any
 from fvcore.common.registry import Registry
 from torch import nn
 
-from softpool_det.ops import SoftPool2d
+from softpool_det import layers
 
 POOLING_REGISTRY = Registry("POOLING")
 POOLING_REGISTRY.__doc__ = """
-2-D pooling layers by class name, the name that `MODEL.STEM_POOL.NAME` takes.
+2-D pooling layers of one's own by class name, beside those of `softpool_det.layers`; both can be
+the `MODEL.STEM_POOL.NAME`.
 
-Each is called as `layer(kernel_size, stride, padding, ceil_mode=..., gradient=...)` and gives a
-module that maps (N, C, H, W) to (N, C, H', W'). A layer whose gradient leaves no choice ignores
-`gradient`. One with a temperature also takes `beta`, `learn_beta` and `num_channels`, which are
-given only where they differ from 1.0 and "no".
+Each is called as `layer(kernel_size, stride, padding, ceil_mode=..., **options)` and gives a module
+that maps (N, C, H, W) to (N, C, H', W'). It also gets `num_channels` where it takes that, and
+`gradient`, which one with a single gradient may lack.
 """
-
-POOLING_REGISTRY.register(SoftPool2d)
-
-
-@POOLING_REGISTRY.register()
-class MaxPool2d(nn.MaxPool2d):
-    """`torch.nn.MaxPool2d` with the signature that all poolings share."""
-
-    def __init__(
-        self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, gradient="paper"
-    ):
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
 
 
 def build_pooling(
@@ -43,45 +31,61 @@ def build_pooling(
     beta: float = 1.0,
     learn_beta: str = "no",
     num_channels: int | None = None,
+    **options: Any,
 ) -> nn.Module:
-    """Build the pooling layer that is registered as `name`.
+    """Build the 2-D pooling layer that is called `name`.
 
     Args:
-        name: a key of `POOLING_REGISTRY`, such as "SoftPool2d" or "MaxPool2d".
+        name: of `softpool_det.layers` ("SoftPool2d", "lip", ...) or of `POOLING_REGISTRY`.
         kernel_size, stride, padding, ceil_mode: as in `torch.nn.MaxPool2d`.
-        gradient: "paper" or "exact", see :func:`softpool_det.ops.soft_pool2d`.
-        beta, learn_beta: the temperature and whether it is learned ("no", "one" or "channel"), see
-            :class:`softpool_det.ops.SoftPool2d`.
-        num_channels: of the input; needed for `learn_beta` "channel" only.
+        gradient, beta, learn_beta: SoftPool's, see :class:`softpool_det.ops.SoftPool2d`. Others
+            ignore `gradient`, for it does not change their outputs.
+        num_channels: of the input; ignored where nothing is learned by channel.
+        options: the pooling's own.
 
     Raises:
         KeyError: no pooling has that name.
-        ValueError: a temperature is asked of a pooling that has none, or one that cannot be.
+        TypeError: the pooling has no such option.
+        ValueError: a temperature is asked of a pooling that has none, or a value cannot be.
     """
     if name not in POOLING_REGISTRY:
-        known = ", ".join(sorted(key for key, _ in POOLING_REGISTRY))
-        raise KeyError(
-            f"no pooling is registered as {name!r}; there are: {known}. Import the module that "
-            "registers yours (softpool_det.modeling.POOLING_REGISTRY.register) before the model "
-            "is built."
-        )
-    layer = POOLING_REGISTRY.get(name)
-    temperature: dict[str, Any] = {}
-    if (beta, learn_beta) != (1.0, "no"):
-        temperature = {"beta": beta, "learn_beta": learn_beta, "num_channels": num_channels}
-        _check_takes(name, layer, temperature)
-    return layer(
-        kernel_size, stride, padding, ceil_mode=ceil_mode, gradient=gradient, **temperature
-    )
+        known = set(layers.options_of(_layer(name)))
+        options |= _softness(name, known, gradient, beta, learn_beta)
+        window = (kernel_size, stride, padding, 1, ceil_mode)
+        return layers.build_pooling(name, 2, *window, num_channels=num_channels, **options)
+    layer: Any = POOLING_REGISTRY.get(name)
+    parameters = inspect.signature(layer).parameters
+    known = set(parameters)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        known |= {"gradient", "beta", "learn_beta"}
+    options |= _softness(name, known, gradient, beta, learn_beta)
+    if "beta" in options or "num_channels" in parameters:
+        options["num_channels"] = num_channels
+    return layer(kernel_size, stride, padding, ceil_mode=ceil_mode, **options)
 
 
-def _check_takes(name: str, layer: Any, temperature: dict[str, Any]) -> None:
-    """Refuse a temperature rather than ignore it: unlike `gradient`, it changes the output."""
-    parameters = inspect.signature(layer).parameters.values()
-    taken = {parameter.name for parameter in parameters}
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    if not takes_all and not temperature.keys() <= taken:
+def _softness(
+    name: str, known: set[str], gradient: str, beta: float, learn_beta: str
+) -> dict[str, Any]:
+    """SoftPool's arguments for a pooling with the arguments `known`: see `build_pooling`."""
+    taken: dict[str, Any] = {"gradient": gradient} if "gradient" in known else {}
+    if (beta, learn_beta) == (1.0, "no"):
+        return taken
+    # Refused rather than ignored: unlike the gradient, it changes the output.
+    if not {"beta", "learn_beta"} <= known:
         raise ValueError(
-            f"{name} has no temperature: beta must be 1.0 and learn_beta 'no', got "
-            f"{temperature['beta']!r} and {temperature['learn_beta']!r}"
+            f"{name} has no temperature: beta must be 1.0 and learn_beta 'no', got {beta!r} and "
+            f"{learn_beta!r}"
         )
+    return {**taken, "beta": beta, "learn_beta": learn_beta}
+
+
+def _layer(name: str) -> type[nn.Module]:
+    try:
+        return layers.pooling_class(name, 2)
+    except KeyError as error:
+        own = ", ".join(sorted(key for key, _ in POOLING_REGISTRY)) or "nothing yet"
+        raise KeyError(
+            f"{error.args[0]}. softpool_det.modeling.POOLING_REGISTRY has {own}: import the "
+            "module that registers yours before the model is built."
+        ) from None

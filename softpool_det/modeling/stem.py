@@ -24,8 +24,8 @@ class PooledStem(CNNBlockBase):
 
     The convolution and norm are those of `stem` itself, under their old names: state-dict keys
     (`conv1.*`, `conv1.norm.*`), initial values and what is frozen all stay, so that stock
-    checkpoints load. `FREEZE_AT` freezes these two; a temperature that `pool` learns is asked for
-    apart from that and keeps learning.
+    checkpoints load. `FREEZE_AT` freezes these two; what `pool` learns is asked for apart from that
+    and keeps learning.
 
     After the convolution, norm, ReLU and pooling are one operator,
     :func:`softpool_det.ops.affine_relu_soft_pool2d`, where the norm is frozen (`FrozenBatchNorm2d`,
@@ -36,8 +36,7 @@ class PooledStem(CNNBlockBase):
 
     Args:
         stem: the stem to take over; it shares `conv1` with the new one.
-        pool: maps (N, C, H, W) to (N, C, H', W') with stride 2; the only parameter it may have is
-            a learned temperature.
+        pool: maps (N, C, H, W) to (N, C, H', W') with stride 2.
 
     Raises:
         TypeError: `stem` is no `BasicStem`, so where its pooling happens is unknown.
@@ -77,7 +76,7 @@ class PooledStem(CNNBlockBase):
         return _norm_relu_pool(x, statistics, window, pool.gradient, pool.beta)
 
     def freeze(self) -> PooledStem:
-        """Freeze the convolution and its norm, not a learned temperature."""
+        """Freeze the convolution and its norm, not what the pooling learns."""
         self.conv1.requires_grad_(False)
         FrozenBatchNorm2d.convert_frozen_batchnorm(self.conv1)
         return self

@@ -67,6 +67,8 @@ class _SoftPool(torch.nn.Module):
     __constants__ = ("ceil_mode", "exact", "_beta")
     __jit_unused_properties__: ClassVar = ["beta", "gradient"]
 
+    # What weight decay would harm: see softpool_det.layers.learning.
+    undecayed: ClassVar[tuple[str, ...]] = ("log_beta",)
     _function: ClassVar[Callable[..., torch.Tensor]]
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from softpool_det.layers import options_of
 from softpool_det.ops import SoftPool2d
 from softpool_det.replace.pooling_sites import Site, Unknown, check_model, find_sites, is_basic_stem
 from softpool_det.replace.replacements import Left, PoolingReplacements, Replaced, describe
@@ -18,12 +19,12 @@ from softpool_det.replace.substitute import check_arguments, make_substitute
 def replace_pooling(
     model: nn.Module, where: Where = "stem", pool: str = "SoftPool2d", **kwargs: Any
 ) -> PoolingReplacements:
-    """Replace poolings of `model` by SoftPool, in place.
+    """Replace poolings of `model` by SoftPool, or another one of `softpool_det.layers`, in place.
 
-    Max and average poolings of 1 to 3 dimensions are replaced, modules and calls of
-    `torch.nn.functional` or `torch` alike. Nothing else changes: not the sizes of outputs, the
-    state dict (but for a learned temperature), nor any other module. A second call finds nothing to
-    do.
+    Max and average poolings of 1 to 3 dimensions, and those of this package, are replaced, modules
+    and calls of `torch.nn.functional` or `torch` alike. Nothing else changes: not the sizes of
+    outputs, the state dict (but for what a pooling learns), nor any other module. A second call
+    finds nothing to do.
 
     A module whose forward calls a functional pooling gets the pooling as a child and a forward
     traced by torch.fx that calls it. It stays the same object, of a subclass of its class (like
@@ -57,13 +58,14 @@ def replace_pooling(
 
             callable(name, module): True for those to replace. For a functional pooling, `module` is
             the module that does the same.
-        pool: "SoftPool2d" or "MaxPool2d". The number of dimensions is that of the replaced layer,
-            whatever the name says. "MaxPool2d" also takes SoftPool away again.
-        kwargs: settings that differ from the replaced layer's: kernel_size, stride, padding,
-            dilation, ceil_mode, and SoftPool's gradient ("paper" or "exact"), beta, learn_beta
-            ("no", "one" or "channel") and num_channels, see :class:`softpool_det.ops.SoftPool2d`.
-            "channel" needs num_channels: what a pooling gets is not always what the layer before it
-            gives.
+        pool: a name in `softpool_det.layers.POOLINGS`, such as "SoftPool2d", "lip" or "MaxPool2d",
+            which also takes SoftPool away again. The number of dimensions is that of the replaced
+            layer, whatever the name says.
+        kwargs: settings that differ from the replaced layer's (kernel_size, stride, padding,
+            dilation, ceil_mode), and the pooling's own options: SoftPool's gradient ("paper" or
+            "exact"), beta, learn_beta ("no", "one" or "channel"), for example; see its class. What
+            is learned by channel needs num_channels: what a pooling gets is not always what the
+            layer before it gives.
 
     Returns:
         What was replaced; what "all" left alone, and what may be another pathway's stem, with the
@@ -86,6 +88,9 @@ def replace_pooling(
     substitutes = [make_substitute(site.name, site.module, kind, kwargs) for site in chosen]
     pairs = [(old, new) for old, new in zip(chosen, substitutes, strict=True)]
     done = [(old, new) for old, new in pairs if old.module is not new]
+    like = next((value for value in model.parameters() if value.is_floating_point()), None)
+    for _, new in done if like is not None else ():
+        new.to(like.device, like.dtype)  # type: ignore[union-attr]
     _put_in(model, done)
     already = [
         Left(old.name, describe(new), "already so") for old, new in pairs if old.module is new
@@ -134,7 +139,8 @@ def _take_over(old: nn.Module, new: nn.Module) -> None:
     # Ultralytics, say, keeps in every module of a model where its input comes from.
     known = {*vars(new), *getattr(old, "__constants__", ())}
     known.add("_compiled_call_impl")  # old.compile() wrote it: it would call the old one
-    known |= vars(SoftPool2d()).keys()  # its settings are not another layer's
+    # A pooling's settings are not another's.
+    known |= {*vars(SoftPool2d()), *options_of(type(old))}
     vars(new).update({name: value for name, value in vars(old).items() if name not in known})
     # The same dictionaries, so that handles still remove their hooks.
     vars(new).update({name: value for name, value in vars(old).items() if "hook" in name})

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from softpool_det.replace.poolings import AVG_POOLS, MAX_POOLS
+from softpool_det.replace.windows import AVG_POOLS, MAX_POOLS
 
 _MAX_ARGUMENTS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _AVG_ARGUMENTS = (

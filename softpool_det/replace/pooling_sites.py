@@ -17,7 +17,7 @@ from softpool_det.replace.forward import (
     mentions_pooling,
     steps,
 )
-from softpool_det.replace.poolings import is_pooling
+from softpool_det.replace.windows import is_pooling
 
 _FIXED = (
     "model was {} and cannot be changed any more: call replace_pooling on the original module, "

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from torch import nn
 
+from softpool_det.layers import changed_options
 from softpool_det.ops.temperatures import single_beta
-from softpool_det.replace.poolings import windowed_base
+from softpool_det.replace.windows import windowed_base
 
 # Settings and what they are where nobody names them.
 _SETTINGS = {
@@ -77,4 +78,9 @@ def describe(pool: nn.Module, function: str | None = None) -> str:
         value = single_beta(pool) if name == "beta" else getattr(pool, name, default)
         if value != default:
             settings.append(f"{name}={value!r}")
+    settings += [
+        f"{name}={value!r}"
+        for name, value in changed_options(pool).items()
+        if name not in _SETTINGS
+    ]
     return f"{function or type(pool).__name__}({', '.join(settings)})"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from torch import nn
 
 from softpool_det.replace.pooling_sites import Site, Unknown
-from softpool_det.replace.poolings import adaptive_base, has_window_of_one, is_pooling, why_not
 from softpool_det.replace.stems import find_stems
+from softpool_det.replace.windows import adaptive_base, has_window_of_one, is_pooling, why_not
 
 Where = str | Iterable[str] | Callable[[str, nn.Module], bool]
 

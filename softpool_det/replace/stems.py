@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from softpool_det.replace.pooling_sites import Site, Unknown
-from softpool_det.replace.poolings import has_window_of_one, is_pooling, windowed_base
+from softpool_det.replace.windows import has_window_of_one, is_pooling, windowed_base
 
 # A deep stem has three convolutions of 3 x 3 in place of one of 7 x 7.
 _STEM_CONVOLUTIONS = 3

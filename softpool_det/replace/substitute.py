@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import re
 from copy import copy
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+from softpool_det.layers import build_pooling, pooling_class, pooling_name
+from softpool_det.layers.lookup import own_options
 from softpool_det.ops._arguments import Window, output_sizes
 from softpool_det.ops.temperatures import single_beta
 from softpool_det.replace.global_pool import GlobalSoftPool
-from softpool_det.replace.poolings import (
-    MAX_POOLS,
-    SOFT_POOLS,
+from softpool_det.replace.replacements import describe
+from softpool_det.replace.windows import (
     adaptive_base,
     why_not,
     window_of,
     windowed_base,
 )
-from softpool_det.replace.replacements import describe
 
 _SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _OF_SOFT_POOL = ("gradient", "beta", "learn_beta", "num_channels")
+# Changes that leave what was learned as it was.
+_NEUTRAL = {*_SETTINGS, "gradient", "generator"}
 
 
 def check_arguments(pool: str, changes: dict[str, Any]) -> str:
-    """The kind of pooling, "SoftPool" or "MaxPool".
+    """The pooling's name in `softpool_det.layers.POOLINGS`.
 
     Raises:
         ValueError: no pooling has that name.
         TypeError: a keyword is none of the pooling's.
     """
-    match = re.fullmatch(r"(SoftPool|MaxPool)[123]d", str(pool))
-    if match is None:
-        raise ValueError(
-            f'pool must be "SoftPool2d" or "MaxPool2d" (1d and 3d mean the same: the number of '
-            f"dimensions is the replaced layer's), got {pool!r}"
-        )
-    known = (*_SETTINGS, *(_OF_SOFT_POOL if match[1] == "SoftPool" else ()))
+    try:
+        kind = pooling_name(pool)
+    except KeyError as error:
+        raise ValueError(f"pool: {error.args[0]}") from None
+    known = (*_SETTINGS, *own_options(pooling_class(kind, 2)), "num_channels")
     for name in changes:
         if name not in known:
-            raise TypeError(f"{match[1]} has no argument {name!r}; it has {', '.join(known)}")
-    return match[1]
+            raise TypeError(f"{kind} has no argument {name!r}; it has {', '.join(known)}")
+    return kind
 
 
 def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any]) -> nn.Module:
@@ -64,10 +64,9 @@ def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any
     assert base is not None
     dims = base[1]
     settings = {key: getattr(old, key) for key in _SETTINGS if hasattr(old, key)}
-    layers: dict[int, Any] = SOFT_POOLS if kind == "SoftPool" else MAX_POOLS
-    if kind == "SoftPool":
-        settings |= _softness(old)
-    new = _built(name, layers[dims], {**settings, **changes})
+    new = _built(name, partial(build_pooling, kind, dims), {**settings, **changes})
+    if isinstance(old, type(new)):
+        new = _built(name, partial(build_pooling, kind, dims), {**settings, **_own(old), **changes})
     _check_sizes(name, old, new, dims)
     same_window = window_of(old, dims) == window_of(new, dims)
     return _old_or_new(old, new, same_window, changes)
@@ -76,6 +75,8 @@ def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any
 def _built(name: str, layer: Any, settings: dict[str, Any]) -> nn.Module:
     try:
         return layer(**settings)
+    except KeyError as error:
+        raise ValueError(f"cannot replace {name}: {error.args[0]}") from error
     except (TypeError, ValueError) as error:
         hint = ""
         if settings.get("learn_beta") == "channel" and settings.get("num_channels") is None:
@@ -83,17 +84,18 @@ def _built(name: str, layer: Any, settings: dict[str, Any]) -> nn.Module:
         raise type(error)(f"cannot replace {name}: {error}{hint}") from error
 
 
-def _softness(pool: Any) -> dict[str, Any]:
-    """SoftPool's own arguments of a SoftPool; none of another pooling."""
-    if not hasattr(pool, "learn_beta"):
-        return {}
-    channels = sum(parameter.numel() for parameter in pool.parameters())
-    return {
-        "gradient": pool.gradient,
-        "beta": single_beta(pool),
-        "learn_beta": pool.learn_beta,
-        "num_channels": channels if pool.learn_beta == "channel" else None,
-    }
+def _own(pool: Any) -> dict[str, Any]:
+    """A pooling's arguments beside the window's."""
+    if hasattr(pool, "learn_beta"):
+        channels = sum(parameter.numel() for parameter in pool.parameters())
+        return {
+            "gradient": pool.gradient,
+            "beta": single_beta(pool),
+            "learn_beta": pool.learn_beta,
+            "num_channels": channels if pool.learn_beta == "channel" else None,
+        }
+    names = [*own_options(type(pool)), "num_channels"]
+    return {name: getattr(pool, name) for name in names if hasattr(pool, name)}
 
 
 def _old_or_new(
@@ -102,10 +104,12 @@ def _old_or_new(
     """`old` where `new` equals it; else `new`, with what `old` learned unless that changes."""
     if not isinstance(old, type(new)):
         return new
-    if same_window and _softness(old) == _softness(new):
+    if same_window and _own(old) == _own(new):
         return old
-    if not changes.keys() & {"beta", "learn_beta", "num_channels"}:
-        new.load_state_dict(old.state_dict())
+    state = old.state_dict()
+    same_shapes = all(value.shape == state[key].shape for key, value in new.state_dict().items())
+    if not changes.keys() - _NEUTRAL and same_shapes:
+        new.load_state_dict(state)
     return new
 
 
@@ -122,7 +126,8 @@ def _global(name: str, old: nn.Module, dims: int, kind: str, changes: dict[str, 
             f"cannot replace {name}: in the place of {old} there can only be SoftPool over the "
             f"whole input, which takes no argument but {', '.join(_OF_SOFT_POOL)}"
         )
-    new = _built(name, GlobalSoftPool, {"dims": dims, **_softness(old), **changes})
+    softness = _own(old) if isinstance(old, GlobalSoftPool) else {}
+    new = _built(name, GlobalSoftPool, {"dims": dims, **softness, **changes})
     return _old_or_new(old, new, True, changes)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from softpool_det.io.archives import find_damage, save_archive
 from softpool_det.io.atomic import write_atomically
 from softpool_det.io.data_errors import DataError
-from softpool_det.ops.temperatures import learned_temperatures
+from softpool_det.layers.learning import pooling_parameters
 from softpool_det.weights import read_metadata
 from softpool_det.weights.architecture import COUNTER
 from softpool_det.weights.compatibility import (
@@ -174,12 +174,14 @@ class SafeCheckpointer(DetectionCheckpointer):
         check_states({key: loaded[key] for key in self._states if key in loaded}, filename)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        """Detectron2's; that a stock file lacks a learned temperature is no reason to warn."""
+        """Detectron2's; a stock file lacks what a pooling learns, which needs no warning."""
         incompatible = super()._load_model(checkpoint)
-        for name in learned_temperatures(self.model):
+        for name in pooling_parameters(self.model):
             if name in incompatible.missing_keys:
                 incompatible.missing_keys.remove(name)
-                self.logger.info("%s was not loaded: the temperature stays at its start", name)
+                self.logger.info(
+                    "%s was not loaded: what the pooling learns stays at its start", name
+                )
         return incompatible
 
     def _load_whole(self, filename: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from softpool_det.config import DEFAULT_MAX_PIXELS
 from softpool_det.io.data_errors import Skipped
-from softpool_det.ops.temperatures import temperature_overrides
+from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.amp_trainer import PRECISIONS, StepTrainer
 from softpool_det.training.annotation_checks import check_training_annotations
 from softpool_det.training.checkpointer import SafeCheckpointer
@@ -141,7 +141,7 @@ def _build_optimizer(call: DictConfig, model: nn.Module) -> Any:
     params = call.params
     params.model = model
     if _target(params) is get_default_optimizer_params:
-        for name, values in temperature_overrides(model).items():
+        for name, values in weight_decay_overrides(model).items():
             given = OmegaConf.select(params, f"overrides.{name}", default={})
             OmegaConf.update(params, f"overrides.{name}", {**values, **given}, force_add=True)
     return instantiate(call)

@@ -19,7 +19,7 @@ from detectron2.utils.events import EventWriter
 from torch import nn
 
 from softpool_det.io.data_errors import Skipped
-from softpool_det.ops.temperatures import temperature_overrides
+from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.amp_trainer import PRECISIONS, StepTrainer
 from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.training.evaluator import Evaluator
@@ -173,7 +173,7 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        overrides=temperature_overrides(model),
+        overrides=weight_decay_overrides(model),
     )
 
 

@@ -12,6 +12,7 @@ from detectron2.modeling import ResNet
 from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock
 from torch import nn
 
+from softpool_det.layers import changed_options
 from softpool_det.modeling import PooledStem
 from softpool_det.ops.temperatures import single_beta
 from softpool_det.weights import WeightsMetadata
@@ -189,6 +190,8 @@ def _stem_pool(resnet: ResNet, wanted: StemPool) -> list[str]:
             remedy += f', LEARN_BETA "{wanted.learn_beta}"'
         elif wanted.beta != found.beta:
             remedy += f", BETA {wanted.beta}"
+        if wanted.options:
+            remedy += f", OPTIONS {[part for pair in wanted.options.items() for part in pair]}"
     return [
         f"the stem pools with {found}, the weights were trained with {wanted}: {remedy} "
         "(model.backbone.bottom_up.stem), take weights that were trained with the model's pooling, "
@@ -210,6 +213,7 @@ def _pool_of(stem: nn.Module) -> StemPool | None:
         **window,
         beta=single_beta(pool),
         learn_beta=getattr(pool, "learn_beta", "no"),
+        options=changed_options(pool),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ FORMAT = "1"
 class StemPool:
     """The pooling behind the stem's convolution; the fields are the keys of `MODEL.STEM_POOL`.
 
-    Where a temperature is learned, it is among the weights, and `beta` is any number.
+    What is learned is among the weights: then `beta` is any number. `options` has those that are
+    not by default.
     """
 
     name: str
@@ -39,6 +40,7 @@ class StemPool:
     gradient: str = "paper"
     beta: float = 1.0
     learn_beta: str = "no"
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def window(self) -> tuple[str, int, int, int]:
@@ -47,7 +49,7 @@ class StemPool:
 
     def takes_weights_of(self, other: StemPool) -> bool:
         """Whether a model with this pooling computes what one with `other` learned."""
-        if self.window != other.window:
+        if self.window != other.window or self.options != other.options:
             return False
         if other.learn_beta != "no":
             return self.learn_beta == other.learn_beta
@@ -56,6 +58,8 @@ class StemPool:
 
     def __str__(self) -> str:
         text = f"{self.name} {self.kernel_size}x{self.kernel_size}/{self.stride}/{self.padding}"
+        if self.options:
+            text += f" with {', '.join(f'{key} {value}' for key, value in self.options.items())}"
         if self.learn_beta != "no":
             return f"{text} with a learned beta ({self.learn_beta})"
         return text if self.beta == 1.0 else f"{text} with beta {self.beta}"
@@ -65,8 +69,8 @@ class StemPool:
 MAX_POOL = StemPool("MaxPool2d", kernel_size=3, stride=2, padding=1)
 # That of the SoftPool authors' ResNets.
 SOFT_POOL = StemPool("SoftPool2d", kernel_size=2, stride=2, padding=0)
-# Of older files the temperature is 1.
-_ADDED_LATER = ("stem_pool.beta", "stem_pool.learn_beta")
+# Of older files the temperature is 1, and there are no options.
+_ADDED_LATER = ("stem_pool.beta", "stem_pool.learn_beta", "stem_pool.options")
 
 
 @dataclass(frozen=True)
@@ -140,19 +144,19 @@ class WeightsMetadata:
 
 def _read_fields(owner: type, header: Mapping[str, str], prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for field in fields(owner):
-        if field.name == "stem_pool":
+    for entry in fields(owner):
+        if entry.name == "stem_pool":
             continue
-        key = prefix + field.name
+        key = prefix + entry.name
         if key not in header and key in _ADDED_LATER:
             continue
         if key not in header:
             raise ValueError(f"the metadata lacks {key}")
         try:
-            values[field.name] = header[key] if field.type == "str" else json.loads(header[key])
+            values[entry.name] = header[key] if entry.type == "str" else json.loads(header[key])
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(
-                f"the metadata's {key} is not a valid {field.type}: {header[key]!r:.90}"
+                f"the metadata's {key} is not a valid {entry.type}: {header[key]!r:.90}"
             ) from error
     return values
 

@@ -12,7 +12,7 @@ from softpool_det.classification.config import load_config
 from softpool_det.classification.swap import compare_swapped
 from softpool_det.classification.weights import load_weights, metadata
 from softpool_det.config import load_config as load_detector_config
-from softpool_det.ops.temperatures import learned_temperatures
+from softpool_det.layers.learning import pooling_parameters
 from softpool_det.training import Trainer
 from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.weights import read_metadata, save_weights
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def temperature_of(model):
-    (parameter,) = learned_temperatures(model).values()
+    (parameter,) = pooling_parameters(model).values()
     return parameter
 
 
@@ -74,6 +74,6 @@ def test_starts_from_weights_without_a_temperature(tiny, tmp_path, caplog, monke
     cfg = load_config(CONFIG, [*tiny, *CHANNEL, "MODEL.WEIGHTS", str(path)])
     model = build_model(cfg, 3)
     load_weights(model, cfg)
-    ((name, temperature),) = learned_temperatures(model).items()
+    ((name, temperature),) = pooling_parameters(model).items()
     assert (temperature == temperature[0]).all()
-    assert f"{name} is not in {path}: the temperature stays at its start" in caplog.text
+    assert f"{name} is not in {path}: what the pooling learns stays at its start" in caplog.text

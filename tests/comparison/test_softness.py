@@ -58,7 +58,7 @@ def test_equals_a_loop_over_windows(kernel, padding, beta):
     assert (found.beta, found.beta_low, found.beta_high) == (beta, beta, beta)
 
 
-def test_learned_temperatures_and_max_pooling():
+def test_pooling_parameters_and_max_pooling():
     pool = SoftPool2d(2, learn_beta="channel", num_channels=3, beta=2.0)
     pool.log_beta.data += torch.tensor([0.0, 1.0, -1.0])
     beta = _temperature(pool)

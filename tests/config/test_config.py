@@ -32,6 +32,7 @@ def test_adds_stem_pool_and_changes_nothing_else():
         "GRADIENT": "paper",
         "BETA": 1.0,
         "LEARN_BETA": "no",
+        "OPTIONS": [],
     }
 
 

@@ -82,7 +82,8 @@ def test_twins_differ_in_the_pooling_alone(stock, soft):
     assert differing(left, right) == {"MODEL.BACKBONE.NAME"} | weights
     spelled_out = yaml.safe_load(soft.read_text())["MODEL"]["STEM_POOL"]
     # The paper has no temperature.
-    assert dict(right.MODEL.STEM_POOL) == {**spelled_out, "BETA": 1.0, "LEARN_BETA": "no"}
+    rest = {"BETA": 1.0, "LEARN_BETA": "no", "OPTIONS": []}
+    assert dict(right.MODEL.STEM_POOL) == {**spelled_out, **rest}
     stock_builder, builder = left.MODEL.BACKBONE.NAME, right.MODEL.BACKBONE.NAME
     assert builder == stock_builder.replace("resnet", "softpool_resnet")
 

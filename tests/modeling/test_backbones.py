@@ -264,8 +264,8 @@ def test_missing_keys_say_what_to_call():
 @pytest.mark.parametrize("stock", BUILDERS)
 def test_unknown_pooling(stock):
     cfg = twin_config(stock_config(stock))
-    cfg.MODEL.STEM_POOL.NAME = "SoftPool"
-    with pytest.raises(KeyError, match=r"'SoftPool'; there are: .*MaxPool2d, SoftPool2d"):
+    cfg.MODEL.STEM_POOL.NAME = "HardPool"
+    with pytest.raises(KeyError, match="'HardPool'; the names are SoftPool, MaxPool, AvgPool,"):
         build_backbone(cfg, IMAGE)
 
 

@@ -12,8 +12,8 @@ from detectron2.structures import Boxes
 from torch.export import Dim
 
 from softpool_det import add_softpool_config
+from softpool_det.layers.learning import pooling_parameters
 from softpool_det.modeling.backbones import build_softpool_resnet_backbone
-from softpool_det.ops.temperatures import learned_temperatures
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -42,7 +42,7 @@ def backbone(request):
         values.copy_(torch.randn(values.shape, generator=generator) / 4 + 1)
         if name.endswith("running_var"):
             values.abs_().add_(0.5)
-    for values in learned_temperatures(model).values():
+    for values in pooling_parameters(model).values():
         values.data.copy_(torch.randn(values.shape, generator=generator) / 4 + 1)
     return model.eval()
 

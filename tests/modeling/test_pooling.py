@@ -29,8 +29,8 @@ def test_soft_pool_takes_every_argument(gradient):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(KeyError, match=r"'SoftPool'; there are: MaxPool2d, SoftPool2d"):
-        build_pooling("SoftPool", 2, 2)
+    with pytest.raises(KeyError, match="'HardPool'; the names are SoftPool, MaxPool, AvgPool,"):
+        build_pooling("HardPool", 2, 2)
 
 
 def test_unknown_gradient():

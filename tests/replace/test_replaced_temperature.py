@@ -9,8 +9,8 @@ from networks import Functional
 from torch import nn
 
 from softpool_det import replace_pooling
+from softpool_det.layers.learning import pooling_parameters
 from softpool_det.ops import SoftPool2d, soft_pool2d
-from softpool_det.ops.temperatures import learned_temperatures
 
 
 def resnet_like():
@@ -37,7 +37,7 @@ def test_learned(learn_beta, count):
     result = replace_pooling(model, beta=4.0, learn_beta=learn_beta, num_channels=8)
     after = f"SoftPool2d(3, stride=2, padding=1, beta=4.0, learn_beta={learn_beta!r})"
     assert result.replaced[0].after == after
-    ((name, temperature),) = learned_temperatures(model).items()
+    ((name, temperature),) = pooling_parameters(model).items()
     assert set(model.state_dict()) - before == {name}
     assert temperature.numel() == count
     start = temperature.detach().clone()
@@ -89,7 +89,7 @@ def test_second_call():
 def test_other_settings_keep_what_was_learned():
     model = resnet_like()
     replace_pooling(model, learn_beta="channel", num_channels=8)
-    (temperature,) = learned_temperatures(model).values()
+    (temperature,) = pooling_parameters(model).values()
     nn.init.normal_(temperature)
     learned = model[3].beta.detach().clone()
     replace_pooling(model, gradient="exact")
@@ -97,7 +97,7 @@ def test_other_settings_keep_what_was_learned():
     assert torch.equal(model[3].beta, learned)
     replace_pooling(model, beta=3.0, learn_beta="no")
     assert model[3].beta == 3.0
-    assert not learned_temperatures(model)
+    assert not pooling_parameters(model)
 
 
 def test_max_pooling_takes_it_away_again():
@@ -115,10 +115,10 @@ def test_max_pooling_takes_it_away_again():
 def test_functional_poolings():
     model = Functional()
     result = replace_pooling(model, "all", beta=2.0, learn_beta="channel", num_channels=4)
-    assert len(learned_temperatures(model)) == len(result) == 3
+    assert len(pooling_parameters(model)) == len(result) == 3
     again = copy.deepcopy(model)
     model(torch.randn(2, 3, 32, 32)).square().sum().backward()
-    assert all((p.grad != 0).all() for p in learned_temperatures(model).values())
+    assert all((p.grad != 0).all() for p in pooling_parameters(model).values())
     again.load_state_dict(model.state_dict())
 
 
@@ -129,7 +129,7 @@ def test_global_pooling(learn_beta, count):
     softness = {"beta": 3.0, "learn_beta": learn_beta, "num_channels": 5}
     assert replace_pooling(model, ["0"], **softness)
     torch.testing.assert_close(model(x), soft_pool2d(x, (6, 7), beta=3.0))
-    assert sum(p.numel() for p in learned_temperatures(model).values()) == count
+    assert sum(p.numel() for p in pooling_parameters(model).values()) == count
     assert not replace_pooling(model, ["0"], **softness)
     assert f"learn_beta={learn_beta!r}" in repr(model[0]) or not count
     replace_pooling(model, ["0"], beta=0.0, learn_beta="no")
@@ -139,11 +139,11 @@ def test_global_pooling(learn_beta, count):
 def test_state_of_a_learned_one_loads_back():
     model, other = resnet_like(), resnet_like()
     replace_pooling(model, learn_beta="channel", num_channels=8)
-    (temperature,) = learned_temperatures(model).values()
+    (temperature,) = pooling_parameters(model).values()
     nn.init.normal_(temperature)
     assert "SoftPool" in str(replace_pooling(other, learn_beta="channel", num_channels=8))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other[3].beta, model[3].beta)
     missing, unexpected = other.load_state_dict(resnet_like().state_dict(), strict=False)
-    assert (missing, unexpected) == (list(learned_temperatures(other)), [])
+    assert (missing, unexpected) == (list(pooling_parameters(other)), [])
     assert isinstance(other[3], SoftPool2d)

@@ -12,7 +12,7 @@ from running import RETINANET, TINY, arguments, assert_same, log_of, states
 from torch.export import Dim
 
 from softpool_det.config import load_config
-from softpool_det.ops.temperatures import learned_temperatures
+from softpool_det.layers.learning import pooling_parameters
 from softpool_det.training import Trainer
 from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.training.detector import load_detector
@@ -33,7 +33,7 @@ def model_of(*overrides):
 
 
 def temperature_of(model):
-    ((name, parameter),) = learned_temperatures(model).items()
+    ((name, parameter),) = pooling_parameters(model).items()
     assert name.startswith("backbone.bottom_up.stem.pool.")
     return name, parameter
 
@@ -125,7 +125,7 @@ def test_weights_without_a_temperature(tmp_path, log):
     SafeCheckpointer(model).load(str(tmp_path / "model_final.pth"))
     assert torch.equal(temperature, start)
     assert [text for level, text in log() if "loaded" in text] == [
-        f"{name} was not loaded: the temperature stays at its start"
+        f"{name} was not loaded: what the pooling learns stays at its start"
     ]
     assert not [text for level, text in log() if level >= logging.WARNING]
 

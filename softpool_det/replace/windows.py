@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from softpool_det.layers import WindowPool
 from softpool_det.ops import SoftPool1d, SoftPool2d, SoftPool3d
 from softpool_det.ops._arguments import Window, make_window
 from softpool_det.replace.global_pool import GlobalSoftPool
@@ -26,7 +27,7 @@ def windowed_base(pool: nn.Module) -> tuple[type[nn.Module], int] | None:
         for dims, base in classes.items():
             if isinstance(pool, base):
                 return base, dims
-    return None
+    return (WindowPool, pool.dims) if isinstance(pool, WindowPool) else None
 
 
 def adaptive_base(pool: nn.Module) -> tuple[type[nn.Module], int] | None:

@@ -1,0 +1,49 @@
+"""Anti-aliased max pooling (BlurPool)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from softpool_det.layers._windows import WindowPool, dense_maxima
+from softpool_det.ops._arguments import output_sizes
+
+
+class BlurPool2d(WindowPool):
+    """Max pooling at stride 1, blurred at the stride by `timm.layers.BlurPool2d`.
+
+    Needs timm. There is no such layer in timm for other dimensions.
+
+    Args:
+        filter_size: of the binomial filter, at least 2.
+
+    Raises:
+        ImportError: timm is not installed.
+
+    Source: Zhang, Making Convolutional Networks Shift-Invariant Again, 2019 ("MaxBlurPool").
+    """
+
+    dims = 2
+
+    def __init__(self, *window: Any, filter_size: int = 3, **settings: Any) -> None:
+        super().__init__(*window, **settings)
+        stride = self.window[1]
+        if stride[0] != stride[1] or stride[0] < 2:
+            raise ValueError(
+                f"stride must be the same in both directions and at least 2, got {tuple(stride)}"
+            )
+        if filter_size < 2:
+            raise ValueError(f"filter_size must be at least 2, got {filter_size!r}")
+        try:
+            from timm.layers import BlurPool2d as Blur
+        except ImportError as error:
+            raise ImportError("BlurPool2d needs timm: pip install timm") from error
+        self.filter_size = filter_size
+        self.blur = Blur(filt_size=filter_size, stride=stride[0])
+
+    def pool(self, input: torch.Tensor) -> torch.Tensor:
+        counts = output_sizes(input.shape[2:], self.window)
+        rows = [(count - 1) * s + 1 for count, s in zip(counts, self.window[1], strict=True)]
+        self.blur.filt = self.blur.filt.to(input.dtype)
+        return self.blur(dense_maxima(input, self.window, rows))

@@ -1,0 +1,148 @@
+"""Poolings with chance in training: stochastic pooling and S3Pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from softpool_det.layers._windows import WindowPool, dense_maxima, magnitude, sums
+from softpool_det.ops._arguments import output_sizes
+
+_MAX_POOLS_WITH_INDICES: dict[int, Any] = {
+    1: F.max_pool1d_with_indices,
+    2: F.max_pool2d_with_indices,
+    3: F.max_pool3d_with_indices,
+}
+_AVG_POOLS: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+class _StochasticPool(WindowPool):
+    def __init__(
+        self, *window: Any, generator: torch.Generator | None = None, **settings: Any
+    ) -> None:
+        super().__init__(*window, **settings)
+        self.generator = generator
+
+    def pool(self, input: torch.Tensor) -> torch.Tensor:
+        input = input.relu()
+        if self.training:
+            return self._draw(input)
+        scale = magnitude(input)
+        x = input / scale
+        total, squares = sums(x, self.window), sums(x.square(), self.window)
+        return scale * squares / torch.where(total > 0, total, 1.0)
+
+    def _draw(self, input: torch.Tensor) -> torch.Tensor:
+        # The first of exponential clocks with the rates x_i rings for i with probability
+        # x_i / sum x: the largest x / E is it, and max pooling finds that without unfolding.
+        clocks = torch.empty_like(input.detach()).exponential_(generator=self.generator)
+        _, chosen = _MAX_POOLS_WITH_INDICES[self.dims](input.detach() / clocks, *self.window)
+        return input.flatten(2).gather(2, chosen.flatten(2)).reshape(chosen.shape)
+
+
+class StochasticPool1d(_StochasticPool):
+    """`StochasticPool2d` for (N, C, L) or (C, L)."""
+
+    dims = 1
+
+
+class StochasticPool2d(_StochasticPool):
+    """In training an element of each window, drawn with probability x_i / sum x; else the mean.
+
+    That mean is the drawn element's expectation, sum x_i^2 / sum x_i. Negative elements count as 0,
+    and so does a window without positive ones. The gradient reaches the drawn element alone.
+    Overlapping windows share random numbers: each has the right distribution, together they are
+    not independent.
+
+    Args:
+        generator: for the draws, on the input's device; None for PyTorch's own.
+
+    Source: Zeiler and Fergus, Stochastic Pooling, 2013; SoftPool paper, Tables 1, 3 and 5.
+    """
+
+    dims = 2
+
+
+class StochasticPool3d(_StochasticPool):
+    """`StochasticPool2d` for (N, C, D, H, W) or (C, D, H, W)."""
+
+    dims = 3
+
+
+class _S3Pool(WindowPool):
+    def __init__(
+        self,
+        *window: Any,
+        grid_size: int | None = None,
+        generator: torch.Generator | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*window, **settings)
+        for stride in self.window[1]:
+            if grid_size is not None and (grid_size < stride or grid_size % stride):
+                raise ValueError(
+                    f"grid_size must be a multiple of the stride {stride}, got {grid_size!r}"
+                )
+        self.grid_size = grid_size
+        self.generator = generator
+
+    def pool(self, input: torch.Tensor) -> torch.Tensor:
+        stride, sizes = self.window[1], input.shape[2:]
+        counts = output_sizes(sizes, self.window)
+        # Of the last cell, as many rows as there are; at least its first.
+        rows = [
+            min(count * s, max(size, (count - 1) * s + 1))
+            for size, count, s in zip(sizes, counts, stride, strict=True)
+        ]
+        dense = dense_maxima(input, self.window, rows)
+        if not self.training:
+            return _AVG_POOLS[self.dims](dense, stride, stride, 0, True, False)
+        for axis in range(self.dims):
+            chosen = self._choose(rows[axis], counts[axis], stride[axis], input.device)
+            dense = dense.index_select(2 + axis, chosen)
+        return dense
+
+    def _choose(self, rows: int, count: int, stride: int, device: torch.device) -> torch.Tensor:
+        """Sorted random rows, grid / stride of each grid cell, `count` in all."""
+        grid = stride if self.grid_size is None else self.grid_size
+        cells = -(-rows // grid)
+        keys = torch.rand(cells, grid, device=device, generator=self.generator)
+        indices = torch.arange(cells * grid, device=device).view(cells, grid)
+        # Rows beyond the edge come last, and are cut off.
+        keys = torch.where(indices < rows, keys, 2.0)
+        picked = keys.argsort(1)[:, : grid // stride].sort(1).values
+        return (picked + indices[:, :1]).flatten()[:count]
+
+
+class S3Pool1d(_S3Pool):
+    """`S3Pool2d` for (N, C, L) or (C, L)."""
+
+    dims = 1
+
+
+class S3Pool2d(_S3Pool):
+    """Max pooling at stride 1, of which training keeps random rows and columns.
+
+    Rows are cut into cells of `grid_size`, of each of which grid_size / stride rows are drawn
+    without repetition; columns likewise. All images and channels share the draw. In evaluation the
+    output is the mean of each cell of stride x stride, which is the expectation for
+    grid_size = stride.
+
+    The output has max pooling's size; the published one is smaller by a row for odd heights.
+
+    Args:
+        grid_size: a multiple of the stride; None for the stride. Larger ones distort more.
+        generator: for the draws, on the input's device; None for PyTorch's own.
+
+    Source: Zhai et al., S3Pool, 2017; SoftPool paper, Tables 1, 3 and 5.
+    """
+
+    dims = 2
+
+
+class S3Pool3d(_S3Pool):
+    """`S3Pool2d` for (N, C, D, H, W) or (C, D, H, W)."""
+
+    dims = 3
