@@ -9,6 +9,8 @@ DETECTRON2 ?=
 DATA ?= digits
 MODEL ?= retinanet
 SEEDS ?= 1
+# The pooling of the second arm, a name of docs/poolings.md: softpool, lip, s3, ...
+POOL ?= softpool
 # What `make test-wheel` tests the wheel with.
 TORCH ?= 2.13.0
 TEST_PYTHON ?= $(BIN)/python
@@ -19,7 +21,9 @@ PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-
 # What libraries say of their own future is not for here.
 QUIET = PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
 # Measured with SEEDS="1 2 3 4 5", where it was.
-KNOWN_SPREAD = benchmarks/results/demo_$(DATA)_$(MODEL).json
+KNOWN_SPREAD = $(if $(filter softpool,$(POOL)),benchmarks/results/demo_$(DATA)_$(MODEL).json)
+# What SoftPool's config lacks to name another one. All share the stock run and its folder.
+DEMO_POOL = $(if $(filter-out softpool,$(POOL)),MODEL.STEM_POOL.NAME $(POOL))
 
 # The project is for Linux alone, as pyproject.toml says.
 BIN := $(VENV)/bin
@@ -69,13 +73,14 @@ $(VENV)/.extension.stamp: setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*) 
 	@sed -n 's/^ *\(softpool_det: .*\)/\1/p' $(VENV)/build.log | sort -u
 	@touch $@
 
-demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2")
+demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2" POOL=lip)
 	@test -f configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml || { echo "error: no demo for DATA=$(DATA)" \
 	    "MODEL=$(MODEL): DATA is digits or trees, MODEL retinanet or, for digits, mask_rcnn" \
 	    "(tree_crowns has no masks)"; exit 1; }
-	@$(QUIET) $(BIN)/python tools/compare.py --output output/demo/$(DATA)_$(MODEL) \
-	    --baseline configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml \
-	    --candidate configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml \
+	@$(QUIET) $(BIN)/python tools/compare.py \
+	    --output output/demo/$(DATA)_$(MODEL) \
+	    --arm stock configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml \
+	    --arm $(if $(DEMO_POOL),$(POOL),SoftPool) configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml $(DEMO_POOL) \
 	    --seeds $(SEEDS) $(addprefix --known-spread ,$(wildcard $(KNOWN_SPREAD)))
 
 bench: setup  ## speed and memory of the pooling beside max pooling's, and the targets (5 minutes)
