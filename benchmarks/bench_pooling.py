@@ -36,7 +36,13 @@ def plans(args: argparse.Namespace) -> list[Plan]:
     common = {name: getattr(args, name) for name in names}
     shape = args.shape
     main = ("given",) if shape else ("main", "fused")
-    rest = () if shape else ("windows", "sweep") if args.quick else ("windows", "others", "sweep")
+    rest = (
+        ()
+        if shape
+        else ("windows", "sweep")
+        if args.quick
+        else ("windows", "others", "zoo", "sweep")
+    )
     # The one that counts first: it gets all cases. What a call allocates is the same in both.
     settings = ["caching"] if args.device == "cuda" else list(reversed(allocator.available()))
     result = [Plan(main + rest, setting=settings[0], isa=None, shape=shape, memory=True, **common)]

@@ -16,12 +16,16 @@ from pathlib import Path
 from measuring import allocator
 from measuring.files import write_json
 from pooling.cases import Case
-from pooling.names import EXACT, FUSED, SOFT, UNFUSED
+from pooling.names import EXACT, FUSED, SOFT, UNFUSED, ZOO
 from pooling.plan import Plan
 
 
 def own_peers(case: Case) -> set[str]:
     """What is this project's: without it a case has failed."""
+    if case.group == ZOO:
+        from softpool_det.layers import POOLINGS
+
+        return set(POOLINGS)
     return {FUSED, UNFUSED} if case.group == "fused stem" else {SOFT, EXACT}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pooling.names import MAX, STOCK_STEM
+from pooling.names import MAX, MAX_LAYER, STOCK_STEM, ZOO
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ class Case:
     @property
     def baseline(self) -> str:
         """The peer that the others' times are divided by."""
-        return STOCK_STEM if self.group == "fused stem" else MAX
+        return {"fused stem": STOCK_STEM, ZOO: MAX_LAYER}.get(self.group, MAX)
 
     @property
     def elements(self) -> int:
@@ -193,6 +193,11 @@ def other_cases(device: str) -> list[Case]:
         *on_every_kind("video stem", VIDEO, [kind for kind in some if kind not in WINDOW_KINDS]),
         *(Case("formulations", DETECTION, "float32", "contiguous", window) for window in windows),
     ]
+
+
+def zoo_cases() -> list[Case]:
+    """Every layer, as in the paper's Table 3, in the authors' window."""
+    return on_every_kind(ZOO, LEVEL, kinds("float32"), [WINDOW_2])
 
 
 def given_cases(shape: tuple[int, ...], device: str, quick: bool) -> list[Case]:

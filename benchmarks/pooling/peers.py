@@ -25,6 +25,7 @@ from pooling.names import (
     SOFT,
     STOCK_STEM,
     UNFUSED,
+    ZOO,
 )
 from softpool_det.ops import affine_relu_soft_pool2d, soft_pool2d, soft_pool3d
 
@@ -45,13 +46,13 @@ class Peer:
     Args:
         pool: maps the input to the output.
         backward: maps grad_output and input to grad_input, where autograd does not.
-        is_softpool: whether it computes what `SOFT` does.
+        computes: what it computes; those with one name must agree. None for what is not compared.
         parameters: what gets a gradient beside the input.
     """
 
     pool: Pool
     backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
-    is_softpool: bool = False
+    computes: str | None = None
     parameters: tuple[torch.Tensor, ...] = ()
 
 
@@ -59,6 +60,10 @@ def peers_of(case: Case, device: str) -> dict[str, Peer]:
     """The poolings to measure for a case, by name; the first is this project's."""
     if case.group == "fused stem":
         return _stem(case, device)
+    if case.group == ZOO:
+        from pooling.zoo import zoo  # an older build lacks the layers
+
+        return zoo(case, device)
     peers = _poolings(case)
     if case.group == "detection stem" and HAS_BETA:
         peers |= _temperatures(case, device)
@@ -76,8 +81,8 @@ def _poolings(case: Case) -> dict[str, Peer]:
     maximum = F.max_pool2d if case.dims == 2 else F.max_pool3d
     average = F.avg_pool2d if case.dims == 2 else F.avg_pool3d
     peers = {
-        SOFT: Peer(lambda x: soft(x, *sizes, window.dilation), is_softpool=True),
-        EXACT: Peer(lambda x: soft(x, *sizes, window.dilation, gradient="exact"), is_softpool=True),
+        SOFT: Peer(lambda x: soft(x, *sizes, window.dilation), computes=SOFT),
+        EXACT: Peer(lambda x: soft(x, *sizes, window.dilation, gradient="exact"), computes=SOFT),
         MAX: Peer(lambda x: maximum(x, *sizes, window.dilation)),
     }
     if window.dilation == 1:
@@ -113,10 +118,10 @@ def _formulations(case: Case) -> dict[str, Peer]:
     # A case of its own must not compile for "any shape" because another came before.
     torch._dynamo.reset()
     return {
-        "unfold": Peer(unfold, is_softpool=True),
-        "exp ratio": Peer(ratio, is_softpool=True),
-        "compiled unfold": Peer(torch.compile(unfold, dynamic=False), is_softpool=True),
-        "compiled exp ratio": Peer(torch.compile(ratio, dynamic=False), is_softpool=True),
+        "unfold": Peer(unfold, computes=SOFT),
+        "exp ratio": Peer(ratio, computes=SOFT),
+        "compiled unfold": Peer(torch.compile(unfold, dynamic=False), computes=SOFT),
+        "compiled exp ratio": Peer(torch.compile(ratio, dynamic=False), computes=SOFT),
     }
 
 
@@ -134,7 +139,7 @@ def _authors(case: Case) -> dict[str, Peer]:
         AUTHORS: Peer(
             lambda x: library.authors_forward(x, kernel, stride),
             lambda grad_output, x: library.authors_backward(grad_output, x, kernel, stride),
-            is_softpool=True,
+            computes=SOFT,
         )
     }
 
@@ -152,8 +157,8 @@ def _stem(case: Case, device: str) -> dict[str, Peer]:
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     bias = norm.bias - norm.running_mean * scale
     return {
-        FUSED: Peer(lambda x: affine_relu_soft_pool2d(x, scale, bias, *window), is_softpool=True),
-        UNFUSED: Peer(lambda x: soft_pool2d(F.relu_(norm(x)), *window), is_softpool=True),
+        FUSED: Peer(lambda x: affine_relu_soft_pool2d(x, scale, bias, *window), computes=SOFT),
+        UNFUSED: Peer(lambda x: soft_pool2d(F.relu_(norm(x)), *window), computes=SOFT),
         STOCK_STEM: Peer(lambda x: F.max_pool2d(F.relu_(norm(x)), *stock)),
     }
 
@@ -177,11 +182,11 @@ def usable(peers: dict[str, Peer], input: torch.Tensor) -> dict[str, Peer]:
     """The peers that can run here, forward and backward; says which cannot and why.
 
     Raises:
-        RuntimeError: a peer that should compute the same as the first does not. It would be no use
-            to know its time.
+        RuntimeError: two peers that should compute the same do not. It would be no use to know
+            their times.
     """
     found: dict[str, Peer] = {}
-    expected: torch.Tensor | None = None
+    expected: dict[str, tuple[str, torch.Tensor]] = {}
     for name, peer in peers.items():
         try:
             with torch.no_grad():
@@ -194,15 +199,15 @@ def usable(peers: dict[str, Peer], input: torch.Tensor) -> dict[str, Peer]:
             print(f"Left out: {name}, because {reason}\n")
             continue
         found[name] = peer
-        if not peer.is_softpool:
+        if peer.computes is None:
             continue
-        expected = output if expected is None else expected
+        first = expected.setdefault(peer.computes, (name, output))
         # A few roundings, and sums in another order.
-        tolerance = 8 * torch.finfo(input.dtype).eps * expected.abs().max().item()
-        distance = (output.float() - expected.float()).abs().max().item()
+        tolerance = 8 * torch.finfo(input.dtype).eps * first[1].abs().max().item()
+        distance = (output.float() - first[1].float()).abs().max().item()
         if not distance <= tolerance:
             raise RuntimeError(
-                f"{name} does not give what {next(iter(found))} gives: {distance:.1e} away, "
+                f"{name} does not give what {first[0]} gives: {distance:.1e} away, "
                 f"{tolerance:.1e} would be rounding"
             )
     return found

@@ -12,7 +12,7 @@ class Plan:
     """What one process measures.
 
     Args:
-        parts: of "main", "fused", "windows", "others", "sweep" and "given", in this order.
+        parts: of "main", "fused", "windows", "others", "zoo", "sweep" and "given", in this order.
         device: "cpu" or "cuda".
         setting: of the allocator: "default" or "kept", on a GPU "caching".
         isa: the instruction set that is asked for, None for the best.
@@ -51,6 +51,8 @@ class Plan:
                 found += cases.window_cases()
             elif part == "others":
                 found += cases.other_cases(self.device)
+            elif part == "zoo":
+                found += cases.zoo_cases()
             elif part == "sweep":
                 found += self._sweep()
             else:

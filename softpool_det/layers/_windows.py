@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import torch
@@ -68,7 +69,7 @@ class WindowPool(nn.Module):
         check_input(input, self.dims)
         check_fits(input, self.window)
         batch = input if input.dim() == self.dims + 2 else input.unsqueeze(0)
-        output = self.pool(batch.to(accumulation_type(batch)))
+        output = self.pool(_with_gradient_of_its_layout(batch).to(accumulation_type(batch)))
         output = output.to(input.dtype, memory_format=layout_of(batch))
         return output if input.dim() == self.dims + 2 else output.squeeze(0)
 
@@ -97,9 +98,32 @@ def layout_of(input: torch.Tensor) -> torch.memory_format:
     return last
 
 
+def _with_gradient_of_its_layout(batch: torch.Tensor) -> torch.Tensor:
+    """The batch, whose gradient has its memory format, whatever the operators give."""
+    layout = layout_of(batch)
+    plain = layout == torch.contiguous_format or not batch.requires_grad
+    if plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return batch
+    view = batch.view_as(batch)
+    view.register_hook(lambda gradient: gradient.contiguous(memory_format=layout))
+    return view
+
+
 def by_channel(parameter: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
     """(1,) or (C,) to (C or 1, 1, ...), which broadcasts with (N, C, ...)."""
+    if parameter.numel() not in (1, input.shape[1]):
+        raise ValueError(
+            f"input must have num_channels={parameter.numel()} channels, got {input.shape[1]}"
+        )
     return parameter.to(input.dtype).reshape(-1, *[1] * (input.dim() - 2))
+
+
+def without_autocast(input: torch.Tensor) -> AbstractContextManager:
+    """Keeps a convolution in float32."""
+    device = input.device.type
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def magnitude(input: torch.Tensor) -> torch.Tensor:
@@ -128,7 +152,8 @@ def means(input: torch.Tensor, window: Window) -> torch.Tensor:
 
 def _averages(input: torch.Tensor, window: Window, divisor: int | None) -> torch.Tensor:
     kernel, stride, padding, dilation, ceil_mode = window
-    if max(dilation) > 1:  # average pooling has none
+    # Average pooling has no dilation, and 3-D a smallest input that counts no padding.
+    if max(dilation) > 1 or any(n < k for n, k in zip(input.shape[2:], kernel, strict=True)):
         total = sum(elements(input, window, 0.0))
         return total if divisor else total / counts(input, window)
     if len(kernel) == 3:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from softpool_det.layers._windows import WindowPool, dense_maxima
+from softpool_det.layers.learning import whole_number
 from softpool_det.ops._arguments import output_sizes
 
 
@@ -33,7 +34,7 @@ class BlurPool2d(WindowPool):
             raise ValueError(
                 f"stride must be the same in both directions and at least 2, got {tuple(stride)}"
             )
-        if filter_size < 2:
+        if whole_number("filter_size", filter_size) < 2:
             raise ValueError(f"filter_size must be at least 2, got {filter_size!r}")
         try:
             from timm.layers import BlurPool2d as Blur
@@ -43,7 +44,20 @@ class BlurPool2d(WindowPool):
         self.blur = Blur(filt_size=filter_size, stride=stride[0])
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:
-        counts = output_sizes(input.shape[2:], self.window)
-        rows = [(count - 1) * s + 1 for count, s in zip(counts, self.window[1], strict=True)]
+        kernel, stride, padding, dilation, _ = self.window
+        sizes = input.shape[2:]
+        counts = output_sizes(sizes, self.window)
+        # Of windows at stride 1 all that are whole, and those that the last outputs lie on.
+        whole = output_sizes(sizes, (kernel, [1, 1], padding, dilation, False))
+        rows = [
+            max(fits, (count - 1) * s + 1)
+            for fits, count, s in zip(whole, counts, stride, strict=True)
+        ]
+        if min(rows) <= max(self.blur.padding):
+            raise ValueError(
+                f"input of size {tuple(sizes)} is too small for a blur of filter_size "
+                f"{self.filter_size}"
+            )
         self.blur.filt = self.blur.filt.to(input.dtype)
-        return self.blur(dense_maxima(input, self.window, rows))
+        blurred = self.blur(dense_maxima(input, self.window, rows))
+        return blurred[..., : counts[0], : counts[1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from softpool_det.layers._windows import (
     elements,
     inside,
     is_padded,
+    magnitude,
     means,
     padded,
+    without_autocast,
 )
 from softpool_det.layers.learning import checked_channels
 
@@ -41,30 +44,39 @@ class _DetailPreserving(WindowPool):
         raise NotImplementedError
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:
+        # Nothing but ratios of squares counts: scaled down, none overflows.
+        scale = magnitude(input).clamp_min(1.0)
+        input = input / scale
+        epsilon = (_EPSILON / scale / scale).clamp_min(1e-30)
         reference = self.reference(input)
+        masks: list = [None] * math.prod(self.window[0])
+        if is_padded(input, self.window):
+            masks = inside(input, self.window)
         values = elements(input, self.window, 0.0)
-        masks = inside(input, self.window) if is_padded(input, self.window) else None
-        distances = [x - reference for x in values]
-        if not self.symmetric:
-            distances = [distance.relu() for distance in distances]
-        if masks is not None:
-            distances = [d * mask for d, mask in zip(distances, masks, strict=True)]
-        # Ratios of squares: divided by the largest, none overflows, and none is 0 / 0.
-        scale = torch.stack([d.detach().abs() for d in distances]).amax(0).clamp_min(1.0)
-        squares = [((d / scale).square() + _EPSILON / scale / scale) for d in distances]
-        squares = [square.clamp_min(1e-30) for square in squares]
-        if masks is None:
-            mean = sum(squares) / len(squares)
-        else:
-            squares_inside = [s * mask for s, mask in zip(squares, masks, strict=True)]
-            mean = sum(squares_inside) / sum(masks)
-        exponent = by_channel(self.lambda_, input).exp() / 2
-        share = by_channel(self.alpha, input).sigmoid()
-        # r^(exp(lambda) / 2) + exp(alpha), divided by 1 + exp(alpha): that may be infinite.
-        weights = [(1 - share) * (s / mean).pow(exponent) + share for s in squares]
-        if masks is not None:
-            weights = [w * mask for w, mask in zip(weights, masks, strict=True)]
-        return sum(w * x for w, x in zip(weights, values, strict=True)) / sum(weights)
+        squares = []
+        for x, mask in zip(values, masks, strict=True):
+            distance = x - reference
+            distance = distance if self.symmetric else distance.relu()
+            square = distance.square() + epsilon
+            squares.append(square if mask is None else square * mask + (1 - mask) * epsilon)
+        return scale * self._weighted(values, squares, masks)
+
+    def _weighted(
+        self, values: list[torch.Tensor], squares: list[torch.Tensor], masks: list
+    ) -> torch.Tensor:
+        """Mean of `values` with the weights r^(exp(lambda) / 2) + exp(alpha)."""
+        exponent = by_channel(self.lambda_, values[0]).exp() / 2
+        share = by_channel(self.alpha, values[0]).sigmoid()
+        inside = [s if m is None else s * m for s, m in zip(squares, masks, strict=True)]
+        count = len(masks) if masks[0] is None else sum(masks)
+        log_mean = (sum(inside) / count).log()
+        total = product = torch.zeros_like(values[0])
+        for x, square, mask in zip(values, squares, masks, strict=True):
+            # Divided by 1 + exp(alpha), which may be infinite; pow() costs several times exp().
+            weight = share + (1 - share) * (exponent * (square.log() - log_mean)).exp()
+            weight = weight if mask is None else weight * mask
+            total, product = total + weight, product + weight * x
+        return product / total
 
 
 class _LiteDPPPool(_DetailPreserving):
@@ -123,7 +135,7 @@ class _DPPPool(_DetailPreserving):
         for k, d in zip(kernel, dilation, strict=True):
             pads = [0 if k % 2 else d, 0, *pads]
         whole = F.pad(padded(input, self.window, 0.0), pads)
-        with torch.autocast(input.device.type, enabled=False):
+        with without_autocast(input):
             # Not the module itself: its weight may be of another dtype than is computed in.
             return self.guide._conv_forward(whole, self.guide.weight.to(input.dtype), None)
 

@@ -25,6 +25,19 @@ def learned(option: str, learn: str, start: float, num_channels: int | None) -> 
     return nn.Parameter(torch.full((count,), float(start)))
 
 
+def number(name: str, value: object) -> float:
+    """Refuse what cannot be compared with a number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return value
+
+
+def whole_number(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    return value
+
+
 def checked_channels(num_channels: int | None, why: str = "") -> int:
     if not isinstance(num_channels, int) or isinstance(num_channels, bool) or num_channels < 1:
         raise ValueError(

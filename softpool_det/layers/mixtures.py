@@ -15,11 +15,13 @@ from softpool_det.layers._windows import (
     elements,
     inside,
     is_padded,
+    magnitude,
     maxima,
     means,
     padded,
+    without_autocast,
 )
-from softpool_det.layers.learning import learned
+from softpool_det.layers.learning import learned, number
 from softpool_det.ops import soft_pool1d, soft_pool2d, soft_pool3d
 
 _CONVOLUTIONS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -39,7 +41,7 @@ class _Mixture(WindowPool):
     ) -> None:
         super().__init__(*window, **settings)
         fixed = learn_mix == "no"
-        if not (0 <= mix <= 1 if fixed else 0 < mix < 1):
+        if not (0 <= number("mix", mix) <= 1 if fixed else 0 < number("mix", mix) < 1):
             bounds = "at least 0 and at most 1" if fixed else "above 0 and below 1 to be learned"
             raise ValueError(f"mix must be {bounds}, got {mix!r}")
         self.mix, self.learn_mix, self.num_channels = float(mix), learn_mix, num_channels
@@ -102,7 +104,7 @@ class _GatedPool(WindowPool):
         channels, (_, stride, _, dilation, _) = input.shape[1], self.window
         masks = self.omega.to(input.dtype).expand(channels, 1, *self.window[0])
         convolution = _CONVOLUTIONS[self.dims]
-        with torch.autocast(input.device.type, enabled=False):
+        with without_autocast(input):
             response = convolution(
                 padded(input, self.window, 0.0), masks, None, stride, 0, dilation, channels
             )
@@ -144,20 +146,20 @@ class _EDSCWPool(WindowPool):
 
 def _dice_weighted(layer: WindowPool, input: torch.Tensor) -> torch.Tensor:
     """Mean with the weights exp(2 x u / (x^2 + u^2)), u the window's mean."""
+    # The coefficient depends on x / u alone: scaled down, no square overflows.
+    scale = magnitude(input)
+    input = input / scale
     mean = means(input, layer.window)
     masks = inside(input, layer.window) if is_padded(input, layer.window) else None
+    doubled, mean_squared = 2 * mean, mean.square()
     total = product = torch.zeros_like(mean)
     for index, x in enumerate(elements(input, layer.window, 0.0)):
-        # The coefficient depends on x / u alone: so no square overflows.
-        scale = torch.maximum(x.detach().abs(), mean.detach().abs())
-        scale = torch.where(scale > 0, scale, 1.0)
-        a, b = x / scale, mean / scale
-        squares = a.square() + b.square()
-        weight = (2 * a * b / torch.where(squares > 0, squares, 1.0)).exp()
+        squares = x.square() + mean_squared
+        weight = (x * doubled / squares.clamp_min(1e-30)).exp()
         if masks is not None:
             weight = weight * masks[index]
         total, product = total + weight, product + weight * x
-    return product / total
+    return scale * product / total
 
 
 class EDSCWPool1d(_EDSCWPool):

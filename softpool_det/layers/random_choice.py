@@ -7,7 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from softpool_det.layers._windows import WindowPool, dense_maxima, magnitude, sums
+from softpool_det.layers._windows import WindowPool, dense_maxima, magnitude, means, sums
+from softpool_det.layers.learning import whole_number
 from softpool_det.ops._arguments import output_sizes
 
 _MAX_POOLS_WITH_INDICES: dict[int, Any] = {
@@ -15,7 +16,12 @@ _MAX_POOLS_WITH_INDICES: dict[int, Any] = {
     2: F.max_pool2d_with_indices,
     3: F.max_pool3d_with_indices,
 }
-_AVG_POOLS: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def checked_generator(generator: object) -> torch.Generator | None:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {generator!r}")
+    return generator
 
 
 class _StochasticPool(WindowPool):
@@ -23,10 +29,11 @@ class _StochasticPool(WindowPool):
         self, *window: Any, generator: torch.Generator | None = None, **settings: Any
     ) -> None:
         super().__init__(*window, **settings)
-        self.generator = generator
+        self.generator = checked_generator(generator)
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:
-        input = input.relu()
+        # Unlike relu(), it has a derivative at 0.
+        input = input.clamp_min(0)
         if self.training:
             return self._draw(input)
         scale = magnitude(input)
@@ -35,11 +42,16 @@ class _StochasticPool(WindowPool):
         return scale * squares / torch.where(total > 0, total, 1.0)
 
     def _draw(self, input: torch.Tensor) -> torch.Tensor:
-        # The first of exponential clocks with the rates x_i rings for i with probability
-        # x_i / sum x: the largest x / E is it, and max pooling finds that without unfolding.
-        clocks = torch.empty_like(input.detach()).exponential_(generator=self.generator)
-        _, chosen = _MAX_POOLS_WITH_INDICES[self.dims](input.detach() / clocks, *self.window)
-        return input.flatten(2).gather(2, chosen.flatten(2)).reshape(chosen.shape)
+        # Of exponential clocks with the rates x_i, that of i rings first with probability
+        # x_i / sum x: it has the largest x / E, which max pooling finds without unfolding.
+        uniform = torch.empty_like(input.detach()).uniform_(generator=self.generator)
+        clocks = uniform.log_().neg_()
+        scores, chosen = _MAX_POOLS_WITH_INDICES[self.dims](input.detach() / clocks, *self.window)
+        values = input.flatten(2)
+        # Of a window in the padding alone, the index means nothing.
+        chosen = chosen.flatten(2).clamp(0, values.shape[2] - 1)
+        drawn = values.gather(2, chosen).reshape(scores.shape)
+        return torch.where(scores <= 0, 0.0, drawn)
 
 
 class StochasticPool1d(_StochasticPool):
@@ -81,12 +93,13 @@ class _S3Pool(WindowPool):
     ) -> None:
         super().__init__(*window, **settings)
         for stride in self.window[1]:
-            if grid_size is not None and (grid_size < stride or grid_size % stride):
+            grid = stride if grid_size is None else whole_number("grid_size", grid_size)
+            if grid < stride or grid % stride:
                 raise ValueError(
                     f"grid_size must be a multiple of the stride {stride}, got {grid_size!r}"
                 )
         self.grid_size = grid_size
-        self.generator = generator
+        self.generator = checked_generator(generator)
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:
         stride, sizes = self.window[1], input.shape[2:]
@@ -98,7 +111,7 @@ class _S3Pool(WindowPool):
         ]
         dense = dense_maxima(input, self.window, rows)
         if not self.training:
-            return _AVG_POOLS[self.dims](dense, stride, stride, 0, True, False)
+            return means(dense, (stride, stride, [0] * self.dims, [1] * self.dims, True))
         for axis in range(self.dims):
             chosen = self._choose(rows[axis], counts[axis], stride[axis], input.device)
             dense = dense.index_select(2 + axis, chosen)
@@ -110,9 +123,10 @@ class _S3Pool(WindowPool):
         cells = -(-rows // grid)
         keys = torch.rand(cells, grid, device=device, generator=self.generator)
         indices = torch.arange(cells * grid, device=device).view(cells, grid)
-        # Rows beyond the edge come last, and are cut off.
-        keys = torch.where(indices < rows, keys, 2.0)
-        picked = keys.argsort(1)[:, : grid // stride].sort(1).values
+        # Rows beyond the edge are not drawn; of the last cell no more are than are needed.
+        order = torch.where(indices < rows, keys, 2.0).argsort(1)[:, : grid // stride]
+        places = torch.arange(cells * (grid // stride), device=device).view(order.shape)
+        picked = torch.where(places < count, order, grid).sort(1).values
         return (picked + indices[:, :1]).flatten()[:count]
 
 

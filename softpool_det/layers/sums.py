@@ -17,7 +17,7 @@ from softpool_det.layers._windows import (
     maxima,
     sums,
 )
-from softpool_det.layers.learning import learned
+from softpool_det.layers.learning import learned, number
 
 
 class _SumPool(WindowPool):
@@ -49,7 +49,7 @@ class SumPool3d(_SumPool):
 class _PowerAvgPool(WindowPool):
     def __init__(self, *window: Any, exponent: float = 2.0, **settings: Any) -> None:
         super().__init__(*window, **settings)
-        if not 0 < exponent < math.inf:
+        if not 0 < number("exponent", exponent) < math.inf:
             raise ValueError(f"exponent must be positive and finite, got {exponent!r}")
         self.exponent = float(exponent)
 
@@ -102,7 +102,7 @@ class _LPPool(WindowPool):
         **settings: Any,
     ) -> None:
         super().__init__(*window, **settings)
-        if not 1 < p < math.inf:
+        if not 1 < number("p", p) < math.inf:
             raise ValueError(f"p must be above 1 and finite, got {p!r}")
         self.p, self.learn_p, self.num_channels = float(p), learn_p, num_channels
         # The inverse of softplus, for large p, too.
@@ -110,18 +110,19 @@ class _LPPool(WindowPool):
         self.rho = learned("learn_p", learn_p, start, num_channels)
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:
-        # The norm is homogeneous: divided by its maximum, no power of a window overflows.
-        largest = maxima(input.detach().abs(), self.window)
-        usable = (largest > 0) & (largest < torch.inf)
-        scale = torch.where(usable, largest, 1.0)
         p: float | torch.Tensor = self.p
         if self.rho is not None:
             p = 1 + F.softplus(by_channel(self.rho, input))
-        powers = [(x.abs() / scale).pow(p) for x in elements(input, self.window, 0.0)]
-        mean = sum(powers) / counts(input, self.window)
-        # No derivative at 0, as in PowerAvgPool2d.
-        mean = torch.where(largest > 0, mean, 1.0)
-        return torch.where(largest > 0, scale, 0.0) * mean.pow(1 / p)
+        # In logarithms, each window relative to its maximum: no power overflows, and exp() costs
+        # a fraction of pow(). An element of 0 has the power 0 and no derivative.
+        numbers = torch.finfo(input.dtype)
+        logs = input.abs().clamp_min(numbers.tiny).log()
+        reference = maxima(logs.detach(), self.window).clamp_max(numbers.max)
+        least = math.log(numbers.tiny)
+        total = sum(((log - reference) * p).exp() for log in elements(logs, self.window, least))
+        output = (reference + (total / counts(input, self.window)).log() / p).exp()
+        is_zero = reference < least + 1e-3
+        return torch.where(is_zero, 0.0, output)
 
 
 class LPPool1d(_LPPool):
