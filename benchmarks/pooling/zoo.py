@@ -20,7 +20,10 @@ Formulation = Callable[[Any, torch.Tensor, int], torch.Tensor]
 
 
 def zoo(case: Case, device: str) -> dict[str, Peer]:
-    """Each pooling, its plain formulation and that one compiled, with the same parameters."""
+    """Each pooling; of contiguous input also its plain formulation, as it is and compiled.
+
+    All have the same parameters. Compiling takes minutes, so one layout has to do.
+    """
     kernel = case.window.kernel
     peers: dict[str, Peer] = {}
     torch._dynamo.reset()
@@ -33,11 +36,11 @@ def zoo(case: Case, device: str) -> dict[str, Peer]:
         shared["computes"] = None if name in ("StochasticPool", "S3Pool") else name
         peers[name] = Peer(layer, **shared)
         plain = _FORMULATIONS.get(name)
-        if plain is None:
+        if plain is None or case.layout != "contiguous":
             continue
-        formula = _bound(plain, layer, kernel)
-        peers[f"{name}, plain"] = Peer(formula, **shared)
-        peers[f"{name}, compiled"] = Peer(torch.compile(formula, dynamic=False), **shared)
+        # Compiled before it is bound: the compiler counts one function's versions.
+        for how, formula in (("plain", plain), ("compiled", torch.compile(plain, dynamic=False))):
+            peers[f"{name}, {how}"] = Peer(_bound(formula, layer, kernel), **shared)
     return peers
 
 

@@ -121,9 +121,8 @@ def by_channel(parameter: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
 def without_autocast(input: torch.Tensor) -> AbstractContextManager:
     """Keeps a convolution in float32."""
     device = input.device.type
-    if not torch.amp.is_autocast_available(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
+    # There is no autocast for tensors without values.
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 def magnitude(input: torch.Tensor) -> torch.Tensor:
@@ -131,7 +130,9 @@ def magnitude(input: torch.Tensor) -> torch.Tensor:
 
     What is homogeneous can be computed of input / magnitude, whose powers do not overflow.
     """
-    largest = input.detach().abs().amax(tuple(range(2, input.dim())), keepdim=True)
+    axes = tuple(range(2, input.dim()))
+    values = input.detach()
+    largest = torch.maximum(values.amax(axes, keepdim=True), -values.amin(axes, keepdim=True))
     return torch.where((largest > 0) & (largest < torch.inf), largest, 1)
 
 
@@ -184,6 +185,8 @@ def elements(input: torch.Tensor, window: Window, fill: float) -> list[torch.Ten
     kernel, stride, _, dilation, _ = window
     whole = padded(input, window, fill)
     counts = output_sizes(input.shape[2:], window)
+    # What is read several times is read faster without gaps; channels_last has none.
+    rearrange = layout_of(input) == torch.contiguous_format
     found = []
     for offsets in itertools.product(*map(range, kernel)):
         part = whole
@@ -191,7 +194,7 @@ def elements(input: torch.Tensor, window: Window, fill: float) -> list[torch.Ten
             first = offset * dilation[axis]
             last = first + (counts[axis] - 1) * stride[axis]
             part = part[(slice(None),) * (2 + axis) + (slice(first, last + 1, stride[axis]),)]
-        found.append(part)
+        found.append(part.contiguous() if rearrange else part)
     return found
 
 

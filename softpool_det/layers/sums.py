@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from softpool_det.layers._windows import (
     counts,
     elements,
     magnitude,
-    maxima,
     sums,
 )
 from softpool_det.layers.learning import learned, number
@@ -116,10 +116,10 @@ class _LPPool(WindowPool):
         # In logarithms, each window relative to its maximum: no power overflows, and exp() costs
         # a fraction of pow(). An element of 0 has the power 0 and no derivative.
         numbers = torch.finfo(input.dtype)
-        logs = input.abs().clamp_min(numbers.tiny).log()
-        reference = maxima(logs.detach(), self.window).clamp_max(numbers.max)
         least = math.log(numbers.tiny)
-        total = sum(((log - reference) * p).exp() for log in elements(logs, self.window, least))
+        logs = elements(input.abs().clamp_min(numbers.tiny).log(), self.window, least)
+        reference = reduce(torch.maximum, [log.detach() for log in logs]).clamp_max(numbers.max)
+        total = sum(((log - reference) * p).exp() for log in logs)
         output = (reference + (total / counts(input, self.window)).log() / p).exp()
         is_zero = reference < least + 1e-3
         return torch.where(is_zero, 0.0, output)

@@ -30,6 +30,16 @@ def test_exported_programs_give_the_same_outputs(name):
         torch.testing.assert_close(program(values), layer(values))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_the_compiler_takes_them_whole(name):
+    dims, shape = smallest(name)
+    layer = build(name, dims, 2, 2, 1).float().eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    input = random_input(name, shape).float()
+    torch.testing.assert_close(compiled(input), layer(input))
+
+
 # Only those that draw do other things in training.
 MODES = [(name, False) for name in ALL] + [(name, True) for name in DRAWN]
 
