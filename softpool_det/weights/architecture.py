@@ -144,7 +144,9 @@ def build_resnet(
     """
     stem: BasicStem | PooledStem = BasicStem(norm=norm)
     if stem_pool != MAX_POOL:
-        pool = build_pooling(**vars(stem_pool), num_channels=stem.out_channels)
+        settings = {**vars(stem_pool), **stem_pool.options, "num_channels": stem.out_channels}
+        del settings["options"]
+        pool = build_pooling(**settings)
         stem = PooledStem(stem, pool)
     stages, in_channels = [], 64
     for index, count in enumerate(BLOCKS[architecture.depth]):
