@@ -3,7 +3,9 @@ import io
 import os
 import re
 import runpy
+import signal
 import sys
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -137,6 +139,39 @@ def program_here():
             runpy.run_path(str(program), run_name="__main__")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def signalled():
+    """A context whose program gets a signal once a condition holds, and ends well by it.
+
+    The signal goes to this process, in which the program runs.
+    """
+
+    @contextlib.contextmanager
+    def expecting(number, condition):
+        is_over = threading.Event()
+
+        def send():
+            while not is_over.wait(0.01):
+                if condition():
+                    os.kill(os.getpid(), number)
+                    return
+
+        # One that comes after the program's end is not to end the tests.
+        before = signal.signal(number, lambda *_: None)
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            with pytest.raises(SystemExit) as end:
+                yield
+        finally:
+            is_over.set()
+            sender.join()
+            signal.signal(number, before)
+        assert end.value.code == 0
+
+    return expecting
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,10 @@ def test_intervals_cover_the_true_difference(seeds, seed_spread, trials):
     )
     if seeds == 1:
         population = Population(categories=1, objects=3, false_positives=3)
+    # The truth is that over 20,000 images: of one population, or of 20 runs with 1,000 each.
+    sizes = {"images": 120, "truth_images": 20_000 if seeds == 1 else 1_000}
     found = measure_coverage(
-        population, images=120, seeds=seeds, trials=trials, resamples=150, random_seed=1
+        population, **sizes, seeds=seeds, trials=trials, resamples=150, random_seed=1
     )
     assert (found.truth > 0.01).all()
     lowest, highest = (

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import signal
 
 import pytest
@@ -103,8 +104,10 @@ def test_signal_in_an_evaluation(run_tiny, whole, monkeypatch, tmp_path):
     assert_same(run_tiny("broken", resume=True), whole)
 
 
-def unfinished(folder):
-    """As a kill after the last checkpoint leaves it."""
+def unfinished(whole, folder):
+    """A copy as a kill after the last checkpoint leaves it."""
+    # Every later run in this process has logged into the log there, too.
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("log.txt"))
     (folder / "result.json").unlink()
     (folder / "model_final.safetensors").unlink()
     return folder / "checkpoint.pth"
@@ -123,8 +126,8 @@ def flip_a_bit(content):
         pytest.param(lambda _: b"", id="empty", marks=pytest.mark.slow),
     ],
 )
-def test_damaged_checkpoint_is_passed_over(damage, run_tiny, whole):
-    path = unfinished(run_tiny("broken"))
+def test_damaged_checkpoint_is_passed_over(damage, run_tiny, whole, tmp_path):
+    path = unfinished(whole, tmp_path / "broken")
     path.write_bytes(damage(path.read_bytes()))
     broken = run_tiny("broken", resume=True)
     log = (broken / "log.txt").read_text()
@@ -151,8 +154,8 @@ def test_checkpoint_that_is_not_finite_is_refused(tmp_path):
         load_checkpoint(tmp_path, "cpu")
 
 
-def test_begins_anew_where_all_are_damaged(run_tiny, whole):
-    path = unfinished(run_tiny("broken"))
+def test_begins_anew_where_all_are_damaged(run_tiny, whole, tmp_path):
+    path = unfinished(whole, tmp_path / "broken")
     for each in (path, path.with_name("checkpoint_previous.pth")):
         each.write_bytes(bytes(1000))
     broken = run_tiny("broken", resume=True)
@@ -160,8 +163,8 @@ def test_begins_anew_where_all_are_damaged(run_tiny, whole):
     assert_same(broken, whole)
 
 
-def test_new_run_does_not_take_the_previous_checkpoint(run_tiny):
-    folder = run_tiny("again")
+def test_new_run_does_not_take_the_previous_checkpoint(run_tiny, whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "again")
     assert (folder / "checkpoint_previous.pth").is_file()
     with pytest.raises(FloatingPointError, match="the loss is nan by iteration 2"):
         run_tiny("again", "SOLVER.BASE_LR", 1e30)

@@ -1,7 +1,10 @@
 """tools/compare.py as a user runs it, on a few real images."""
 
+import contextlib
 import hashlib
+import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -42,18 +45,31 @@ def compare(environment, output, *arguments, **options):
     )
 
 
-@pytest.fixture
-def compare_here(small_datasets, datasets_in, program_here, one_thread, monkeypatch):
+@pytest.fixture(scope="module")
+def compare_here(small_datasets, datasets_in, program_here, one_thread):
     """Runs the program in this process, its trainings in theirs."""
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(small_datasets))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def run(output, *arguments, **options):
         program_here("tools/compare.py", *command(output, *arguments, **options)[2:])
 
-    with datasets_in(small_datasets):
+    with datasets_in(small_datasets), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(small_datasets))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield run
+
+
+@contextlib.contextmanager
+def errors_into(file):
+    """What this process and those that it starts write to stderr goes into a file."""
+    before = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        with contextlib.redirect_stderr(file):
+            yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 @pytest.fixture(
@@ -74,16 +90,23 @@ def seeds(model):
 
 
 @pytest.fixture(scope="module")
-def finished(model, seeds, environment, tmp_path_factory):
+def finished(model, seeds, compare_here, tmp_path_factory):
+    """The folder of a comparison, and what it wrote to stdout and stderr."""
     output = tmp_path_factory.mktemp("comparison")
-    done = compare(environment, output, "--seeds", *map(str, seeds), model=model)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return output, done
+    errors = tmp_path_factory.mktemp("printed") / "stderr.txt"
+    # Several processes append to it.
+    with (
+        errors.open("a", buffering=1) as file,
+        errors_into(file),
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+    ):
+        compare_here(output, "--seeds", *map(str, seeds), model=model)
+    return output, printed.getvalue(), errors.read_text()
 
 
 def test_prints_both_arms_report_and_verdicts(finished, tasks, seeds):
-    output, done = finished
-    lines = done.stdout.splitlines()
+    output, printed, errors = finished
+    lines = printed.splitlines()
     tables = [i for i, line in enumerate(lines) if line.startswith("|-")]
     assert len(tables) == len(tasks)
     for start in tables:
@@ -91,16 +114,16 @@ def test_prints_both_arms_report_and_verdicts(finished, tasks, seeds):
         assert columns == ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR"]
         rows = [line.split("|")[1].strip() for line in lines[start + 1 : start + 4]]
         assert rows == ["stock", "SoftPool", "SoftPool - stock"]
-    assert comparison_text(json.loads((output / "comparison.json").read_text())) in done.stdout
+    assert comparison_text(json.loads((output / "comparison.json").read_text())) in printed
     verdicts = len(tasks)
     assert lines[-1 - verdicts] == f"Report: {output / 'report.html'}"
     assert all("SoftPool" in line and "interval" in line for line in lines[-verdicts:])
     count = 2 * len(seeds)
-    assert f"run {count} of {count}: SoftPool, seed {seeds[-1]}" in done.stderr
+    assert f"run {count} of {count}: SoftPool, seed {seeds[-1]}" in errors
 
 
 def test_writes_what_it_measured(finished, tasks, seeds):
-    output, _ = finished
+    output, _, _ = finished
     data = json.loads((output / "comparison.json").read_text())
     assert data["seeds"] == seeds
     assert list(data["tasks"]) == tasks
@@ -123,7 +146,7 @@ def test_writes_what_it_measured(finished, tasks, seeds):
 
 
 def test_says_what_differs_and_where_the_figures_come_from(finished):
-    output, _ = finished
+    output, _, _ = finished
     data = json.loads((output / "comparison.json").read_text())
     changed = [
         line for line in data["config_difference"]["SoftPool"].splitlines() if line[:1] == "+"
@@ -144,8 +167,9 @@ def test_says_what_differs_and_where_the_figures_come_from(finished):
     assert "softpool_resnet_fpn_backbone" in page
 
 
+@pytest.mark.slow  # tests/comparison/test_study.py continues such runs
 def test_takes_finished_runs_and_resumes_an_interrupted_one(finished, model, seeds, compare_here):
-    output, _ = finished
+    output, _, _ = finished
     kept = output / "stock" / "seed_1" / "model_final.pth"
     resumed = output / "SoftPool" / "seed_1"
     before = kept.stat().st_mtime_ns
@@ -165,7 +189,7 @@ def test_takes_finished_runs_and_resumes_an_interrupted_one(finished, model, see
 
 
 def test_refuses_a_folder_of_another_config(finished, model, compare_here):
-    output, _ = finished
+    output, _, _ = finished
     with pytest.raises(SystemExit, match="holds a run of another config") as error:
         compare_here(output, "--seeds", "1", model=model, changes=["SOLVER.BASE_LR", "0.5"])
     assert "BASE_LR: 0.5" in str(error.value)
@@ -173,7 +197,7 @@ def test_refuses_a_folder_of_another_config(finished, model, compare_here):
 
 @pytest.mark.slow
 def test_takes_checkpoints(finished, model, environment, tmp_path):
-    output, _ = finished
+    output, _, _ = finished
     weights = [str(output / arm / "seed_1" / "model_final.pth") for arm in ("stock", "SoftPool")]
     arguments = ["--baseline-weights", weights[0], "--candidate-weights", weights[1]]
     done = compare(environment, tmp_path, *arguments, model=model)

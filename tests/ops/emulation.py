@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -44,9 +45,12 @@ def load() -> None:
     library = ROOT / "build" / "cuda_emulation" / ("sanitized.so" if SANITIZE else "plain.so")
     sources = [SOURCE, *(ROOT / "csrc").glob("*.h"), *(ROOT / "csrc/cuda").glob("*.cuh")]
     newest = max(source.stat().st_mtime for source in sources)
-    if not library.exists() or library.stat().st_mtime < newest:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        compile_to(library)
+    library.parent.mkdir(parents=True, exist_ok=True)
+    # One of several test processes compiles it, the others wait.
+    with library.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists() or library.stat().st_mtime < newest:
+            compile_to(library)
     torch.ops.load_library(library)
 
 

@@ -62,7 +62,7 @@ def check_exported(module, shape, channels_last=False):
     return [node.target for node in program.graph.nodes if node.op == "call_function"]
 
 
-@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("ceil_mode", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_exported_program_is_one_operator(dims, gradient, ceil_mode, channels_last):
     module = MODULES[dims](3, 2, 1, 2, ceil_mode, gradient=gradient)
     targets = check_exported(module, SHAPES[dims], channels_last)

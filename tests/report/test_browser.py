@@ -214,7 +214,7 @@ def test_the_main_table_needs_no_scrolling_on_a_phone(reports, open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["full", "large"])
+@pytest.mark.parametrize("name", ["full", pytest.param("large", marks=pytest.mark.slow)])
 def test_text_can_be_read_in_the_light_and_in_the_dark(reports, open_page, name, scheme):
     page = open_page(reports[name], viewport=DESKTOP, color_scheme=scheme).page
     open_all_details(page)

@@ -34,3 +34,16 @@ def matched(tmp_path_factory):
     """A function: see :func:`matches_of`, without the folder."""
     folder = tmp_path_factory.mktemp("matched")
     return lambda *arguments, **options: matches_of(folder, *arguments, **options)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A function: writes ground truth and detections, returns their paths."""
+
+    def write(truth, found):
+        for name, data in (("gt", truth), ("results", found)):
+            text = data if isinstance(data, str) else json.dumps(data)
+            (tmp_path / f"{name}.json").write_text(text)
+        return tmp_path / "gt.json", tmp_path / "results.json"
+
+    return write

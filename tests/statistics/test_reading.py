@@ -1,40 +1,17 @@
-"""Files as strangers write them: what is read, and how a wrong one is told."""
+"""Result files as strangers write them: what is read, and how a wrong one is told."""
 
 from __future__ import annotations
 
 import copy
-import gzip
-import json
 import math
 
 import numpy as np
 import pytest
-from pycocotools import mask as mask_utils
-from scenes import masks_alike, pycocotools_evaluation, scene
+from scenes import masks_alike, scene
+from strange_files import WHOLE, changed, read
 
-from softpool_det.coco import entries
 from softpool_det.coco.reading import read_detections, read_ground_truth
-from softpool_det.statistics.average_precision import evaluate
-from softpool_det.statistics.error_types import tide_errors
 from softpool_det.statistics.matches import match
-
-
-@pytest.fixture
-def files(tmp_path):
-    """A function: writes ground truth and detections, returns their paths."""
-
-    def write(truth, found):
-        for name, data in (("gt", truth), ("results", found)):
-            text = data if isinstance(data, str) else json.dumps(data)
-            (tmp_path / f"{name}.json").write_text(text)
-        return tmp_path / "gt.json", tmp_path / "results.json"
-
-    return write
-
-
-def read(paths):
-    ground_truth = read_ground_truth(paths[0])
-    return ground_truth, read_detections(paths[1], ground_truth)
 
 
 def test_reads_what_is_there(files):
@@ -88,12 +65,6 @@ def test_polygons_and_uncompressed_masks_are_as_in_pycocotools(files):
     assert masks_alike(read_ground_truth(paths[0]).masks, truth)
     ground_truth, detections = read(paths)
     assert match(ground_truth, detections, "segm").state[0, 0].tolist() == [0]
-
-
-def changed(entries: list[dict], index: int, **values) -> list[dict]:
-    entries = copy.deepcopy(entries)
-    entries[index].update(values)
-    return entries
 
 
 def without(entries: list[dict], index: int, key: str) -> list[dict]:
@@ -170,10 +141,6 @@ def test_a_wrong_result_file_is_told_by_file_and_entry(files, change, message):
         read_detections(paths[1], ground_truth)
 
 
-# Run lengths of a mask of 160x160 pixels without any object.
-WHOLE = mask_utils.encode(np.zeros((160, 160), dtype=np.uint8, order="F"))["counts"].decode()
-
-
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
@@ -217,198 +184,6 @@ def test_masks_of_images_without_a_size_are_checked_as_well(files):
     cut = {"size": [160, 160], "counts": WHOLE[:-1]}
     paths = files(truth, changed(found, 1, segmentation=cut))
     with pytest.raises(ValueError, match=r"entry 1 of detections .*160x160"):
-        read_detections(paths[1], read_ground_truth(paths[0]))
-
-
-def test_a_broken_mask_of_the_ground_truth_is_told_by_its_annotation(files):
-    truth, found = scene(0, masks=True)
-    cut = {"size": [160, 160], "counts": WHOLE[:-1]}
-    paths = files(with_annotation(truth, segmentation=cut), found)
-    number = truth["annotations"][1]["id"]
-    with pytest.raises(ValueError, match=f"gt.json: annotation {number}: segmentation.counts is"):
-        _ = read_ground_truth(paths[0]).masks
-
-
-def test_classes_of_one_name_are_told_apart(files):
-    truth, found = scene(0)
-    ids = sorted(category["id"] for category in truth["categories"])
-    for category, number, name in zip(truth["categories"], ids, ("a", "b", "a"), strict=True):
-        category.update(id=number, name=name)
-    names = read_ground_truth(files(truth, found)[0]).category_names
-    assert names == (f"a ({ids[0]})", "b", f"a ({ids[2]})")
-    # A name that is what another one becomes.
-    truth["categories"][1]["name"] = f"a ({ids[0]})"
-    names = read_ground_truth(files(truth, found)[0]).category_names
-    assert len(set(names)) == 3
-
-
-def with_annotation(truth: dict, **values) -> dict:
-    return {**truth, "annotations": changed(truth["annotations"], 1, **values)}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: [], "is a JSON object, not a list"),
-        (lambda t: {**t, "annotations": []}, "there are no annotations"),
-        (lambda t: {"images": t["images"]}, "the list 'categories' is missing"),
-        (
-            lambda t: with_annotation(t, id=1),
-            "entry 1 of annotations .id 1, .* before it has the same id",
-        ),
-        (
-            lambda t: with_annotation(t, image_id=1),
-            "entry 1 .*image_id is 1, must be the id of an image in this file",
-        ),
-        (
-            lambda t: with_annotation(t, category_id=2),
-            "entry 1 .*category_id is 2, must be one of the 3 category ids",
-        ),
-        (lambda t: with_annotation(t, area="9"), "entry 1 .*area is '9', must be a finite number"),
-        (
-            lambda t: with_annotation(t, area=None, segmentation=[1, 2, 3, 4, 5, 6]),
-            "entry 1 of annotations .*segmentation is .* must be polygons",
-        ),
-        (
-            lambda t: with_annotation(t, area=None, segmentation=[[1, 2, 3, 4, 5, "6"]]),
-            "entry 1 of annotations .*segmentation is .* must be polygons",
-        ),
-        (
-            lambda t: {**t, "images": changed(t["images"], 2, height="160")},
-            "entry 2 of images .*height is '160', must be a whole number",
-        ),
-        (
-            lambda t: {**t, "images": t["images"] * 2},
-            "entry 8 of images .*before it has the same id",
-        ),
-    ],
-)
-def test_a_wrong_ground_truth_is_told_by_file_and_entry(files, change, message):
-    truth, found = scene(0)
-    with pytest.raises(ValueError, match=f"gt.json: .*{message}"):
-        read_ground_truth(files(change(truth), found)[0])
-
-
-def test_areas_that_are_missing_are_those_of_masks_or_boxes(files):
-    square = [[10.0, 10.0, 50.0, 10.0, 50.0, 50.0, 10.0, 50.0]]
-    truth, found = scene(0, masks=True)
-    plain, _ = scene(0)
-    truth["annotations"][0]["segmentation"] = square
-    truth["annotations"][0]["area"] = 1600
-    expected = read_ground_truth(files(truth, found)[0]).areas
-    for annotation in truth["annotations"]:
-        del annotation["area"]
-    read_back = read_ground_truth(files(truth, found)[0])
-    np.testing.assert_array_equal(read_back.areas, expected)
-    assert read_back.computed_areas == len(expected)
-    expected = read_ground_truth(files(plain, found)[0]).areas
-    plain["annotations"][0]["area"] = plain["annotations"][2]["area"] = None
-    read_back = read_ground_truth(files(plain, found)[0])
-    np.testing.assert_array_equal(read_back.areas, expected)
-    assert read_back.computed_areas == 2
-
-
-def with_text_ids(truth: dict, found: list[dict]) -> tuple[dict, list[dict]]:
-    truth, found = copy.deepcopy((truth, found))
-    for image in truth["images"]:
-        image["id"] = f"picture {image['id']}.jpg"
-    for entry in truth["annotations"] + found:
-        entry["image_id"] = f"picture {entry['image_id']}.jpg"
-    return truth, found
-
-
-def test_ids_of_images_may_be_text_as_in_pycocotools(files):
-    truth, found = with_text_ids(*scene(0, images=12))
-    evaluation = evaluate(match(*read(files(truth, found)), "bbox"))
-    reference = pycocotools_evaluation(truth, found)
-    np.testing.assert_array_equal(evaluation.precision, reference.eval["precision"][..., -1])
-
-
-def test_an_empty_result_file_goes_with_text_ids(files):
-    truth, _ = with_text_ids(*scene(0))
-    assert len(read(files(truth, []))[1].image) == 0
-
-
-@pytest.mark.parametrize("number", [lambda n: n - 1, "annotation {}".format])
-def test_ids_of_annotations_may_be_text_or_0(files, number):
-    """pycocotools would count an object of id 0 as missed."""
-    truth, found = scene(0, images=12)
-    expected = evaluate(match(*read(files(truth, found)), "bbox")).metrics()
-    for annotation in truth["annotations"]:
-        annotation["id"] = number(annotation["id"])
-    assert evaluate(match(*read(files(truth, found)), "bbox")).metrics() == expected
-
-
-def test_ids_of_categories_may_be_text(files):
-    truth, found = scene(0, images=12, masks=True)
-    expected = evaluate(match(*read(files(truth, found)), "bbox"))
-    for entry in (*truth["annotations"], *found):
-        entry["category_id"] = f"class {entry['category_id']}"
-    for category in truth["categories"]:
-        category |= {"id": f"class {category['id']}", "name": "same"}
-    ground_truth, detections = read(files(truth, found))
-    matches = match(ground_truth, detections, "bbox")
-    np.testing.assert_array_equal(evaluate(matches).precision, expected.precision)
-    assert ground_truth.category_names[0] == "same (class 1)"
-    assert tide_errors(ground_truth, detections, matches, "bbox").counts["Miss"] >= 0
-
-
-def test_ids_of_two_kinds_are_refused(files):
-    truth, found = scene(0)
-    texts, text_found = with_text_ids(truth, found)
-    for index in (0, 2):
-        with pytest.raises(
-            ValueError, match=rf"entry {index} of .*: image_id is 3, .* there are text"
-        ):
-            read(files(texts, changed(text_found, index, image_id=3)))
-    with pytest.raises(ValueError, match=r"entry 0 of .*: image_id is 'picture .* are numbers"):
-        read(files(truth, text_found))
-    texts["images"][1]["id"] = 7
-    with pytest.raises(
-        ValueError, match=r"entry 1 of images .*: id is 7, must be a text, as the first id"
-    ):
-        read(files(texts, text_found))
-
-
-def test_files_may_be_gzipped(files):
-    truth, found = scene(0)
-    paths = files(truth, found)
-    plain = read(paths)
-    for path in paths:
-        path.write_bytes(gzip.compress(path.read_bytes()))
-    packed = read(paths)
-    for before, after in zip(plain, packed, strict=True):
-        np.testing.assert_equal(vars(after), vars(before))
-
-
-def test_gzip_data_that_cannot_be_taken_are_refused(files, monkeypatch):
-    truth, found = scene(0)
-    paths = files(truth, found)
-    data = gzip.compress(paths[1].read_bytes())
-    damaged = bytearray(data)
-    damaged[len(data) // 2] ^= 255
-    ground_truth = read_ground_truth(paths[0])
-    for content in (data[:-20], bytes(damaged), data[:11]):
-        paths[1].write_bytes(content)
-        with pytest.raises(ValueError, match=r"results.json: not a JSON file: damaged gzip data"):
-            read_detections(paths[1], ground_truth)
-    paths[1].write_bytes(data)
-    monkeypatch.setattr(entries, "MAX_UNPACKED", 1000)
-    with pytest.raises(ValueError, match="it unpacks to more than"):
-        read_detections(paths[1], ground_truth)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xff", "a zip archive; unpack it"),
-        (b'[{"image_id": "\xe9"}]', r"not valid UTF-8 \(byte 15\)"),
-    ],
-)
-def test_bytes_that_are_not_text_are_named(files, content, message):
-    paths = files(*scene(0))
-    paths[1].write_bytes(content)
-    with pytest.raises(ValueError, match=f"results.json: not a JSON file: {message}"):
         read_detections(paths[1], read_ground_truth(paths[0]))
 
 

@@ -1,10 +1,16 @@
+import json
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+
+# The annotation files that its tests share with this folder's.
+sys.path.insert(0, str(Path(__file__).parents[1] / "coco"))
 
 
 @pytest.fixture
@@ -37,5 +43,24 @@ def data(small_datasets, tmp_path):
         register_coco_instances(names[part], {}, *files)
     yield tmp_path
     for name in [name for name in DatasetCatalog.list() if name.startswith("bad_runs_")]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Registers a file's content under a name, for the time of a test."""
+    names = []
+
+    def register(content):
+        path = tmp_path / "instances.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        name = f"annotations_test_{len(names)}"
+        register_coco_instances(name, {"note": "kept"}, str(path), str(tmp_path / "images"))
+        names.append(name)
+        return name
+
+    yield register
+    for name in [n for n in DatasetCatalog.list() if n.startswith("annotations_test_")]:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)

@@ -177,39 +177,44 @@ def test_another_temperature(overrides, tmp_path):
 
 
 def options(flag, folder, *more):
-    changes = ["SOLVER.MAX_ITER", 12, "SOLVER.CHECKPOINT_PERIOD", 4, "SOLVER.BASE_LR", 0.01]
+    changes = ["SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.BASE_LR", 0.01]
     return arguments(RETINANET, flag, *TINY, *CHANNEL, *changes, *more, "OUTPUT_DIR", folder)
 
 
-def test_trains_resumes_evaluates_and_exports(train_here, tmp_path):
-    whole, broken, evaluated = (tmp_path / name for name in ("whole", "broken", "evaluated"))
-    train_here(*options("--resume", whole))
+@pytest.fixture(scope="module")
+def whole(train_here, tmp_path_factory):
+    """The folder of a training that learned its temperatures."""
+    folder = tmp_path_factory.mktemp("whole")
+    train_here(*options("--resume", folder))
+    return folder
+
+
+def test_trains_resumes_and_evaluates(whole, train_here, tmp_path):
     # As if it had been killed after its second checkpoint.
-    shutil.copytree(whole, broken)
-    for name in ("model_0000011.pth", "model_final.pth", "result.json"):
+    broken, evaluated = shutil.copytree(whole, tmp_path / "broken"), tmp_path / "evaluated"
+    for name in ("model_0000005.pth", "model_final.pth", "result.json"):
         (broken / name).unlink()
-    (broken / "last_checkpoint").write_text("model_0000007.pth")
+    (broken / "last_checkpoint").write_text("model_0000003.pth")
     train_here(*options("--resume", broken))
-    assert "Starting training from iteration 8" in log_of(broken)
+    assert "Starting training from iteration 4" in log_of(broken)
     assert_same(states(broken), states(whole))
     metrics = [
         json.loads((folder / "result.json").read_text())["metrics"] for folder in (whole, broken)
     ]
     assert metrics[0] == metrics[1]
 
-    weights = whole / "model_final.pth"
-    train_here(*options("--eval-only", evaluated, "MODEL.WEIGHTS", weights))
+    train_here(*options("--eval-only", evaluated, "MODEL.WEIGHTS", whole / "model_final.pth"))
     found = json.loads((evaluated / "evaluation.json").read_text())["metrics"]
     assert found == metrics[0]
 
-    model = load_detector(configured(*CHANNEL), weights)
-    _, temperature = temperature_of(model)
+    _, temperature = temperature_of(load_detector(configured(*CHANNEL), whole / "model_final.pth"))
     assert temperature.unique().numel() > 32
-    export_and_compare(model.backbone)
 
 
-def export_and_compare(backbone):
-    """With ONNX Runtime, for an image of another size than the exported one."""
+@pytest.mark.slow  # tests/modeling/test_export_backbone.py exports one that was not trained
+def test_exports_what_it_learned(whole):
+    """To ONNX Runtime, for an image of another size than the exported one."""
+    backbone = load_detector(configured(*CHANNEL), whole / "model_final.pth").backbone
     sizes = (dict.fromkeys((0, 2, 3), Dim.DYNAMIC),)
     program = torch.onnx.export(
         backbone, (torch.randn(2, 3, 64, 96),), dynamo=True, dynamic_shapes=sizes, verbose=False

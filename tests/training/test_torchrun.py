@@ -198,7 +198,8 @@ def test_killed_rank_is_started_again(environment, tmp_path):
     assert result(broken)["metrics"] == result(whole)["metrics"]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/training/test_launching.py sends one to two processes
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_signal_to_torchrun(environment, tmp_path, name):
     """It hands it on; the processes agree on the step after which they save, and end in time."""
     # It signals the whole group, in which the loaders' workers are, too.

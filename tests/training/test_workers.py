@@ -1,5 +1,6 @@
 """Workers of loaders when a signal comes to all processes of a job, as from Slurm and systemd."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import sys
 import time
 
 import pytest
+
+from softpool_det.training import workers
 
 # Each image takes longer than the test needs to send a signal.
 SCRIPT = """
@@ -34,30 +37,36 @@ KINDS = {
     "classifier's evaluation": lambda: evaluation_loader(Slow(), 1, 0, 1, 2),
 }
 with listening():
-    batches = iter(KINDS[sys.argv[1]]())
-    next(batches)
+    loaders = {kind: iter(KINDS[kind]()) for kind in sys.argv[1:]}
+    for batches in loaders.values():
+        next(batches)
     print("ready", flush=True)
     for _ in range(6):
-        next(batches)
+        for batches in loaders.values():
+            next(batches)
     print("got them", any_received(), flush=True)
-    for _ in () if sys.argv[1] == "training" else batches:
-        pass
+    for kind, batches in loaders.items():
+        for _ in () if kind == "training" else batches:
+            pass
 """
 
 
 @pytest.mark.parametrize(
-    ("kind", "number"),
+    ("kinds", "number"),
     [
-        ("training", signal.SIGTERM),
-        ("evaluation", signal.SIGTERM),
-        pytest.param("training", signal.SIGUSR1, marks=pytest.mark.slow),
-        pytest.param("classifier's training", signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param("classifier's evaluation", signal.SIGTERM, marks=pytest.mark.slow),
+        (["training", "evaluation"], signal.SIGTERM),
+        pytest.param(["training"], signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param(
+            ["classifier's training", "classifier's evaluation"],
+            signal.SIGTERM,
+            marks=pytest.mark.slow,
+        ),
     ],
+    ids=["SIGTERM", "SIGUSR1", "classifier's"],
 )
-def test_workers_outlive_a_signal_to_all(kind, number, environment):
+def test_workers_outlive_a_signal_to_all(kinds, number, environment):
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, kind],
+        [sys.executable, "-c", SCRIPT, *kinds],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -73,36 +82,41 @@ def test_workers_outlive_a_signal_to_all(kind, number, environment):
     assert time.monotonic() - start < 25
 
 
-SCRIPT_OF_A_WORKER = """
-import time
-from softpool_det.training import workers
-workers.GRACE_SECONDS = 3
-workers.outlive_sigterm(0)
-print("ready", flush=True)
-time.sleep(60)
-"""
 # Another process than its parent sends the signal.
 BY_ANOTHER = "import os, signal, sys; os.kill(int(sys.argv[1]), signal.SIGTERM)"
 
 
-def start_worker(environment):
-    command = [sys.executable, "-c", SCRIPT_OF_A_WORKER]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    return process
+def work(ready):
+    workers.GRACE_SECONDS = 3
+    workers.outlive_sigterm(0)
+    ready.set()
+    time.sleep(60)
 
 
-def test_worker_ends_when_its_loader_says_so(environment):
-    process = start_worker(environment)
-    process.terminate()
-    assert process.wait(2) == 0
+@pytest.fixture
+def worker():
+    """A process that this one has forked, as a loader does."""
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=work, args=(ready,))
+    process.start()
+    assert ready.wait(60)
+    yield process
+    process.kill()
+    process.join()
 
 
-def test_worker_does_not_stay_for_ever(environment):
+def test_worker_ends_when_its_loader_says_so(worker):
+    worker.terminate()
+    worker.join(2)
+    assert worker.exitcode == 0
+
+
+def test_worker_does_not_stay_for_ever(worker):
     """Where its loader does not end it, it ends when its time of grace is over."""
-    process = start_worker(environment)
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", BY_ANOTHER, str(process.pid)], check=True)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1)
-    assert process.wait(30) == 1
+        subprocess.run([sys.executable, "-c", BY_ANOTHER, str(worker.pid)], check=True)
+    worker.join(1)
+    assert worker.exitcode is None
+    worker.join(30)
+    assert worker.exitcode == 1
