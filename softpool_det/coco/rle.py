@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
-from numba import njit
 
 _OK, _CHARACTER, _TRUNCATED, _LONG, _NEGATIVE, _SUM = range(6)
 _PROBLEMS = {
@@ -13,6 +14,9 @@ _PROBLEMS = {
     _NEGATIVE: "holds a negative run length",
     _SUM: "holds run lengths that do not add up to height x width",
 }
+
+# Loading the compiler takes a second, which a few masks are not worth.
+_plain_bytes = 100_000
 
 
 def counts_problem(counts: bytes, pixels: int) -> str | None:
@@ -27,18 +31,27 @@ def counts_problem(counts: bytes, pixels: int) -> str | None:
             the fourth number on, a number is the difference to the one two before it.
         pixels: height x width of the mask.
     """
-    status = _check(np.frombuffer(counts, np.uint8), pixels)
-    return _PROBLEMS.get(status)
+    global _plain_bytes
+    _plain_bytes -= len(counts)
+    if _plain_bytes > 0:
+        return _PROBLEMS.get(_check(counts, pixels))
+    return _PROBLEMS.get(_compiled()(np.frombuffer(counts, np.uint8), pixels))
 
 
-@njit(cache=True)
+@cache
+def _compiled():
+    from numba import njit
+
+    return njit(cache=True)(_check)
+
+
 def _check(text, pixels):
     before, last = 0, 0
     total, runs, place = 0, 0, 0
-    while place < text.size:
+    while place < len(text):
         value, shift, more = 0, 0, True
         while more:
-            if place == text.size:
+            if place == len(text):
                 return _TRUNCATED
             if shift == 35:
                 return _LONG
