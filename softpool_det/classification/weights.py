@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from softpool_det.classification.model import STEM_CHANNELS
 from softpool_det.layers import changed_options
 from softpool_det.layers.learning import pooling_parameters
 from softpool_det.modeling.backbones import build_stem_pool
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 def metadata(cfg: CfgNode, num_classes: int) -> WeightsMetadata:
     """What is to be known of weights that `cfg` trains."""
     pool = cfg.MODEL.STEM_POOL
-    layer = build_stem_pool(cfg, cfg.MODEL.RESNETS.STEM_OUT_CHANNELS)
+    layer = build_stem_pool(cfg, STEM_CHANNELS)
     return WeightsMetadata(
         architecture=f"resnet{cfg.MODEL.RESNETS.DEPTH}",
         stem_pool=StemPool(

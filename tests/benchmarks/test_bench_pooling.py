@@ -258,8 +258,8 @@ def test_plain_and_compiled_formulations_run_and_agree():
 
 def test_a_peer_that_computes_something_else_is_an_error():
     input = torch.randn(1, 1, 4, 4)
-    right = Peer(lambda x: x * 2, is_softpool=True)
-    wrong = Peer(lambda x: x * 2.001, is_softpool=True)
+    right = Peer(lambda x: x * 2, computes=SOFT)
+    wrong = Peer(lambda x: x * 2.001, computes=SOFT)
     other = Peer(lambda x: x)
     assert set(usable({"a": right, "b": right, "c": other}, input)) == {"a", "b", "c"}
     with pytest.raises(RuntimeError, match="b does not give what a gives"):
@@ -291,10 +291,10 @@ class FailsBackward(torch.autograd.Function):
 
 def test_peers_that_fail_forward_or_backward_are_left_out(capsys):
     found = {
-        "a": Peer(fail, is_softpool=True),
-        "b": Peer(FailsBackward.apply, is_softpool=True),
+        "a": Peer(fail, computes=SOFT),
+        "b": Peer(FailsBackward.apply, computes=SOFT),
         "c": Peer(lambda x: x, backward=fail),
-        "d": Peer(lambda x: x * 1, is_softpool=True),
+        "d": Peer(lambda x: x * 1, computes=SOFT),
     }
     assert set(usable(found, torch.ones(1))) == {"d"}
     assert capsys.readouterr().out.split("\n\n") == [
@@ -313,9 +313,9 @@ def test_a_case_that_fails_does_not_lose_the_others(lost, monkeypatch, capsys, t
         # The peer fails on one case; on another, a wrong value is an error.
         found = poolings(case)
         if case.dtype == "bfloat16" and case.window == WINDOW_3:
-            found[lost] = Peer(fail, is_softpool=lost == SOFT)
+            found[lost] = Peer(fail, computes=SOFT if lost == SOFT else None)
         if case.dtype == "bfloat16" and case.window == WINDOW_2:
-            found[EXACT] = Peer(lambda x: soft_pool2d(x, 2) * 1.5, is_softpool=True)
+            found[EXACT] = Peer(lambda x: soft_pool2d(x, 2) * 1.5, computes=SOFT)
         return found
 
     monkeypatch.setattr(peers, "_poolings", broken)

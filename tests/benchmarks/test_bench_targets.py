@@ -35,6 +35,7 @@ def rows_of(device: str, monkeypatch) -> list[dict]:
     ]
 
 
+@pytest.mark.slow
 def test_every_target_is_measured(monkeypatch):
     rows = rows_of("cpu", monkeypatch)
     found = targets.outcomes(rows, "cpu")

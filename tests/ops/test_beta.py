@@ -253,8 +253,9 @@ def test_graphs_without_kernels_have_first_derivatives(device, gradient, monkeyp
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
 @pytest.mark.parametrize(
     ("learn_beta", "num_channels"),
-    [pytest.param("no", None, marks=pytest.mark.slow), ("channel", 3)],
+    [("no", None), ("channel", 3)],
 )
+@pytest.mark.slow  # modeling/test_export_backbone has a learned one
 def test_exports_and_onnx(learn_beta, num_channels):
     onnxruntime = pytest.importorskip("onnxruntime")
     pool = SoftPool2d(3, 2, 1, beta=2.5, learn_beta=learn_beta, num_channels=num_channels)

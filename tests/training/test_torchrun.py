@@ -134,6 +134,7 @@ def weight_errors(folder, other):
     return torch.stack([errors[name] / moved[name] for name in last if moved[name] > 0])
 
 
+@pytest.mark.slow  # test_launching has two processes, too
 def test_two_processes_do_what_one_does(alone, shared):
     """In every loss and weight, but for sums of floats in another order."""
     assert_same(torch.load(shared / "first.pth"), torch.load(alone / "first.pth"))
