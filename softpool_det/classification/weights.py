@@ -97,7 +97,9 @@ def load_weights(model: nn.Module, cfg: CfgNode) -> None:
     for name in pooling_parameters(model):
         if name in missing:
             missing.remove(name)
-            logger.info("%s is not in %s: what the pooling learns stays at its start", name, path)
+            logger.info(
+                "%s is not in %s: this pooling parameter keeps its initial value", name, path
+            )
     if cfg.MODEL.ALLOW_OTHER_STEM_POOL:
         unexpected = [name for name in unexpected if not name.startswith("stem.pool.")]
     if missing or unexpected:

@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
         default=200,
         metavar="N",
         help="for poolings with parameters, on the first half of the images; the other half is "
-        "measured; 0: measure all images, with the parameters' starts (200)",
+        "measured; 0: measure all images, with the parameters' initial values (200)",
     )
     parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes (1)")
     parser.add_argument("--pdf", action="store_true", help="write pooled.pdf, too")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from softpool_det.layers._windows import WindowPool, dense_maxima
+from softpool_det.layers._windows import WindowPool, dense_maxima, without_autocast
 from softpool_det.layers.learning import whole_number
 from softpool_det.ops._arguments import output_sizes
 
@@ -59,5 +59,6 @@ class BlurPool2d(WindowPool):
                 f"{self.filter_size}"
             )
         self.blur.filt = self.blur.filt.to(input.dtype)
-        blurred = self.blur(dense_maxima(input, self.window, rows))
+        with without_autocast(input):
+            blurred = self.blur(dense_maxima(input, self.window, rows))
         return blurred[..., : counts[0], : counts[1]]

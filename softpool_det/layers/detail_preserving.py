@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from softpool_det.layers._windows import (
+    CONVOLUTIONS,
     WindowPool,
     by_channel,
     elements,
@@ -24,7 +25,8 @@ from softpool_det.layers.learning import checked_channels
 
 # In units of the input squared: smaller differences count as none.
 _EPSILON = 1e-3
-_CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+# Of weights, as a power of e: far from what overflows, and then one element has all.
+_LARGEST_POWER = 80.0
 
 
 class _DetailPreserving(WindowPool):
@@ -67,13 +69,14 @@ class _DetailPreserving(WindowPool):
         """Mean of `values` with the weights r^(exp(lambda) / 2) + exp(alpha)."""
         exponent = by_channel(self.lambda_, values[0]).exp() / 2
         share = by_channel(self.alpha, values[0]).sigmoid()
-        inside = [s if m is None else s * m for s, m in zip(squares, masks, strict=True)]
+        counted = [s if m is None else s * m for s, m in zip(squares, masks, strict=True)]
         count = len(masks) if masks[0] is None else sum(masks)
-        log_mean = (sum(inside) / count).log()
+        log_mean = (sum(counted) / count).log()
         total = product = torch.zeros_like(values[0])
         for x, square, mask in zip(values, squares, masks, strict=True):
             # Divided by 1 + exp(alpha), which may be infinite; pow() costs several times exp().
-            weight = share + (1 - share) * (exponent * (square.log() - log_mean)).exp()
+            power = (exponent * (square.log() - log_mean)).clamp_max(_LARGEST_POWER).exp()
+            weight = share + (1 - share) * power
             weight = weight if mask is None else weight * mask
             total, product = total + weight, product + weight * x
         return product / total
@@ -124,7 +127,7 @@ class _DPPPool(_DetailPreserving):
         # Odd, so that it lies centred on the window; 3 for windows of 2, as published.
         kernel, stride, _, dilation, _ = self.window
         size = [k | 1 for k in kernel]
-        self.guide = _CONVOLUTIONS[self.dims](
+        self.guide = CONVOLUTIONS[self.dims](
             num_channels, num_channels, size, stride, 0, dilation, num_channels, bias=False
         )
         nn.init.constant_(self.guide.weight, 1 / self.guide.weight[0].numel())

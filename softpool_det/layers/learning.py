@@ -48,7 +48,10 @@ def checked_channels(num_channels: int | None, why: str = "") -> int:
 
 
 def pooling_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What the poolings of a model learn, by name; stock checkpoints lack it."""
+    """What the poolings of a model learn, by name; stock checkpoints lack it.
+
+    This package's poolings are known by their `undecayed`.
+    """
     return {
         f"{name}.{key}" if name else key: parameter
         for name, module in model.named_modules()
@@ -60,7 +63,8 @@ def pooling_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def weight_decay_overrides(model: nn.Module) -> dict[str, dict[str, float]]:
     """Weight decay 0 where it would hurt, as `get_default_optimizer_params` takes it.
 
-    It would pull a temperature to 1 and an exponent to 1.7, whatever helps.
+    It would pull a temperature to 1 and an exponent to 1.7, whatever helps. Detectron2 goes by the
+    last part of a name ("alpha"), in whatever module that is.
     """
     names = {
         name

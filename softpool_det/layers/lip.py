@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from softpool_det.layers._windows import WindowPool, sums
+from softpool_det.layers._windows import CONVOLUTIONS, WindowPool, sums
 from softpool_det.layers.learning import checked_channels
 
-_CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _NORMS: dict[int, Any] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 # Logits lie between 0 and it.
 _LARGEST_LOGIT = 12.0
@@ -20,7 +19,7 @@ class _LIPPool(WindowPool):
     def __init__(self, *window: Any, num_channels: int, **settings: Any) -> None:
         super().__init__(*window, **settings)
         self.num_channels = checked_channels(num_channels)
-        self.conv = _CONVOLUTIONS[self.dims](num_channels, num_channels, 3, padding=1, bias=False)
+        self.conv = CONVOLUTIONS[self.dims](num_channels, num_channels, 3, padding=1, bias=False)
         nn.init.zeros_(self.conv.weight)
         self.norm = _NORMS[self.dims](num_channels, affine=True)
 

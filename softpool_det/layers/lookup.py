@@ -139,6 +139,7 @@ def changed_options(pool: nn.Module) -> dict[str, Any]:
     return {
         name: getattr(pool, name)
         for name in own_options(type(pool))
-        if name not in ("generator", "gradient", "beta", "learn_beta")
-        and getattr(pool, name, None) != defaults[name].default
+        if name not in (*_WINDOW, "generator", "gradient", "beta", "learn_beta")
+        and hasattr(pool, name)
+        and getattr(pool, name) != defaults[name].default
     }

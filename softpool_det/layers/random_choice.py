@@ -61,9 +61,9 @@ class StochasticPool1d(_StochasticPool):
 
 
 class StochasticPool2d(_StochasticPool):
-    """In training an element of each window, drawn with probability x_i / sum x; else the mean.
+    """In training, one element of each window, drawn with probability x_i / sum x.
 
-    That mean is the drawn element's expectation, sum x_i^2 / sum x_i. Negative elements count as 0,
+    In evaluation, its expectation, sum x_i^2 / sum x_i. Negative elements count as 0,
     and so does a window without positive ones. The gradient reaches the drawn element alone.
     Overlapping windows share random numbers: each has the right distribution, together they are
     not independent.

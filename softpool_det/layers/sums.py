@@ -49,8 +49,8 @@ class SumPool3d(_SumPool):
 class _PowerAvgPool(WindowPool):
     def __init__(self, *window: Any, exponent: float = 2.0, **settings: Any) -> None:
         super().__init__(*window, **settings)
-        if not 0 < number("exponent", exponent) < math.inf:
-            raise ValueError(f"exponent must be positive and finite, got {exponent!r}")
+        if not 1 <= number("exponent", exponent) < math.inf:
+            raise ValueError(f"exponent must be at least 1 and finite, got {exponent!r}")
         self.exponent = float(exponent)
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:
@@ -75,8 +75,9 @@ class PowerAvgPool2d(_PowerAvgPool):
     does not, and with `ceil_mode` counts a cut window as a whole one.
 
     Args:
-        exponent: q, positive; the paper does not say which it took. Of x < 0 a power has to
-            exist: q is a whole number, or the output NaN. A negative sum keeps its sign.
+        exponent: q, at least 1; the paper does not say which it took. Of x < 0 a power has to
+            exist: q is a whole number, or the output NaN. A negative sum keeps its sign. For large
+            q, elements far below their map's maximum can underflow to 0.
 
     Source: SoftPool paper, Figure 2c, Tables 1, 3 and 5 ("Pow-average").
     """

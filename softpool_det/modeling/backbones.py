@@ -59,7 +59,7 @@ def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
 
     Raises:
         KeyError: the keys are missing, or no pooling is registered under NAME.
-        TypeError: OPTIONS has one that the pooling has not.
+        TypeError: OPTIONS names an option that the pooling does not have.
         ValueError: a value is not one of those that the pooling takes.
     """
     if "STEM_POOL" not in cfg.MODEL:
@@ -86,11 +86,11 @@ def _pool_of(pool: CfgNode, num_channels: int) -> nn.Module:
         beta=pool.BETA,
         learn_beta=pool.LEARN_BETA,
         num_channels=num_channels,
-        **options_of(pool.OPTIONS),
+        **parse_options(pool.OPTIONS),
     )
 
 
-def options_of(pairs: Sequence[Any]) -> dict[str, Any]:
+def parse_options(pairs: Sequence[Any]) -> dict[str, Any]:
     """What `MODEL.STEM_POOL.OPTIONS` lists as KEY VALUE.
 
     Raises:

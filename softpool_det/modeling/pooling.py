@@ -56,7 +56,10 @@ def build_pooling(
     layer: Any = POOLING_REGISTRY.get(name)
     parameters = inspect.signature(layer).parameters
     known = set(parameters)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    # Those of this package's style take the window's arguments so, and no others.
+    own_style = isinstance(layer, type) and issubclass(layer, layers.WindowPool)
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if takes_all and not own_style:
         known |= {"gradient", "beta", "learn_beta"}
     options |= _softness(name, known, gradient, beta, learn_beta)
     if "beta" in options or "num_channels" in parameters:

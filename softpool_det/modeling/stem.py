@@ -129,7 +129,12 @@ def _norm_relu_pool(
 @torch.no_grad()
 def _check_halving(pool: nn.Module, channels: int) -> None:
     # Behind a detector's own padding, sizes are multiples of 32 before the stem.
-    height, width = pool(torch.zeros(1, channels, 16, 16)).shape[-2:]
+    like, training = next(pool.parameters(), torch.empty(0)), pool.training
+    pool.eval()  # some draw in training, from the numbers that the next layers start with
+    try:
+        height, width = pool(torch.zeros(1, channels, 16, 16, device=like.device)).shape[-2:]
+    finally:
+        pool.train(training)
     if (height, width) != (8, 8):
         raise ValueError(
             f"the stem's pooling must halve 16 x 16 inputs, {pool} gives {height} x {width}: use "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import torch
 from torch import nn
 
 from softpool_det.layers import options_of
@@ -89,8 +90,10 @@ def replace_pooling(
     pairs = [(old, new) for old, new in zip(chosen, substitutes, strict=True)]
     done = [(old, new) for old, new in pairs if old.module is not new]
     like = next((value for value in model.parameters() if value.is_floating_point()), None)
-    for _, new in done if like is not None else ():
-        new.to(like.device, like.dtype)  # type: ignore[union-attr]
+    if like is not None:
+        for _, new in done:
+            # What is learned keeps float32 in a half-precision model, as everything is computed.
+            new.to(like.device, torch.promote_types(like.dtype, torch.float32))
     _put_in(model, done)
     already = [
         Left(old.name, describe(new), "already so") for old, new in pairs if old.module is new

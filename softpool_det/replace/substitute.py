@@ -37,7 +37,7 @@ def check_arguments(pool: str, changes: dict[str, Any]) -> str:
     try:
         kind = pooling_name(pool)
     except KeyError as error:
-        raise ValueError(f"pool: {error.args[0]}") from None
+        raise ValueError(f"pool must name a pooling: {error.args[0]}") from None
     known = (*_SETTINGS, *own_options(pooling_class(kind, 2)), "num_channels")
     for name in changes:
         if name not in known:
@@ -64,9 +64,12 @@ def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any
     assert base is not None
     dims = base[1]
     settings = {key: getattr(old, key) for key in _SETTINGS if hasattr(old, key)}
-    new = _built(name, partial(build_pooling, kind, dims), {**settings, **changes})
-    if isinstance(old, type(new)):
-        new = _built(name, partial(build_pooling, kind, dims), {**settings, **_own(old), **changes})
+    try:
+        layer = pooling_class(kind, dims)
+    except KeyError as error:
+        raise ValueError(f"cannot replace {name}: {error.args[0]}") from error
+    own = _own(old) if isinstance(old, layer) else {}
+    new = _built(name, partial(build_pooling, kind, dims), {**settings, **own, **changes})
     _check_sizes(name, old, new, dims)
     same_window = window_of(old, dims) == window_of(new, dims)
     return _old_or_new(old, new, same_window, changes)
@@ -75,11 +78,9 @@ def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any
 def _built(name: str, layer: Any, settings: dict[str, Any]) -> nn.Module:
     try:
         return layer(**settings)
-    except KeyError as error:
-        raise ValueError(f"cannot replace {name}: {error.args[0]}") from error
     except (TypeError, ValueError) as error:
         hint = ""
-        if settings.get("learn_beta") == "channel" and settings.get("num_channels") is None:
+        if "num_channels" in str(error) and settings.get("num_channels") is None:
             hint = "; where poolings have different numbers of channels, call once for each number"
         raise type(error)(f"cannot replace {name}: {error}{hint}") from error
 
@@ -104,11 +105,13 @@ def _old_or_new(
     """`old` where `new` equals it; else `new`, with what `old` learned unless that changes."""
     if not isinstance(old, type(new)):
         return new
-    if same_window and _own(old) == _own(new):
+    before, after = _own(old), _own(new)
+    if same_window and before == after:
         return old
     state = old.state_dict()
     same_shapes = all(value.shape == state[key].shape for key, value in new.state_dict().items())
-    if not changes.keys() - _NEUTRAL and same_shapes:
+    kept = all(after.get(key) == value for key, value in before.items() if key not in _NEUTRAL)
+    if kept and same_shapes and not changes.keys() & {"beta"}:
         new.load_state_dict(state)
     return new
 

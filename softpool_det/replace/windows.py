@@ -69,7 +69,9 @@ def why_not(pool: nn.Module) -> str | None:
     if "forward" in vars(pool):
         return "its forward was replaced on the object"
     if getattr(pool, "return_indices", False):
-        return "return_indices=True: its positions are used (by unpooling), SoftPool has none"
+        return (
+            "return_indices=True: its positions are used (by unpooling), other poolings have none"
+        )
     if getattr(pool, "divisor_override", None) is not None:
         return f"divisor_override={pool.divisor_override}: its result is no average"
     return None

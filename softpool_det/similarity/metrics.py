@@ -20,7 +20,6 @@ PROTOCOLS = {
     "bicubic": "the pooled image, enlarged bicubically, against the original",
     "down": "the original, reduced bicubically with antialiasing, against the pooled image",
 }
-DEFAULT_PROTOCOLS = ("nearest", "bilinear")
 
 
 def enlarged(pooled: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:

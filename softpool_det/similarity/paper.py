@@ -18,7 +18,10 @@ TITLES = {
 }
 # The paper's row for each of ours. It does not say of which range of values its SoftPool is.
 ROWS = {
-    **{key: key for key in ("avg", "max", "poweravg", "sum", "lp", "gated", "litedpp", "lip")},
+    **{
+        key: key
+        for key in ("avg", "max", "poweravg", "sum", "lp", "gated", "litedpp", "dpp", "lip")
+    },
     **{key: key for key in ("stochastic", "s3")},
     **{f"softpool-{values}": "softpool" for values in ("unit", "imagenet", "bytes")},
 }
@@ -67,7 +70,7 @@ _TEXT = {
         sum .386 34.173 .265 26.259 .161 15.218
         lp .683 48.617 .437 42.079 .341 24.432
         gated .687 49.314 .449 42.722 .358 25.687
-        litedpp .691 50.586 .534 43.608 .385 27.430
+        dpp .691 50.586 .534 43.608 .385 27.430
         lip .696 50.947 .548 43.882 .390 28.134
         stochastic .625 46.714 .474 38.365 .264 21.428
         s3 .611 46.547 .476 37.706 .252 21.363
@@ -99,8 +102,9 @@ def paper_figure(dataset: str, key: str, kernel: int, measure: str) -> float | N
     """The paper's "ssim" or "psnr" (dB) for one of our rows; None where it has none."""
     if key not in ROWS or kernel not in KERNELS:
         return None
+    row = _FIGURES[dataset].get(ROWS[key])
     place = 2 * KERNELS.index(kernel) + MEASURES.index(measure)
-    return _FIGURES[dataset][ROWS[key]][place]
+    return None if row is None else row[place]
 
 
 def order(

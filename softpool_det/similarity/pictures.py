@@ -93,7 +93,10 @@ def _parts(photograph: Photograph, chosen: Chosen) -> list[Part]:
     image = load_image(photograph, 1)
     box = _detail(image)
     return [
-        Part(f"{name}: pooled 2x2 three times (figure 3)", _repeated(image, box, chosen)),
+        Part(
+            f"{name}: pooled 2x2 three times (figure 3; trained ones at their start)",
+            _repeated(image, box, chosen),
+        ),
         Part(
             f"{name}: every pooling, k = {chosen.kernel} (figure 5)",
             _compared(photograph, chosen, box),

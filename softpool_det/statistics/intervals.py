@@ -95,6 +95,11 @@ class Estimate:
         def beyond(half: float) -> float:
             return float(self.weights @ stats.norm.sf(half / self.deviations)) - tail
 
+        # Ends that are the root but for rounding have one sign.
+        if beyond(low) <= 0:
+            return low
+        if beyond(high) >= 0:
+            return high
         return optimize.brentq(beyond, low, high, rtol=1e-9)
 
 

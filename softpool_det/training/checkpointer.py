@@ -180,7 +180,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             if name in incompatible.missing_keys:
                 incompatible.missing_keys.remove(name)
                 self.logger.info(
-                    "%s was not loaded: what the pooling learns stays at its start", name
+                    "%s was not loaded: this pooling parameter keeps its initial value", name
                 )
         return incompatible
 

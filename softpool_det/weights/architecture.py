@@ -144,7 +144,7 @@ def build_resnet(
     """
     stem: BasicStem | PooledStem = BasicStem(norm=norm)
     if stem_pool != MAX_POOL:
-        settings = {**vars(stem_pool), **stem_pool.options, "num_channels": stem.out_channels}
+        settings = {**stem_pool.options, **vars(stem_pool), "num_channels": stem.out_channels}
         del settings["options"]
         pool = build_pooling(**settings)
         stem = PooledStem(stem, pool)

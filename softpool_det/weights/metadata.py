@@ -28,8 +28,8 @@ FORMAT = "1"
 class StemPool:
     """The pooling behind the stem's convolution; the fields are the keys of `MODEL.STEM_POOL`.
 
-    What is learned is among the weights: then `beta` is any number. `options` has those that are
-    not by default.
+    What is learned is among the weights: then `beta` is any number. `options` holds those that
+    differ from their defaults.
     """
 
     name: str
@@ -41,6 +41,10 @@ class StemPool:
     beta: float = 1.0
     learn_beta: str = "no"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.options, dict):
+            raise ValueError(f"options must map names to values, got {self.options!r:.90}")
 
     @property
     def window(self) -> tuple[str, int, int, int]:

@@ -76,4 +76,4 @@ def test_starts_from_weights_without_a_temperature(tiny, tmp_path, caplog, monke
     load_weights(model, cfg)
     ((name, temperature),) = pooling_parameters(model).items()
     assert (temperature == temperature[0]).all()
-    assert f"{name} is not in {path}: what the pooling learns stays at its start" in caplog.text
+    assert f"{name} is not in {path}: this pooling parameter keeps its initial value" in caplog.text

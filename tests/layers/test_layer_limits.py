@@ -209,3 +209,18 @@ def test_means_lie_between_the_smallest_and_the_largest_element(name):
         largest = input.amax() if name in ("BlurPool", "S3Pool") else maximum(input)
         assert (output <= largest + 1e-12).all()
         assert (output >= -maximum(-input) - 1e-12).all()
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_dpp_with_a_large_exponent_chooses_one_element(kernel):
+    layer = build_pooling("LiteDPPPool", 2, kernel, num_channels=1)
+    with torch.no_grad():
+        layer.lambda_.fill_(10.0)
+        layer.alpha.fill_(-100.0)
+    windows = torch.zeros(1, 1, kernel, kernel)
+    windows[..., 0, 0] = 1.0
+    windows.requires_grad_()
+    output = layer(windows)
+    torch.testing.assert_close(output, torch.ones(1, 1, 1, 1))
+    output.backward()
+    assert windows.grad.isfinite().all()

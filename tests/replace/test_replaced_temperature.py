@@ -147,3 +147,22 @@ def test_state_of_a_learned_one_loads_back():
     missing, unexpected = other.load_state_dict(resnet_like().state_dict(), strict=False)
     assert (missing, unexpected) == (list(pooling_parameters(other)), [])
     assert isinstance(other[3], SoftPool2d)
+
+
+def test_other_poolings_keep_what_they_learned():
+    model = resnet_like()
+    replace_pooling(model, pool="lip", num_channels=8)
+    with torch.no_grad():
+        model[3].conv.weight.normal_()
+    learned = model[3].conv.weight.clone()
+    assert len(replace_pooling(model, pool="lip")) == 0
+    replace_pooling(model, pool="lip", num_channels=8, kernel_size=2, padding=0, ceil_mode=True)
+    assert model[3].kernel_size == 2
+    assert torch.equal(model[3].conv.weight, learned)
+
+
+def test_half_models_learn_in_float32():
+    model = resnet_like().bfloat16()
+    replace_pooling(model, learn_beta="one", beta=4.0)
+    assert model[3].log_beta.dtype == torch.float32
+    assert len(replace_pooling(model, learn_beta="one", beta=4.0)) == 0

@@ -8,7 +8,7 @@ from PIL import Image
 
 from softpool_det.cli import similarity as program
 from softpool_det.similarity.datasets import DATASETS
-from softpool_det.similarity.metrics import DEFAULT_PROTOCOLS, PROTOCOLS
+from softpool_det.similarity.metrics import PROTOCOLS
 
 QUICK = ["--kernel-sizes", "2", "3", "--train-steps", "2"]
 FEW = ["--poolings", "softpool", "avg", "max", "stochastic", "mixed", "gated", *QUICK]
@@ -113,4 +113,3 @@ def test_options_that_do_not_fit(similarity, capsys, arguments, text):
 def test_the_program_knows_the_names_without_loading_them():
     assert set(program.PROTOCOLS) == set(PROTOCOLS)
     assert set(program.DATASETS) == set(DATASETS)
-    assert set(DEFAULT_PROTOCOLS) <= set(PROTOCOLS)

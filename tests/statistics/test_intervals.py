@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -85,6 +85,7 @@ def test_intervals_of_normal_numbers_hold_the_truth(seeds, training):
     st.floats(0.01, 20),
     st.floats(0, 20),
 )
+@example(values=np.zeros(4), common=1.0, own=2.0**-24)
 def test_interval_and_standard_error_go_together(values, common, own):
     """No interval is shorter than its standard error lets a normal's be, or beyond Student's."""
     seeds = len(values)

@@ -125,7 +125,7 @@ def test_weights_without_a_temperature(tmp_path, log):
     SafeCheckpointer(model).load(str(tmp_path / "model_final.pth"))
     assert torch.equal(temperature, start)
     assert [text for level, text in log() if "loaded" in text] == [
-        f"{name} was not loaded: what the pooling learns stays at its start"
+        f"{name} was not loaded: this pooling parameter keeps its initial value"
     ]
     assert not [text for level, text in log() if level >= logging.WARNING]
 
