@@ -225,4 +225,7 @@ def test_exports_what_it_learned(whole):
     outputs = [torch.from_numpy(x) for x in session.run(None, {name: images.numpy()})]
     with torch.no_grad():
         expected = list(backbone(images).values())
-    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-4)
+    for actual, wanted in zip(outputs, expected, strict=True):
+        # Small elements are differences of large ones.
+        tolerance = 1e-4 * wanted.abs().max().item()
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=tolerance)
