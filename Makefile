@@ -83,7 +83,7 @@ demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinan
 	    --arm $(if $(DEMO_POOL),$(POOL),SoftPool) configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml $(DEMO_POOL) \
 	    --seeds $(SEEDS) $(addprefix --known-spread ,$(wildcard $(KNOWN_SPREAD)))
 
-bench: setup  ## speed and memory of the pooling beside max pooling's, and the targets (10 minutes)
+bench: setup  ## speed and memory of the pooling beside max pooling's, and the targets
 	@$(QUIET) $(BIN)/python benchmarks/bench_pooling.py \
 	    --json output/bench/pooling.json --plot output/bench/pooling.png
 

@@ -130,7 +130,7 @@ def train(cfg: CfgNode, resume: bool) -> dict:
                 final = _evaluate_epoch(cfg, training, test_set)
         except Interrupted:
             save()
-            logger.info("saved after iteration %d; --resume goes on from there", iteration)
+            logger.info("saved after iteration %d; --resume continues from there", iteration)
             raise
         if ends_epoch or iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
             save()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-LEARN = ("no", "one", "channel")
+from softpool_det.ops.modules import LEARN_BETA as LEARN
 
 
 def learned(option: str, learn: str, start: float, num_channels: int | None) -> nn.Parameter | None:

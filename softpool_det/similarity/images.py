@@ -44,7 +44,7 @@ def installed_photographs() -> list[Photograph]:
     """Photographs that installed packages ship, by name.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: no image was found.
     """
     found = []
     for package, files in _INSTALLED.items():

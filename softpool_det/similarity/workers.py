@@ -32,7 +32,7 @@ class Workers:
             Exception: what `function` raises for the first task that fails.
         """
         results: list[Result] = []
-        # None: the bar is quiet where stderr is no terminal.
+        # None: no bar unless stderr is a terminal.
         with tqdm(total=len(tasks), desc=what, disable=None) as bar:
             for result in self._results(function, tasks):
                 results.append(result)

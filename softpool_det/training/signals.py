@@ -137,7 +137,7 @@ class StopOnSignal(HookBase):
         if _received and not self._is_inside_step and done < self.trainer.max_iter:
             logger.info("%s: saving", signal.Signals(_received[0]).name)
             self.checkpointer.save(f"model_{done:07d}", iteration=done)
-            logger.info("saved after iteration %d; --resume goes on from there", done)
+            logger.info("saved after iteration %d; --resume continues from there", done)
 
 
 def any_received() -> bool:

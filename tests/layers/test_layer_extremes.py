@@ -1,4 +1,4 @@
-"""Numbers far from one, half types, and numbers that are none."""
+"""Numbers far from one, half types, infinities and NaN."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_random_windows_equal_the_formula(case):
     input = random_input(name, shape)
     sizes = MAX_POOLS[len(window.kernel)](input, *numbers[:4], ceil_mode=window.ceil_mode).shape
     assert layer(input).shape == sizes
-    # Where the blur of maxima ends is told by the formula for a stride of 2 alone.
+    # The reference says where the blur of maxima ends only for a stride of 2.
     if name != "BlurPool" or (window.stride == (2, 2) and not window.ceil_mode):
         assert_equals_the_formula(name, layer, input, window)
 

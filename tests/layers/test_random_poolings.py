@@ -21,7 +21,7 @@ def numbered(rows, columns):
 
 
 def test_stochastic_draws_by_size():
-    """Frequencies within 5 deviations; of 0 and of negative elements there are none."""
+    """Frequencies within 5 deviations; elements of 0 and below are never drawn."""
     window = torch.tensor([0.1, 0.9, 0.0, 0.5, -3.0, 0.2], dtype=torch.float64)
     count = 40_000
     layer = build_pooling("stochastic", 1, 6).train()

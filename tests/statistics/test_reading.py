@@ -1,4 +1,4 @@
-"""Result files as strangers write them: what is read, and how a wrong one is told."""
+"""Result files as strangers write them: what is read, and how a wrong one is reported."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_signal_saves_a_training(environment, tmp_path, number):
     assert time.monotonic() - clock < 30
     assert process.returncode == 0, output
     stop = last_checkpoint(tmp_path)
-    assert f"saved after iteration {stop}; --resume goes on from there" in output
+    assert f"saved after iteration {stop}; --resume continues from there" in output
     assert "Traceback" not in output
     assert torch.load(tmp_path / f"model_{stop:07d}.pth")["iteration"] == stop
 

@@ -82,7 +82,7 @@ def test_signal_saves_and_ends_well(train_here, unbroken, signalled, tmp_path, n
         train_here(*run)
     stop = last_checkpoint(tmp_path)
     log = log_of(tmp_path)
-    assert f"saved after iteration {stop}; --resume goes on from there" in log
+    assert f"saved after iteration {stop}; --resume continues from there" in log
     assert "Traceback" not in log
     assert not (tmp_path / "result.json").exists()
     train_here(*run)
