@@ -53,12 +53,15 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
 
   SOFT_POOL_HD bool forward() {
     for (int64_t z = plan.first[0]; z < plan.last[0]; ++z) {
+      start(z);
       for (int64_t y = plan.first[1]; y < plan.last[1]; ++y) {
         auto* output = static_cast<element_t*>(arrays.result) + this->window_row(z, y);
-        sum_row(z, y, [&](int64_t, int64_t place, int64_t count, const Sums& sums) {
+        const auto store = [&](int64_t, int64_t place, int64_t count, const Sums& sums)
+                               SOFT_POOL_INLINE {
           store_some(output + place, this->find_mean(sums.total, sums.product, count).mean, count,
                      arrays.nontemporal);
-        });
+        };
+        sum_row<false>(z, y, store);
       }
     }
     return this->range.holds();
@@ -69,14 +72,17 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
   SOFT_POOL_HD bool backward() {
     const auto* grad_output = static_cast<const element_t*>(arrays.grad_output);
     for (int64_t z = plan.first[0]; z < plan.last[0]; ++z) {
+      start(z);
       for (int64_t y = plan.first[1]; y < plan.last[1]; ++y) {
         real* target = this->windows(z, y);
         const element_t* upstream = grad_output + this->window_row(z, y);
-        sum_row(z, y, [&](int64_t i, int64_t place, int64_t count, const Sums& sums) {
+        const auto store = [&](int64_t i, int64_t place, int64_t count, const Sums& sums)
+                               SOFT_POOL_INLINE {
           this->template store_slopes<exact>(
               target + i, upstream + place, count,
               this->find_mean(sums.total, sums.product, count));
-        });
+        };
+        sum_row<true>(z, y, store);
         for (int which = 0; which < (exact ? 2 : 1); ++which) {
           real* end = target + which * plan.window_stride + plan.lanes;
           fill(end, plan.window_stride - plan.lanes, real(0));
@@ -126,8 +132,8 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
     return {here.activation(x.even), here.activation(x.odd)};
   }
 
-  // Of a row's register of windows; 0 where there are none.
-  template <bool whole>
+  // Of a row's register of windows; 0 where there are none. `keep`: e is stored at `weights`.
+  template <bool whole, bool keep>
   SOFT_POOL_HD Columns weigh(
       const element_t* row, int64_t window, int64_t channel, const Channel& here,
       real* weights) const {
@@ -143,10 +149,9 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
     }
     const Pair x = load_pair<whole>(row, window, channel, here);
     const Real e = here.formula.weight(x.even), f = here.formula.weight(x.odd);
-    if (arrays.grad_output != nullptr && weights != nullptr) {
-      const int64_t i = (window - plan.first[2]) * plan.pixel + channel;
-      this->store(weights + i, e);
-      this->store(weights + plan.window_stride + i, f);
+    if (keep) {
+      this->store(weights, e);
+      this->store(weights + plan.window_stride, f);
     }
     if (whole) {
       return {{e, e * x.even}, {f, f * x.odd}};
@@ -172,61 +177,99 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
     return {e, e * x};
   }
 
+  // Calls body(whether the register is whole, window, channel, numbers by channel) for the windows
+  // [begin, end). Whole ones have all columns of their pairs before `columns`, and all channels: with
+  // a loop of their own the compiler has enough registers.
+  template <typename Body>
+  SOFT_POOL_HD void for_each(int64_t begin, int64_t end, int64_t columns, const Body& body) const {
+    const Channel one = this->channels(0);
+    const auto run = [&](auto whole, int64_t window) SOFT_POOL_INLINE {
+      if (contiguous) {
+        return body(whole, window, 0, one);
+      }
+      for (int64_t channel = 0; channel < tile.channels; channel += kStep) {
+        body(whole, window, channel, this->channels(channel));
+      }
+    };
+    const bool ragged = !contiguous && tile.channels % kStep != 0;
+    const int64_t pairs = ragged ? 0 : most(0, least(end, columns / 2) - begin);
+    const int64_t middle = begin + pairs / step * step;
+    for (int64_t window = begin; window < middle; window += step) {
+      run(std::true_type(), window);
+    }
+    for (int64_t window = middle; window < end; window += step) {
+      run(std::false_type(), window);
+    }
+  }
+
+  SOFT_POOL_HD int64_t lane_of(int64_t window, int64_t channel) const {
+    return (window - plan.first[2]) * plan.pixel + channel;
+  }
+
+  // What the row above the first row of windows leaves for it.
+  SOFT_POOL_HD void start(int64_t z) const {
+    const element_t* above = row_at(z, 2 * plan.first[1] - 1);
+    const auto keep = [&](auto, int64_t o, int64_t channel, const Channel& here) SOFT_POOL_INLINE {
+      store_kept(lane_of(o, channel), weigh<false, false>(above, o, channel, here, nullptr));
+    };
+    for_each(plan.first[2], plan.last[2], 0, keep);
+  }
+
   // Calls body(lane, place in the tensor's row, lanes that count, sums) for a row of windows, row by
   // row from the first: the lower row's sums stay for the next row of windows.
-  template <typename Body>
+  template <bool keep, typename Body>
   SOFT_POOL_HD void sum_row(int64_t z, int64_t y, const Body& body) {
     const element_t* above = row_at(z, 2 * y - 1);
     const element_t* upper = row_at(z, 2 * y);
     const element_t* lower = row_at(z, 2 * y + 1);
-    real* const weights[2] = {weights_of(2 * y), weights_of(2 * y + 1)};
-    const int64_t vectors = contiguous ? 1 : (tile.channels + kStep - 1) / kStep;
-    Sums lasts[contiguous ? 1 : kMostChannels / kStep];  // odd columns of the register before
-    for (int64_t v = 0; v < vectors; ++v) {
-      const Channel here = this->channels(v * kStep);
-      lasts[v] = before(above, v * kStep, here) + before(upper, v * kStep, here) +
-          before(lower, v * kStep, here);
+    real* const upper_weights = weights_of(2 * y);
+    real* const lower_weights = weights_of(2 * y + 1);
+    // Sums of the odd columns before, in arrays of registers: structs are copied in halves of them.
+    Real totals[contiguous ? 1 : kMostChannels / kStep], products[sizeof(totals) / sizeof(Real)];
+    for (int64_t channel = 0; channel < tile.channels; channel += kStep) {
+      const Channel here = this->channels(channel);
+      const Sums sums =
+          before(above, channel, here) + before(upper, channel, here) + before(lower, channel, here);
+      totals[channel / kStep] = sums.total;
+      products[channel / kStep] = sums.product;
     }
-    for (int64_t window = 0; window < plan.count(2); window += step) {
-      const int64_t o = plan.first[2] + window;
-      for (int64_t v = 0; v < vectors; ++v) {
-        const int64_t channel = v * kStep;
-        const int64_t i = window * plan.pixel + channel;
-        const Channel here = this->channels(channel);
-        Columns low, all_rows = y == plan.first[1]
-            ? weigh<false>(above, o, channel, here, nullptr)
-            : Columns{{load_kept(0, i), load_kept(1, i)}, {load_kept(2, i), load_kept(3, i)}};
-        const auto add_rows = [&](auto all) SOFT_POOL_INLINE {
-          low = weigh<all.value>(lower, o, channel, here, weights[1]);
-          all_rows = all_rows + weigh<all.value>(upper, o, channel, here, weights[0]) + low;
-        };
-        lower != nullptr && is_whole(o, channel, axis.size) ? add_rows(std::true_type())
-                                                            : add_rows(std::false_type());
-        this->store(kept(0) + i, low.even.total);
-        this->store(kept(1) + i, low.even.product);
-        this->store(kept(2) + i, low.odd.total);
-        this->store(kept(3) + i, low.odd.product);
-        const Sums left = contiguous
-            ? Sums{shift_in<real>(lasts[v].total, all_rows.odd.total),
-                   shift_in<real>(lasts[v].product, all_rows.odd.product)}
-            : lasts[v];
-        lasts[v] = all_rows.odd;
-        body(i, window * tile.pixel_stride + channel,
-             contiguous ? plan.lanes - window : tile.channels - channel,
-             left + all_rows.even + all_rows.odd);
-      }
-    }
+    const auto add_rows = [&](auto whole, int64_t o, int64_t channel, const Channel& here)
+                              SOFT_POOL_INLINE {
+      const int64_t i = lane_of(o, channel);
+      const Columns low =
+          weigh<whole.value, keep>(lower, o, channel, here, lower_weights + i);
+      const Columns rows = load_kept(i) +
+          weigh<whole.value, keep>(upper, o, channel, here, upper_weights + i) + low;
+      store_kept(i, low);
+      const int64_t v = channel / kStep;
+      const Real total = totals[v], product = products[v];
+      totals[v] = rows.odd.total;
+      products[v] = rows.odd.product;
+      const Sums left = contiguous ? Sums{shift_in<real>(total, rows.odd.total),
+                                          shift_in<real>(product, rows.odd.product)}
+                                   : Sums{total, product};
+      const int64_t window = o - plan.first[2];
+      const int64_t count = whole.value ? kStep
+          : contiguous                  ? plan.lanes - window
+                                        : tile.channels - channel;
+      body(i, window * tile.pixel_stride + channel, count, left + rows.even + rows.odd);
+    };
+    for_each(plan.first[2], plan.last[2], lower == nullptr ? 0 : axis.size, add_rows);
   }
 
   // The lower row's sums, for the next row of windows.
   SOFT_POOL_HD real* kept(int which) const {
     return scratch + plan.phased + which * plan.window_stride;
   }
-  SOFT_POOL_HD Real load_kept(int which, int64_t i) const { return this->load(kept(which) + i); }
-
-  // Whether all columns of a register's pairs lie before `end`, and all its channels in the tile.
-  SOFT_POOL_HD bool is_whole(int64_t window, int64_t channel, int64_t end) const {
-    return 2 * (window + step) <= end && (contiguous || channel + kStep <= tile.channels);
+  SOFT_POOL_HD Columns load_kept(int64_t i) const {
+    const auto at = [&](int which) { return this->load(kept(which) + i); };
+    return {{at(0), at(1)}, {at(2), at(3)}};
+  }
+  SOFT_POOL_HD void store_kept(int64_t i, const Columns& sums) const {
+    this->store(kept(0) + i, sums.even.total);
+    this->store(kept(1) + i, sums.even.product);
+    this->store(kept(2) + i, sums.odd.total);
+    this->store(kept(3) + i, sums.odd.product);
   }
 
   // Column 2o is in window o alone, 2o + 1 in the next one, too; and so with rows, for which `other` is
@@ -241,15 +284,11 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
     const real* const one = this->windows(z, y / 2);
     const auto* input = static_cast<const element_t*>(arrays.input) + row;
     auto* result = static_cast<element_t*>(arrays.result) + row;
-    for (int64_t o = tile.begin[2] / 2; 2 * o < tile.end[2]; o += step) {
-      for (int64_t channel = 0; channel < tile.channels; channel += kStep) {
-        const Channel here = this->channels(channel);
-        const auto store = [&](auto all) SOFT_POOL_INLINE {
-          gather_pair<exact, all.value>(input, result, weights, one, other, o, channel, here);
-        };
-        is_whole(o, channel, tile.end[2]) ? store(std::true_type()) : store(std::false_type());
-      }
-    }
+    const auto store = [&](auto whole, int64_t o, int64_t channel, const Channel& here)
+                           SOFT_POOL_INLINE {
+      gather_pair<exact, whole.value>(input, result, weights, one, other, o, channel, here);
+    };
+    for_each(tile.begin[2] / 2, (tile.end[2] + 1) / 2, tile.end[2], store);
   }
 
   template <bool exact, bool whole>
@@ -257,7 +296,7 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
       const element_t* input, element_t* result, const real* weights, const real* one,
       const real* other, int64_t o, int64_t channel, const Channel& here) {
     const int64_t room = tile.end[2] - 2 * o;
-    const int64_t lane = (o - plan.first[2]) * plan.pixel + channel;
+    const int64_t lane = lane_of(o, channel);
     Pair slope, out{}, terms;
     const auto sum_at = [&](int64_t i) {
       return other == nullptr ? this->load(one + i) : this->load(one + i) + this->load(other + i);
