@@ -18,7 +18,6 @@ from torch import nn
 
 from softpool_det.training.detector import load_detector
 
-FLOP_IMAGES = 3
 TIMED_IMAGES = 40
 WARM_UP_IMAGES = 5
 
@@ -29,8 +28,8 @@ class Cost:
 
     Args:
         parameters: their number.
-        gflops: 1e9 multiply-adds an image, as fvcore counts them: convolutions, matrix products
-            and norms, no pooling.
+        gflops: 1e9 multiply-adds of the first image, as fvcore counts them: convolutions, matrix
+            products and norms, no pooling.
         inference_ms: milliseconds an image, median, one image at a time.
     """
 
@@ -49,7 +48,7 @@ def measure_costs(detectors: Sequence[tuple[CfgNode | DictConfig, Path | str]]) 
     images = list(itertools.islice(loader, WARM_UP_IMAGES + TIMED_IMAGES))
     times = _inference_ms(models, images)
     return [
-        Cost(sum(p.numel() for p in model.parameters()), _gflops(model, images), milliseconds)
+        Cost(sum(p.numel() for p in model.parameters()), _gflops(model, images[0]), milliseconds)
         for model, milliseconds in zip(models, times, strict=True)
     ]
 
@@ -74,10 +73,7 @@ def _inference_ms(models: Sequence[nn.Module], batches: Sequence[list[dict]]) ->
     return [statistics.median(taken[WARM_UP_IMAGES:] or taken) for taken in times]
 
 
-def _gflops(model: nn.Module, batches: Sequence[list[dict]]) -> float:
-    counts = []
-    for batch in batches[:FLOP_IMAGES]:
-        analysis = FlopCountAnalysis(model, batch[:1])
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        counts.append(analysis.total() / 1e9)
-    return statistics.mean(counts)
+def _gflops(model: nn.Module, batch: list[dict]) -> float:
+    analysis = FlopCountAnalysis(model, batch[:1])
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return analysis.total() / 1e9

@@ -33,7 +33,7 @@ _THRESHOLDS = {"0.50": "IoU 0.50", "0.75": "IoU 0.75", "mean": "mean over IoU 0.
 # Key of "costs" -> name, what it is divided by, digits.
 _COSTS = {
     "parameters": ("Parameters (millions)", 1e6, 2),
-    "gflops": ("GFLOPs an image (1e9 multiply-adds)", 1, 2),
+    "gflops": ("GFLOPs of one image (1e9 multiply-adds)", 1, 2),
     "inference_ms": ("Inference (ms an image)", 1, 1),
     "train_seconds": ("Training (minutes)", 60, 1),
     "peak_memory_bytes": ("Peak memory (GiB)", GIB, 2),
