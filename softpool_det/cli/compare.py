@@ -24,7 +24,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softpool_det.cli.program import add_trust_lazy_config, run_program
+from softpool_det.cli.program import (
+    DATA_OPTIONS,
+    add_data_options,
+    add_trust_lazy_config,
+    data_overrides,
+    run_program,
+)
 
 if TYPE_CHECKING:
     from softpool_det.comparison.arms import Arm
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
 OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
-OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config"]
+OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", *DATA_OPTIONS]
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +63,7 @@ def parse_args() -> argparse.Namespace:
         help="instead of the above, two or more times: NAME CONFIG [KEY VALUE ...]",
     )
     configs.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(1)")
+    add_data_options(configs)
     add_trust_lazy_config(configs)
     parser.add_argument(
         "--known-spread",
@@ -110,13 +117,18 @@ def parse_arms(args: argparse.Namespace) -> list[Arm]:
     trust = args.trust_lazy_config
     if args.arm:
         return [
-            Arm(spec[0], spec[1], (*spec[2:], *args.inputs), trust_lazy_config=trust)
+            Arm(
+                spec[0],
+                spec[1],
+                (*data_overrides(args, spec[1]), *spec[2:], *args.inputs),
+                trust_lazy_config=trust,
+            )
             for spec in checked(args.arm)
         ]
     configs = (args.baseline, args.candidate)
     weights = (args.baseline_weights, args.candidate_weights)
     return [
-        Arm(name, config, tuple(args.inputs), weight, trust)
+        Arm(name, config, (*data_overrides(args, config), *args.inputs), weight, trust)
         for name, config, weight in zip(args.names or NAMES, configs, weights, strict=True)
     ]
 

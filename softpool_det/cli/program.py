@@ -14,6 +14,15 @@ from softpool_det.io.errors import TRUST_LAZY_CONFIG, describe
 FAILURES = (OSError, KeyError, ValueError, RuntimeError, FloatingPointError, MemoryError)
 
 
+# Detectron2's keys say test for what is called validation elsewhere.
+DATA_OPTIONS = {
+    "train_json": "your own data, COCO's JSON, in place of the config's; may be given again",
+    "train_images": "the images of --train-json, once for each",
+    "val_json": "the same for evaluations",
+    "val_images": "the images of --val-json",
+}
+
+
 def add_trust_lazy_config(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add the option without which no LazyConfig is read, as `trust_lazy_config`."""
     parser.add_argument(
@@ -21,6 +30,32 @@ def add_trust_lazy_config(parser: argparse.ArgumentParser | argparse._ArgumentGr
         action="store_true",
         help="run the code in configs that are .py files (LazyConfigs)",
     )
+
+
+def add_data_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the options that name a user's own data, `DATA_OPTIONS`."""
+    for name, what in DATA_OPTIONS.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            action="append",
+            default=[],
+            metavar="FILE" if name.endswith("json") else "FOLDER",
+            help=what,
+        )
+
+
+def data_overrides(args: argparse.Namespace, config_file: str) -> list[str]:
+    """`DATA_OPTIONS` as overrides of a config."""
+    found = []
+    for name in DATA_OPTIONS:
+        paths = getattr(args, name)
+        key = name.replace("val_", "test_")
+        if paths and config_file.endswith(".py"):
+            quoted = ["'" + path.replace("\\", r"\\").replace("'", r"\'") + "'" for path in paths]
+            found.append(f"datasets.{key}=[{','.join(quoted)}]")
+        elif paths:
+            found += [f"DATASETS.{key.upper()}", repr(tuple(paths))]
+    return found
 
 
 def run_program(

@@ -11,7 +11,12 @@ import argparse
 import torch.distributed as dist
 from detectron2.engine import default_argument_parser
 
-from softpool_det.cli.program import add_trust_lazy_config, run_program
+from softpool_det.cli.program import (
+    add_data_options,
+    add_trust_lazy_config,
+    data_overrides,
+    run_program,
+)
 from softpool_det.training import EXPECTED, describe, run
 from softpool_det.training.launching import launch_processes
 
@@ -26,12 +31,14 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="read a .pkl of weights that is not of Detectron2's model zoo",
     )
+    add_data_options(parser)
     add_trust_lazy_config(parser)
     args = parser.parse_args()
     if not args.config_file:
         parser.error(
             "--config-file is missing, such as configs/demo/digits_retinanet_R_18_FPN.yaml"
         )
+    args.opts = [*data_overrides(args, args.config_file), *args.opts]
     return args
 
 

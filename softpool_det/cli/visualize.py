@@ -8,10 +8,15 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
 
-from softpool_det.cli.program import add_trust_lazy_config, run_program
+from softpool_det.cli.program import (
+    add_data_options,
+    add_trust_lazy_config,
+    data_overrides,
+    run_program,
+)
 from softpool_det.comparison.visualize import build_predictor, dataset_metadata, visualize
 from softpool_det.config import load_config
-from softpool_det.datasets import register_datasets
+from softpool_det.datasets import register_datasets, use_json_files
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,6 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--score-threshold", type=float, default=0.5, help="lowest score drawn, 0 to 1"
     )
+    add_data_options(parser)
     add_trust_lazy_config(parser)
     parser.add_argument(
         "opts",
@@ -41,7 +47,8 @@ def parse_args() -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     setup_logger(name="fvcore")
     register_datasets()
-    cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
+    options = [*data_overrides(args, args.config_file), *args.opts]
+    cfg = use_json_files(load_config(args.config_file, options, args.trust_lazy_config))
     folder = cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir
     weights = args.weights or str(Path(folder) / "model_final.pth")
     if "://" not in weights and not Path(weights).is_file():

@@ -19,6 +19,7 @@ from iopath.common.file_io import file_lock
 from omegaconf import DictConfig
 
 from softpool_det.config import load_config
+from softpool_det.datasets import use_json_files
 from softpool_det.io.atomic import claim
 from softpool_det.io.errors import TRUST_LAZY_CONFIG
 from softpool_det.training import EVALUATION_FILE, RESULT_FILE
@@ -62,7 +63,7 @@ class Arm:
     def load(self, seed: int, folder: Path | None = None) -> CfgNode | DictConfig:
         """The config of a run; without `folder`, but for its output folder."""
         options = self.options(seed) + ([] if folder is None else self.output_options(folder))
-        return load_config(self.config_file, options, self.trust_lazy_config)
+        return use_json_files(load_config(self.config_file, options, self.trust_lazy_config))
 
     def _spell(self, changes: dict[str, str]) -> list[str]:
         if self.config_file.endswith(".py"):

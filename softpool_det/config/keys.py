@@ -41,6 +41,10 @@ def add_softpool_config(cfg: CN) -> None:
 
 def add_training_config(cfg: CN) -> None:
     """Add the keys with which :class:`softpool_det.training.Trainer` goes beyond Detectron2's."""
+    # Data sets by their files, in place of the names in TRAIN and TEST: COCO's JSON, and for each
+    # the folder of its images. (In a LazyConfig: datasets.train_json, ...)
+    for key in ("TRAIN_JSON", "TRAIN_IMAGES", "TEST_JSON", "TEST_IMAGES"):
+        cfg.DATASETS[key] = ()
     # SGD (Detectron2's own) or AdamW, both with the other SOLVER keys.
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Largest norm of the gradient of all parameters together; 0 for no limit.

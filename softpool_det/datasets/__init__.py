@@ -10,8 +10,9 @@ from detectron2.utils.colormap import colormap
 from softpool_det.datasets import digit_scenes, tree_crowns
 from softpool_det.datasets.cache import MadeDataset, datasets_root, ensure_made
 from softpool_det.datasets.coco_files import check_coco_files
+from softpool_det.datasets.json_files import use_json_files
 
-__all__ = ["ensure_dataset", "register_datasets"]
+__all__ = ["ensure_dataset", "register_datasets", "use_json_files"]
 
 _MADE = {dataset.name: dataset for dataset in digit_scenes.DATASETS + tree_crowns.DATASETS}
 

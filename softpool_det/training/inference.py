@@ -101,12 +101,16 @@ def _options(config_file: str, weights: str, dataset: str, folder: Path) -> list
     if config_file.endswith(".py"):
         return [
             f"dataloader.test.dataset.names={dataset}",
+            "datasets.test_json=[]",
+            "datasets.test_images=[]",
             f"dataloader.evaluator.output_dir={folder / RESULTS.parent}",
             f"train.init_checkpoint={weights}",
             f"train.output_dir={folder}",
         ]
     return [
         *("DATASETS.TEST", f"('{dataset}',)"),
+        # They would take the place of that.
+        *("DATASETS.TEST_JSON", "()", "DATASETS.TEST_IMAGES", "()"),
         *("MODEL.WEIGHTS", weights),
         *("OUTPUT_DIR", str(folder)),
     ]

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
     """Evaluate `model` with `cfg.dataloader.{test,evaluator}`; returns {"bbox": {"AP": ...}}."""
+    if OmegaConf.select(cfg, "dataloader.test.dataset.names") == []:
+        return {}
     options = _arguments(cfg.dataloader.test)
     options["mapper"] = GuardedMapper(options["mapper"], _max_pixels(cfg))
     loader = _target(cfg.dataloader.test)(**options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 
 from softpool_det.config import load_config
-from softpool_det.datasets import register_datasets
+from softpool_det.datasets import json_files, register_datasets
 from softpool_det.io.atomic import write_json
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.errors import error_text
@@ -31,6 +32,8 @@ from softpool_det.training.process_group import process_group
 from softpool_det.training.run_errors import setting_up, tell_once, write_skipped
 from softpool_det.training.signals import at_once, listening
 from softpool_det.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 RESULT_FILE = "result.json"
 EVALUATION_FILE = "evaluation.json"
@@ -60,6 +63,7 @@ def run(args: argparse.Namespace) -> dict:
     register_datasets()
     try:
         cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
+        cfg = json_files.use_json_files(cfg)
     except (KeyError, ValueError) as error:
         raise DataError(error_text(error)) from error
     is_yaml = isinstance(cfg, CfgNode)
@@ -68,9 +72,9 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
-    training = () if args.eval_only else cfg.DATASETS.TRAIN
+    wanted = _data_of(args, list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST))
     with setting_up(), at_once():
-        check_inputs((*training, *cfg.DATASETS.TEST), cfg.MODEL.WEIGHTS)
+        check_inputs(wanted, cfg.MODEL.WEIGHTS)
         _check_evaluation(cfg.DATASETS.TEST, cfg.OUTPUT_DIR, cfg.MODEL.MASK_ON)
         _set_up(cfg, args, cfg.OUTPUT_DIR)
         trainer = None
@@ -100,7 +104,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     # LazyConfig names its data sets wherever its loaders take them.
     training, test = (_names(cfg, part) for part in ("train", "test"))
     weights = cfg.train.init_checkpoint
-    wanted = test if args.eval_only else training + test
+    wanted = _data_of(args, training, test)
     with setting_up(), at_once():
         check_inputs(wanted, weights, "train.init_checkpoint")
         _check_evaluation(test, cfg.train.output_dir, evaluates_masks(cfg))
@@ -124,9 +128,22 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     return metrics
 
 
+def _data_of(args: argparse.Namespace, training: list[str], test: list[str]) -> list[str]:
+    """The data sets that a run needs."""
+    if args.eval_only:
+        return test
+    if not training:
+        raise DataError(
+            f"{args.config_file}: nothing to train on; name a data set (softpool-train --help)"
+        )
+    return training + test
+
+
 def _set_up(cfg: CfgNode | DictConfig, args: argparse.Namespace, folder: str) -> None:
     default_setup(cfg, args)
     setup_logger(folder, distributed_rank=comm.get_rank(), name="softpool_det")
+    if line := json_files.summary(cfg):
+        logger.info(line)
 
 
 def _names(cfg: DictConfig, part: str) -> list[str]:

@@ -1,0 +1,195 @@
+"""A user's own data: COCO's JSON and folders of images, which the config names by their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from omegaconf import DictConfig, OmegaConf
+
+from softpool_det.coco.checks import TRAINING, category_fault
+from softpool_det.coco.entries import Entries, read_json
+from softpool_det.io.data_errors import DataError
+
+# Where Detectron2's detectors have their number of classes.
+_CLASSES = ("MODEL.RETINANET.NUM_CLASSES", "MODEL.ROI_HEADS.NUM_CLASSES")
+_LAZY_CLASSES = ("model.num_classes", "model.head.num_classes", "model.roi_heads.num_classes")
+_Config = TypeVar("_Config", CfgNode, DictConfig)
+
+
+@dataclass(frozen=True)
+class JsonDataset:
+    """A file in COCO's format and its images.
+
+    Args:
+        json_file: absolute path; also the data set's name in Detectron2's catalog.
+        image_root: absolute path of the folder that `file_name` starts from.
+        categories: id and name of each, by id.
+        images: their number.
+    """
+
+    json_file: str
+    image_root: str
+    categories: tuple[tuple[int, str], ...]
+    images: int
+
+    def register(self) -> None:
+        """Add it to Detectron2's catalogs, in place of one of the same name."""
+        name = self.json_file
+        for catalog in (DatasetCatalog, MetadataCatalog):
+            if name in catalog:
+                catalog.remove(name)
+        DatasetCatalog.register(name, lambda: load_coco_json(name, self.image_root, name))
+        MetadataCatalog.get(name).set(
+            json_file=name,
+            image_root=self.image_root,
+            evaluator_type="coco",
+            # load_coco_json sets them too, but an evaluator may be built where nothing was loaded.
+            thing_classes=[label for _, label in self.categories],
+            thing_dataset_id_to_contiguous_id={
+                number: place for place, (number, _) in enumerate(self.categories)
+            },
+        )
+
+
+def use_json_files(cfg: _Config) -> _Config:
+    """Register the data sets that a config names by their files, and name them in it.
+
+    YAML has them in `DATASETS.TRAIN_JSON` and `TRAIN_IMAGES`, `TEST_JSON` and `TEST_IMAGES`, each a
+    tuple of paths; a LazyConfig in `datasets.train_json` and so on, lists. They take the place of
+    the config's own data sets: with a training set and no test set nothing is evaluated. The
+    number of classes becomes theirs.
+
+    Args:
+        cfg: what :func:`softpool_det.config.load_config` returns.
+
+    Returns:
+        `cfg` itself where it names no files, otherwise a changed copy.
+
+    Raises:
+        DataError: a file or a folder is not there, is not what it should be, or two of the files
+            have other categories; one line.
+    """
+    train: list[JsonDataset] = _datasets(cfg, "train")
+    test: list[JsonDataset] = _datasets(cfg, "test")
+    sets = [*train, *test]
+    if not sets:
+        return cfg
+    for other in sets[1:]:
+        _check_same(sets[0], other)
+    for dataset in sets:
+        dataset.register()
+    return _named(cfg, train, test)
+
+
+def summary(cfg: CfgNode | DictConfig) -> str | None:
+    """One line about the data sets that a config names by their files; None where it does not."""
+    parts = {"train on": _datasets(cfg, "train"), "test on": _datasets(cfg, "test")}
+    sets = [dataset for part in parts.values() for dataset in part]
+    if not sets:
+        return None
+    names = [label for _, label in sets[0].categories]
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    counts = [
+        f"{sum(dataset.images for dataset in part):,} images to {what}"
+        for what, part in parts.items()
+        if part
+    ]
+    plural = "class" if len(names) == 1 else "classes"
+    line = f"Your data: {len(names)} {plural} ({shown}), {', '.join(counts)}"
+    return line if parts["test on"] else line + "; no test set, so that nothing is evaluated"
+
+
+def _datasets(cfg: CfgNode | DictConfig, part: str) -> list[JsonDataset]:
+    json_key, images_key = _keys(cfg, part)
+    files, folders = (_paths(cfg, key) for key in (json_key, images_key))
+    if len(files) != len(folders):
+        raise DataError(
+            f"{json_key} names {len(files)} files and {images_key} {len(folders)} folders: each "
+            "file needs the folder of its images"
+        )
+    for file, key in ((file, json_key) for file in files):
+        if not file.is_file():
+            raise DataError(f"{key}: {file} is not a file; it must be COCO's JSON")
+        if files.count(file) > 1:
+            raise DataError(f"{key}: {file} stands there twice")
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{images_key}: {folder} is not a folder")
+    return [_dataset(file, folder) for file, folder in zip(files, folders, strict=True)]
+
+
+def _keys(cfg: CfgNode | DictConfig, part: str) -> tuple[str, str]:
+    if isinstance(cfg, CfgNode):
+        return f"DATASETS.{part.upper()}_JSON", f"DATASETS.{part.upper()}_IMAGES"
+    return f"datasets.{part}_json", f"datasets.{part}_images"
+
+
+def _paths(cfg: CfgNode | DictConfig, key: str) -> list[Path]:
+    if isinstance(cfg, CfgNode):
+        found: Iterable[str] | str = cfg.DATASETS[key.partition(".")[2]]
+    else:
+        found = OmegaConf.select(cfg, key) or ()
+    paths = [found] if isinstance(found, str) else list(found)
+    return [Path(path).expanduser().absolute() for path in paths]
+
+
+def _dataset(file: Path, folder: Path) -> JsonDataset:
+    status = file.stat()
+    categories, images = _contents(file, status.st_size, status.st_mtime_ns)
+    return JsonDataset(str(file), str(folder), categories, images)
+
+
+@lru_cache(maxsize=16)
+def _contents(path: Path, size: int, changed: int) -> tuple[tuple[tuple[int, str], ...], int]:
+    """Categories by id, and the number of images; `size` and `changed` tell a file from itself."""
+    data = read_json(path, plain=True)
+    categories = Entries(path, "categories", data, TRAINING)
+    categories.unique_ids()
+    categories.check(category_fault)
+    images = Entries(path, "images", data, TRAINING).entries
+    return tuple(sorted((entry["id"], entry["name"]) for entry in categories.entries)), len(images)
+
+
+def _check_same(first: JsonDataset, other: JsonDataset) -> None:
+    if first.categories == other.categories:
+        return
+    missing = sorted(set(first.categories) - set(other.categories))
+    added = sorted(set(other.categories) - set(first.categories))
+    raise DataError(
+        f"{other.json_file} has other categories (id, name) than {first.json_file}: {added!r:.200} "
+        f"in place of {missing!r:.200}; they must be the same in all files"
+    )
+
+
+def _named(cfg: _Config, train: list[JsonDataset], test: list[JsonDataset]) -> _Config:
+    classes = len((train or test)[0].categories)
+    names = {part: [s.json_file for s in sets] for part, sets in (("train", train), ("test", test))}
+    if isinstance(cfg, CfgNode):
+        cfg = cfg.clone()
+        cfg.defrost()
+        for part, sets in names.items():
+            cfg.DATASETS[part.upper()] = tuple(sets)
+        cfg.merge_from_list([word for key in _CLASSES for word in (key, classes)])
+        cfg.freeze()
+        return cfg
+    if len(test) > 1:
+        raise DataError(
+            f"datasets.test_json names {len(test)} files; a LazyConfig's evaluator takes one"
+        )
+    cfg = cfg.copy()
+    for part, sets in names.items():
+        # Text where it is one: the evaluator's name is this one.
+        OmegaConf.update(
+            cfg, f"dataloader.{part}.dataset.names", sets[0] if len(sets) == 1 else sets
+        )
+    for key in _LAZY_CLASSES:
+        if OmegaConf.select(cfg, key) is not None:
+            OmegaConf.update(cfg, key, classes)
+    return cfg
