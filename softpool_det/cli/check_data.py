@@ -1,0 +1,97 @@
+"""Look for everything that is wrong with a data set, before hours of training.
+
+    softpool-check-data --train-json train.json --train-images photos \\
+        --val-json val.json --val-images photos
+
+Prints faults, by which a training or an evaluation would end, and remarks. The output folder gets
+data.json (all of them, counts and sizes) and data.html (the same with pictures). The exit status
+is 1 where there are faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from softpool_det.cli.program import add_data_options, run_program
+
+SHOWN = 20
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_data_options(parser)
+    parser.add_argument(
+        "--no-images", action="store_true", help="open no image: annotations alone are checked"
+    )
+    parser.add_argument(
+        "--min-size",
+        type=int,
+        default=800,
+        metavar="PIXELS",
+        help="shorter side of the model's images, for sizes and anchors (800)",
+    )
+    parser.add_argument(
+        "--max-size",
+        type=int,
+        default=1333,
+        metavar="PIXELS",
+        help="most of the longer side (1333)",
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/data"), metavar="FOLDER")
+    args = parser.parse_args()
+    for part in ("train", "val"):
+        files, folders = (getattr(args, f"{part}_{kind}") for kind in ("json", "images"))
+        if len(files) != len(folders):
+            parser.error(f"each --{part}-json needs its --{part}-images, and the other way round")
+    if not args.train_json and not args.val_json:
+        parser.error("give --train-json and --train-images, --val-json and --val-images, or all")
+    if min(args.min_size, args.max_size) < 1:
+        parser.error("--min-size and --max-size must be 1 or more")
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    from softpool_det.data_check.check import as_json, check_across, check_set
+    from softpool_det.data_check.page import render
+    from softpool_det.io.atomic import replacing
+
+    resize = args.min_size, args.max_size
+    sets = []
+    for part in ("train", "val"):
+        files, folders = (getattr(args, f"{part}_{kind}") for kind in ("json", "images"))
+        for number, (file, folder) in enumerate(zip(files, folders, strict=True), 1):
+            name = part if len(files) == 1 else f"{part} {number}"
+            sets.append(check_set(name, Path(file), Path(folder), not args.no_images, resize))
+    across = check_across(sets, not args.no_images)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for file, text in (
+        ("data.json", json.dumps(as_json(sets, across), indent=1)),
+        ("data.html", render(sets, across, resize)),
+    ):
+        with replacing(args.output / file) as temporary:
+            temporary.write_text(text)
+    found = [finding for checked in sets for finding in checked.findings] + across
+    found.sort(key=lambda finding: not finding.is_fault)
+    for finding in found[:SHOWN]:
+        print(f"{'fault' if finding.is_fault else 'remark'}: {finding}")
+    if len(found) > SHOWN:
+        print(f"... and {len(found) - SHOWN} more in {args.output / 'data.json'}")
+    faults = sum(finding.is_fault for finding in found)
+    print(f"{faults} faults, {len(found) - faults} remarks: {args.output / 'data.html'}")
+    return 1 if faults else 0
+
+
+def main() -> None:
+    def run_and_exit(args: argparse.Namespace) -> None:
+        sys.exit(run(args))
+
+    run_program(run_and_exit, parse_args())
+
+
+if __name__ == "__main__":
+    main()

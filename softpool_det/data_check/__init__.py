@@ -1,0 +1,1 @@
+"""Data sets in COCO's format looked at before a training: every fault, counts, sizes, pictures."""

@@ -1,0 +1,199 @@
+"""Check data sets: findings, measures, and pictures of both."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from softpool_det.data_check.findings import Finding, read_with_findings
+from softpool_det.data_check.image_files import image_findings, same_content
+from softpool_det.data_check.measures import measure, outside
+from softpool_det.io.images import ImageError, read_rgb
+from softpool_det.report.drawing import DrawnObject, draw_objects
+
+# A class with fewer objects is named: nobody learns it, and its AP is chance.
+FEW = 10
+PICTURES, PICTURES_OF_FINDINGS = 6, 6
+RANDOM_SEED = 0
+
+
+@dataclass
+class CheckedSet:
+    """A file, what was found in it, and what it holds.
+
+    Args:
+        name: "train", "val", ...
+        json_file, image_root: its paths.
+        data: its content; None where it has faults by which nothing else can be looked at.
+        findings: of this set alone.
+        measures: of `softpool_det.data_check.measures.measure`; None where the file has faults.
+    """
+
+    name: str
+    json_file: Path
+    image_root: Path
+    data: dict[str, Any] | None
+    findings: list[Finding] = field(default_factory=list)
+    measures: dict[str, Any] | None = None
+
+
+def check_set(
+    name: str, json_file: Path, image_root: Path, open_images: bool, resize: tuple[int, int]
+) -> CheckedSet:
+    """Check one data set.
+
+    Args:
+        name: what it is called in the report.
+        json_file: COCO's JSON.
+        image_root: the folder that `file_name` starts from.
+        open_images: read the header of every image file.
+        resize: shorter and longest longer side of the model's images, for sizes and anchors.
+
+    Raises:
+        OSError: the annotation file cannot be read, or there is no such folder.
+    """
+    if not image_root.is_dir():
+        raise NotADirectoryError(f"{image_root}, the images of {json_file}, is not a folder")
+    data, findings = read_with_findings(json_file)
+    checked = CheckedSet(name, json_file, image_root, data, findings)
+    if data is None:
+        return checked
+    if open_images:
+        findings += image_findings(json_file, data, image_root)
+    if not any(finding.file == str(json_file) and finding.is_fault for finding in findings):
+        checked.measures = measure(data, *resize)
+        findings += _outside(checked) + _remarks(checked)
+    return checked
+
+
+def check_across(sets: Sequence[CheckedSet], open_images: bool) -> list[Finding]:
+    """What is wrong between sets: other categories, images that are in two of them."""
+    whole = [checked for checked in sets if checked.data is not None]
+    found = [f for first, other in itertools.pairwise(whole) for f in _categories(first, other)]
+    files = {
+        checked.name: [
+            (checked.image_root / image["file_name"]).absolute() for image in checked.data["images"]
+        ]
+        for checked in whole
+        if checked.data is not None
+    }
+    owners: dict[Path, str] = {}
+    for name, paths in files.items():
+        for path in paths:
+            owner = owners.setdefault(path, name)
+            if owner != name:
+                found.append(_in_two(path, f"it is in {owner} and in {name}"))
+    if open_images:
+        for one, other in same_content(files):
+            same = owners[one] == owners[other]
+            text = f"it has the content of {one}" + ("" if same else f", of {owners[one]}")
+            found.append(_in_two(other, text, is_fault=not same))
+    return found
+
+
+def pictures_of(checked: CheckedSet) -> list[tuple[str, bytes]]:
+    """Captions and PNGs: images that findings are about, then some at random."""
+    data = checked.data
+    if data is None:
+        return []
+    by_image: dict[Any, list[dict]] = {}
+    if checked.measures is not None:
+        for entry in data["annotations"]:
+            by_image.setdefault(entry["image_id"], []).append(entry)
+    names = {category["id"]: category["name"] for category in data["categories"]}
+    captions: dict[int, str] = {}
+    for finding in checked.findings:
+        if finding.image is not None and len(captions) < PICTURES_OF_FINDINGS:
+            captions.setdefault(finding.image, f"{finding.entry} {finding.reason}".strip())
+    places = [i for i, image in enumerate(data["images"]) if by_image.get(image["id"])]
+    for place in random.Random(RANDOM_SEED).sample(places, min(PICTURES, len(places))):
+        captions.setdefault(place, "chosen at random")
+    found = []
+    for place, caption in captions.items():
+        image = data["images"][place]
+        objects = [
+            DrawnObject(tuple(entry["bbox"]), names[entry["category_id"]], entry["category_id"])
+            for entry in by_image.get(image["id"], [])
+        ]
+        try:
+            picture = draw_objects(read_rgb(checked.image_root / image["file_name"]), objects)
+        except (OSError, ImageError):
+            continue
+        found.append((f"{image['file_name']}: {caption}", picture))
+    return found
+
+
+def as_json(sets: Sequence[CheckedSet], across: Sequence[Finding]) -> dict[str, Any]:
+    """All of it, in JSON's types."""
+    return {
+        "sets": [
+            {
+                "name": checked.name,
+                "json_file": str(checked.json_file),
+                "image_root": str(checked.image_root),
+                "measures": checked.measures,
+                "findings": [asdict(finding) for finding in checked.findings],
+            }
+            for checked in sets
+        ],
+        "across": [asdict(finding) for finding in across],
+    }
+
+
+def _outside(checked: CheckedSet) -> list[Finding]:
+    data = checked.data
+    assert data is not None
+    places = {image["id"]: place for place, image in enumerate(data["images"])}
+    found = []
+    for index in outside(data):
+        entry = data["annotations"][index]
+        image = data["images"][places[entry["image_id"]]]
+        name = f"entry {index} of annotations (id {entry['id']!r:.40})"
+        size = f"{image['width']}x{image['height']}"
+        reason = f"its box {entry['bbox']} reaches beyond the image, which has {size} pixels"
+        remedy = "look at its picture; trainings cut the box off, evaluations do not"
+        place = places[entry["image_id"]]
+        found.append(Finding(str(checked.json_file), name, reason, remedy, False, place))
+    return found
+
+
+def _remarks(checked: CheckedSet) -> list[Finding]:
+    measures: Mapping[str, Any] = checked.measures or {}
+    few = {name: count for name, count in measures["classes"].items() if count < FEW}
+    found = []
+    if few:
+        shown = ", ".join(f"{name} ({count})" for name, count in list(few.items())[:10])
+        more = ", ..." if len(few) > 10 else ""
+        reason = f"{len(few)} of {len(measures['classes'])} classes have fewer than {FEW} objects"
+        found.append((f"{reason}: {shown}{more}", "add images of them, or leave them out"))
+    boxes = measures["boxes"]
+    if boxes["empty"]:
+        reason = f"{boxes['empty']} boxes have no area"
+        found.append((reason, "nothing: trainings leave them out"))
+    if boxes["without_anchor"] > 0.05 * max(1, boxes["measured"]):
+        share = 100 * boxes["without_anchor"] / boxes["measured"]
+        reason = f"{share:.0f} % of the boxes have no anchor of RetinaNet's shapes and sizes"
+        remedy = "set MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS, or INPUT.MIN_SIZE_*"
+        found.append((reason, remedy))
+    return [Finding(str(checked.json_file), "", *texts, is_fault=False) for texts in found]
+
+
+def _categories(first: CheckedSet, other: CheckedSet) -> list[Finding]:
+    one, two = (
+        {(c["id"], c["name"]) for c in (checked.data or {})["categories"]}
+        for checked in (first, other)
+    )
+    if one == two:
+        return []
+    only = f"{sorted(two - one)!r:.200} in place of {sorted(one - two)!r:.200}"
+    reason = f"other categories (id, name) than {first.json_file}: {only}"
+    return [Finding(str(other.json_file), "", reason, "give both the same ones")]
+
+
+def _in_two(path: Path, reason: str, is_fault: bool = True) -> Finding:
+    remedy = "keep one" + (": AP on images that were trained on is too high" if is_fault else "")
+    return Finding(str(path), "", reason, remedy, is_fault)

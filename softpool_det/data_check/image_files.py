@@ -1,0 +1,78 @@
+"""The image files of a data set, by their headers: nothing is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from softpool_det.data_check.findings import MEND, Finding
+from softpool_det.io.images import ImageError, explain_size, open_image, read_header
+
+_PLAIN_MODES = ("RGB", "L")
+_SKIP = "mend or remove it; in a training set INPUT.SKIP_CORRUPT True leaves it out"
+
+
+def image_findings(path: Path, data: dict[str, Any], folder: Path) -> list[Finding]:
+    """Open every image of an annotation file, with a progress bar on stderr."""
+    bar = tqdm(data["images"], desc=f"{folder.name or folder}: images", unit="", leave=False)
+    return [
+        finding
+        for place, image in enumerate(bar)
+        for finding in _of_image(path, place, image, folder)
+    ]
+
+
+def _of_image(path: Path, place: int, image: dict[str, Any], folder: Path) -> Iterator[Finding]:
+    file = folder / image["file_name"]
+    try:
+        header = read_header(file)
+        with open_image(file) as opened:
+            mode = opened.mode
+        width, height = image.get("width"), image.get("height")
+        if width and height and (width, height) != header.size:
+            reason = str(explain_size(file, (width, height)))
+            yield Finding(str(file), "", reason, MEND, image=place)
+            return
+    except FileNotFoundError:
+        entry = f"entry {place} of images (id {image['id']!r:.40})"
+        yield Finding(str(path), entry, f"there is no file {file}", _SKIP)
+        return
+    except ImageError as error:
+        reason = str(error).removeprefix(f"{file}: ")
+        yield Finding(str(file), "", reason, _SKIP)
+        return
+    if header.orientation != 1:
+        reason = (
+            f"EXIF orientation {header.orientation} turns it; boxes must be of the turned image"
+        )
+        yield Finding(str(file), "", reason, "look at its picture", is_fault=False, image=place)
+    if mode not in _PLAIN_MODES:
+        reason = f"its mode is {mode}, it is read as 8-bit RGB"
+        remedy = "nothing, if that looks right"
+        yield Finding(str(file), "", reason, remedy, is_fault=False, image=place)
+
+
+def same_content(files: dict[str, list[Path]]) -> list[tuple[Path, Path]]:
+    """Pairs of files of one content, of two sets or of one; only files of one size are read.
+
+    Args:
+        files: by set; those that are not there are passed over.
+    """
+    by_size = defaultdict(list)
+    for path in dict.fromkeys(path for paths in files.values() for path in paths):
+        if path.is_file():
+            by_size[path.stat().st_size].append(path)
+    first: dict[bytes, Path] = {}
+    pairs = []
+    for paths in by_size.values():
+        for path in paths if len(paths) > 1 else []:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            if digest in first:
+                pairs.append((first[digest], path))
+            first.setdefault(digest, path)
+    return pairs

@@ -1,0 +1,251 @@
+"""tools/check_data.py as a user runs it, on real images that something is wrong with."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from softpool_det.data_check.measures import ANCHOR_RATIOS, ANCHOR_SIZES, measure, outside
+
+
+@pytest.fixture
+def sets(small_datasets, tmp_path):
+    """Copies of the small digit scenes to break: JSON and images by part."""
+    found = {}
+    for part in ("train", "val"):
+        folder = shutil.copytree(small_datasets / f"digit_scenes_{part}", tmp_path / part)
+        found[part] = folder / "annotations.json", folder / "images"
+    return found
+
+
+@pytest.fixture
+def check(program_here, tmp_path, capsys):
+    """Runs the program; gives its status, what it printed, and data.json."""
+
+    def run(sets, *options):
+        output = tmp_path / "output"
+        words = [f"--{part}-{end}" for part in sets for end in ("json", "images")]
+        paths = [path for pair in sets.values() for path in pair]
+        given = [word for pair in zip(words, paths, strict=True) for word in pair]
+        with pytest.raises(SystemExit) as end:
+            program_here("tools/check_data.py", *given, *options, "--output", output)
+        data = json.loads((output / "data.json").read_text())
+        return end.value.code, capsys.readouterr().out, data
+
+    return run
+
+
+def changed(path, change):
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    return data
+
+
+def faults(data, name):
+    (found,) = (part["findings"] for part in data["sets"] if part["name"] == name)
+    return [finding for finding in found if finding["is_fault"]]
+
+
+def test_data_without_faults(sets, check, tmp_path):
+    status, printed, data = check(sets)
+    assert status == 0
+    assert "0 faults" in printed
+    train = data["sets"][0]["measures"]
+    truth = json.loads(sets["train"][0].read_text())
+    assert (train["images"], train["annotations"]) == (8, len(truth["annotations"]))
+    assert sum(train["classes"].values()) == len(truth["annotations"])
+    assert sum(step["boxes"] for step in train["boxes"]["sides"]) == train["boxes"]["measured"]
+    page = (tmp_path / "output" / "data.html").read_text()
+    assert page.count("<figure") == 12
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_every_fault_is_named_at_once(sets, check):
+    path, folder = sets["val"]
+
+    def spoil(data):
+        annotations = data["annotations"]
+        annotations[0]["bbox"][2] = math.nan
+        annotations[1]["category_id"] = 99
+        annotations[2]["id"] = annotations[3]["id"]
+
+    images = changed(path, spoil)["images"]
+    (folder / images[0]["file_name"]).unlink()
+    (folder / images[1]["file_name"]).write_bytes(b"no image")
+    with Image.open(folder / images[2]["file_name"]) as image:
+        image.resize((30, 20)).save(folder / images[2]["file_name"])
+    status, printed, data = check(sets)
+    assert status == 1
+    found = faults(data, "val")
+    reasons = [f"{finding['entry']}: {finding['reason']}" for finding in found]
+    assert len(found) == 6
+    for reason, want in zip(
+        reasons,
+        [
+            "must be [x, y, width, height], four finite numbers",
+            "category_id is 99, must be one of the 10",
+            "another entry before it has the same id",
+            f"there is no file {folder / images[0]['file_name']}",
+            "",
+            "it is 30x20 pixels, its annotation says",
+        ],
+        strict=True,
+    ):
+        assert want in reason
+    assert all(finding["remedy"] for finding in found)
+    assert data["sets"][1]["measures"] is None
+    assert not faults(data, "train")
+    assert printed.splitlines()[-1].startswith("6 faults")
+
+
+def test_annotations_alone(sets, check):
+    shutil.rmtree(sets["val"][1])
+    sets["val"][1].mkdir()
+    assert check(sets, "--no-images")[0] == 0
+    assert check(sets)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[]", "the list 'images' is missing"),
+        ("{", "not a JSON file"),
+        ('{"images": [], "categories": []}', "there are no images"),
+    ],
+)
+def test_what_is_not_coco(sets, check, content, reason):
+    sets["val"][0].write_text(content)
+    status, _, data = check(sets)
+    assert status == 1
+    (finding,) = faults(data, "val")
+    assert reason in finding["reason"]
+
+
+def test_wrong_ids(sets, check):
+    def spoil(data):
+        data["images"][1]["id"] = data["images"][0]["id"]
+        data["categories"][2]["id"] = [1]
+        data["annotations"][0]["id"] = None
+
+    changed(sets["val"][0], spoil)
+    reasons = [finding["reason"] for finding in faults(check(sets)[2], "val")]
+    assert [reason.split(" ")[0] for reason in reasons] == ["another", "id", "id"]
+
+
+def test_images_in_both_sets(sets, check):
+    shared = sets["train"][1] / "shared"
+    shared.mkdir()
+    source = next(iter(sorted(sets["train"][1].glob("*.png"))))
+    for name in ("train", "val"):
+        path, folder = sets[name]
+        copy = shutil.copy(source, folder / "copy.png")
+        with Image.open(copy) as image:
+            width, height = image.size
+        changed(
+            path,
+            lambda data, size=(width, height): data["images"].append(
+                {"id": 999, "file_name": "copy.png", "width": size[0], "height": size[1]}
+            ),
+        )
+    status, printed, data = check(sets)
+    assert status == 1
+    between = [(f["is_fault"], f["reason"]) for f in data["across"]]
+    # The copy in train is one of its own set's, and the one in val of train's.
+    assert sorted(is_fault for is_fault, _ in between) == [False, True]
+    assert any(reason.endswith(", of train") for _, reason in between)
+    assert "AP on images that were trained on is too high" in printed
+    assert check({"train": sets["train"], "val": sets["train"]})[0] == 1
+
+
+def test_other_categories(sets, check):
+    changed(sets["val"][0], lambda data: data["categories"][0].update(name="dog"))
+    status, _, data = check(sets)
+    assert status == 1
+    assert "'dog'" in data["across"][0]["reason"]
+
+
+def test_remarks(sets, check):
+    path, folder = sets["val"]
+
+    def spoil(data):
+        data["annotations"][0]["bbox"][0] += 1000
+        data["annotations"][1]["bbox"][2] = 0
+
+    images = changed(path, spoil)["images"]
+    for place, mode in ((0, "RGBA"), (1, "RGB")):
+        file = folder / images[place]["file_name"]
+        with Image.open(file) as image:
+            turned = image.convert(mode)
+            exif = image.getexif()
+        exif[0x0112] = 3 if place else 1
+        turned.save(file, exif=exif)
+    status, _, data = check(sets)
+    assert status == 0
+    reasons = " | ".join(finding["reason"] for finding in data["sets"][1]["findings"])
+    for want in (
+        "its mode is RGBA",
+        "EXIF orientation 3 turns it",
+        "reaches beyond the image",
+        "1 boxes have no area",
+        "classes have fewer than 10 objects",
+    ):
+        assert want in reasons
+
+
+def made(boxes, size=(640, 480)):
+    return {
+        "images": [{"id": 1, "width": size[0], "height": size[1]}],
+        "categories": [{"id": 7, "name": "a"}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 7, "bbox": box} for i, box in enumerate(boxes)
+        ],
+    }
+
+
+def test_sizes_and_anchors_against_the_definition():
+    rng = np.random.default_rng(0)
+    boxes = np.exp(rng.uniform(0, 6, (50, 4)))
+    found = measure(made(boxes.tolist()), min_size=800, max_size=1333)["boxes"]
+    scale = min(800 / 480, 1333 / 640)
+    low = doubtful = 0
+    for _, _, width, height in boxes * scale:
+        best = 0
+        for size in ANCHOR_SIZES:
+            for ratio in ANCHOR_RATIOS:
+                w, h = size / ratio**0.5, size * ratio**0.5
+                common = min(w, width) * min(h, height)
+                best = max(best, common / (w * h + width * height - common))
+        low += best < 0.4
+        doubtful += 0.4 <= best < 0.5
+    assert (found["without_anchor"], found["with_doubtful_anchor"]) == (low, doubtful)
+    sides = np.sqrt(boxes[:, 2] * boxes[:, 3])
+    assert found["small"] == (sides < 32).sum()
+    assert found["side"]["median"] == pytest.approx(scale * np.median(sides))
+
+
+def test_a_pixel_outside_is_let_pass():
+    data = made([[0, 0, 640, 480], [-1, 0, 642, 480], [-1.5, 0, 5, 5], [600, 0, 42, 9]])
+    assert outside(data) == [2, 3]
+
+
+def test_a_set_without_objects():
+    found = measure(made([]), min_size=800, max_size=1333)
+    assert found["images_without_objects"] == 1
+    assert found["boxes"]["measured"] == 0
+    assert outside(made([])) == []
+
+
+def test_wrong_options(program_here, capsys):
+    for words, text in (
+        ([], "give --train-json and --train-images"),
+        (["--train-json", "a.json"], "each --train-json needs its --train-images"),
+        (["--min-size", 0, "--val-json", "a", "--val-images", "b"], "must be 1 or more"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            program_here("tools/check_data.py", *words)
+        assert end.value.code == 2
+        assert text in capsys.readouterr().err
