@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from softpool_det.config import add_softpool_config as add_softpool_config
     from softpool_det.replace import replace_pooling as replace_pooling
+    from softpool_det.training.predictor import Predictor as Predictor
 
 _NAMES = {
+    "Predictor": "softpool_det.training.predictor",
     "add_softpool_config": "softpool_det.config.keys",
     "replace_pooling": "softpool_det.replace",
 }

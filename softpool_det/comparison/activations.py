@@ -21,12 +21,13 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 
-from softpool_det.comparison.visualize import build_input_maker, read_image
+from softpool_det.io.images import read_bgr
 from softpool_det.modeling import PooledStem
 from softpool_det.ops import soft_pool2d
 from softpool_det.report.pictures import GalleryRow
 from softpool_det.training.annotation_checks import check_evaluation_annotations
 from softpool_det.training.detector import load_detector
+from softpool_det.training.predictor import build_input_maker
 
 # Pixels of a panel's longer side.
 PANEL_SIDE = 360
@@ -46,7 +47,7 @@ def dataset_activation_rows(
     records = DatasetCatalog.get(dataset)
     record = next((record for record in records if record["annotations"]), records[0])
     channels = 3 if len(detectors) <= FEW_DETECTORS else 1
-    return activation_rows(detectors, read_image(Path(record["file_name"])), channels)
+    return activation_rows(detectors, read_bgr(Path(record["file_name"])), channels)
 
 
 def activation_rows(

@@ -7,24 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import detectron2.data.transforms as T
 import matplotlib
 import numpy as np
-import torch
-from detectron2.config import CfgNode, instantiate
-from detectron2.data import Metadata, MetadataCatalog
-from detectron2.data.detection_utils import build_augmentation
+from detectron2.data import Metadata
 from detectron2.structures import Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 from detectron2.utils.visualizer import ColorMode, Visualizer
-from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from softpool_det.io.atomic import replacing
-from softpool_det.io.images import pixel_limit, read_rgb
-from softpool_det.training.detector import load_detector
+from softpool_det.io.images import pixel_limit, read_bgr
 
-Predictor = Callable[[np.ndarray], Instances]
+# A softpool_det.Predictor, or another function of BGR pixels, uint8 (H, W, 3).
+Finder = Callable[[np.ndarray], Instances]
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # Codecs that every OpenCV with FFmpeg brings along; others depend on how it was built.
@@ -35,77 +30,6 @@ PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 
 # Pixels. Labels are unreadable on images with a shorter side than this.
 MIN_DRAWING_SIDE = 512
-
-
-def build_predictor(cfg: CfgNode | DictConfig, weights: str | Path) -> Predictor:
-    """Build the model that a config describes, for one image at a time.
-
-    Args:
-        cfg: what :func:`softpool_det.config.load_config` returns.
-        weights: a path or URL of the detector's checkpoint.
-
-    Returns:
-        A function from a BGR image, uint8 (H, W, 3), to its detections on the CPU: `Instances`
-        with pred_boxes in pixels of that image, scores, pred_classes and, where the model has
-        them, pred_masks (N, H, W).
-
-    Raises:
-        ValueError: the config's channel order is neither RGB nor BGR.
-    """
-    make_input = build_input_maker(cfg)
-    model = load_detector(cfg, weights)
-
-    def predict(image_bgr: np.ndarray) -> Instances:
-        with torch.inference_mode():
-            output = model([make_input(image_bgr)])[0]
-        return output["instances"].to("cpu")
-
-    return predict
-
-
-def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[str, Any]]:
-    """What a config does to an image before the model gets it.
-
-    Args:
-        cfg: what :func:`softpool_det.config.load_config` returns.
-
-    Returns:
-        A function from a BGR image, uint8 (H, W, 3), to an entry of the model's input: "image",
-        (3, H', W') resized and in the model's channel order, and the "height" and "width" that it
-        had.
-
-    Raises:
-        ValueError: the config's channel order is neither RGB nor BGR.
-    """
-    if isinstance(cfg, CfgNode):
-        image_format, augmentations = cfg.INPUT.FORMAT, build_augmentation(cfg, is_train=False)
-    else:
-        mapper = cfg.dataloader.test.mapper
-        image_format, augmentations = mapper.image_format, instantiate(mapper.augmentations)
-    if image_format not in ("RGB", "BGR"):
-        raise ValueError(f"the config's image format must be RGB or BGR, got {image_format!r}")
-    augment = T.AugmentationList(augmentations)
-
-    def make_input(image_bgr: np.ndarray) -> dict[str, Any]:
-        height, width = image_bgr.shape[:2]
-        ordered = image_bgr if image_format == "BGR" else image_bgr[:, :, ::-1]
-        resized = T.AugInput(ordered)
-        augment(resized)
-        image = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
-        return {"image": image, "height": height, "width": width}
-
-    return make_input
-
-
-def dataset_metadata(cfg: CfgNode | DictConfig) -> Metadata:
-    """Metadata of the config's (first) test data set, which has the class names."""
-    if isinstance(cfg, CfgNode):
-        names = cfg.DATASETS.TEST
-    else:
-        names = OmegaConf.select(cfg, "dataloader.test.dataset.names") or ()
-    if isinstance(names, str):
-        names = (names,)
-    return MetadataCatalog.get(names[0]) if names else Metadata()
 
 
 def draw(
@@ -147,7 +71,7 @@ def _visualizer(image_bgr: np.ndarray, metadata: Metadata) -> Visualizer:
 
 
 def visualize(
-    predictor: Predictor,
+    predictor: Finder,
     metadata: Metadata,
     source: Path,
     output: Path,
@@ -156,7 +80,7 @@ def visualize(
     """Draw detections on an image file, on the images of a folder, or on a video.
 
     Args:
-        predictor: as :func:`build_predictor` makes it.
+        predictor: finds what is drawn.
         metadata: of the data set, for the class names.
         source: an image file, a folder of images (those below it are not looked at) or a video.
         output: the file to write; for a folder, the folder to write files of the same names to.
@@ -190,7 +114,7 @@ def visualize(
         _visualize_video(predictor, metadata, source, output, score_threshold)
         return
     for path, drawn in tqdm(pairs, desc="images", unit="image"):
-        image = read_image(path)
+        image = read_bgr(path)
         write_image(drawn, draw(image, predictor(image), metadata, score_threshold))
 
 
@@ -202,16 +126,6 @@ def _listed(suffixes) -> str:
     return ", ".join(sorted(suffixes))
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read an image as BGR, uint8 (H, W, 3), with the pixels that an evaluation sees.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or has more pixels than PIL's limit.
-    """
-    return np.ascontiguousarray(np.asarray(read_rgb(path))[:, :, ::-1])
-
-
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write a BGR image, by way of a temporary file; the suffix says in which format."""
     with replacing(path) as temporary:
@@ -220,7 +134,11 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 
 def _visualize_video(
-    predictor: Predictor, metadata: Metadata, source: Path, output: Path, score_threshold: float
+    predictor: Finder,
+    metadata: Metadata,
+    source: Path,
+    output: Path,
+    score_threshold: float,
 ) -> None:
     capture = cv2.VideoCapture(str(source))
     frame_rate = capture.get(cv2.CAP_PROP_FPS)

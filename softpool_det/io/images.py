@@ -133,6 +133,11 @@ def read_rgb(source: str | Path | IO[bytes]) -> Image.Image:
     return load_image(source).convert("RGB")
 
 
+def read_bgr(path: str | Path) -> np.ndarray:
+    """Read an image as uint8 (H, W, 3) in the order of OpenCV; see :func:`load_image`."""
+    return np.ascontiguousarray(np.asarray(read_rgb(path))[:, :, ::-1])
+
+
 def read_header(path: str | Path) -> Header:
     """Read size and orientation; raises what :func:`open_image` does."""
     with open_image(path) as image:

@@ -15,8 +15,6 @@ from detectron2.structures import Boxes, Instances
 
 from softpool_det.comparison.visualize import (
     VIDEO_CODECS,
-    build_predictor,
-    dataset_metadata,
     draw,
     draw_ground_truth,
     visualize,
@@ -24,6 +22,7 @@ from softpool_det.comparison.visualize import (
 from softpool_det.config import load_config
 from softpool_det.datasets import register_datasets
 from softpool_det.training import Trainer
+from softpool_det.training.predictor import Predictor, dataset_metadata
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "visualize.py"
@@ -77,7 +76,7 @@ def test_predictor_is_detectron2s(image_format, tmp_path):
     cfg = load_config(str(DIGITS), [*UNTRAINED, "INPUT.FORMAT", image_format])
     weights = save_weights(cfg, tmp_path / "model.pth")
     image = picture()
-    found = build_predictor(cfg, weights)(image)
+    found = Predictor(cfg, weights)(image)
     cfg = load_config(str(DIGITS), [*UNTRAINED, "INPUT.FORMAT", image_format])
     cfg.defrost()
     cfg.MODEL.WEIGHTS = weights
@@ -96,13 +95,13 @@ def test_predictor_of_a_lazy_config(tmp_path):
     lazy = load_config(str(LAZY_R50), overrides, trust_lazy_config=True)
     lazy.dataloader.test.mapper.augmentations[0].short_edge_length = 64
     image = picture()
-    assert_equal(build_predictor(lazy, weights)(image), build_predictor(cfg, weights)(image))
+    assert_equal(Predictor(lazy, weights)(image), Predictor(cfg, weights)(image))
 
 
 def test_other_channel_order():
     cfg = load_config(str(DIGITS), [*UNTRAINED, "INPUT.FORMAT", "L"])
     with pytest.raises(ValueError, match="must be RGB or BGR, got 'L'"):
-        build_predictor(cfg, "")
+        Predictor(cfg, "")
 
 
 def test_metadata_has_the_class_names():

@@ -1,0 +1,208 @@
+"""A trained detector for images: of a run's folder, or of a config and a checkpoint."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.config import CfgNode, instantiate
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data.detection_utils import build_augmentation
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
+from omegaconf import DictConfig, OmegaConf
+
+from softpool_det.config import load_config
+from softpool_det.datasets import register_datasets, use_json_files
+from softpool_det.io.data_errors import DataError
+from softpool_det.io.images import read_bgr
+from softpool_det.training.detector import load_detector
+
+ImageLike = str | Path | np.ndarray
+
+logger = logging.getLogger(__name__)
+
+
+class Predictor:
+    """Finds objects in images.
+
+        predictor = Predictor("output/trees")
+        instances = predictor("photo.jpg")
+        results = predictor.coco(["photo.jpg", "other.jpg"], image_ids=[1, 2])
+
+    Args:
+        source: the folder of a run, a config file (YAML or LazyConfig), or a config that was read.
+        weights: a path or URL of the checkpoint; default: the last one in the run's folder, which
+            is that which the config writes to.
+        overrides: as for :func:`softpool_det.config.load_config`.
+        batch_size: images that the model gets at a time. With more than one they are padded to a
+            common size, which moves detections a little.
+        trust_lazy_config: as for :func:`softpool_det.config.load_config`.
+
+    Attributes:
+        cfg: the config.
+        model: in evaluation mode, on the config's device.
+        metadata: Detectron2's, of the config's first test set, or else of its first training set;
+            `thing_classes` has the names of the classes, where the data are here.
+
+    Raises:
+        FileNotFoundError: there is no such config, folder or checkpoint.
+        PermissionError: a LazyConfig that is not trusted.
+        ValueError: the config cannot be used, the folder is of a run of a LazyConfig, or
+            `batch_size` is less than 1.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | CfgNode | DictConfig,
+        weights: str | Path | None = None,
+        overrides: Sequence[str] = (),
+        *,
+        batch_size: int = 1,
+        trust_lazy_config: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        register_datasets()
+        cfg: Any = source
+        if isinstance(source, str | Path):
+            cfg = load_config(str(_config_file(Path(source))), overrides, trust_lazy_config)
+        try:
+            cfg = use_json_files(cfg)
+        except DataError as error:
+            # What a detector was trained on need not be where it is used.
+            logger.warning("names of classes are not known: %s", error)
+        self.cfg = cfg
+        self.batch_size = batch_size
+        self._make_input = build_input_maker(cfg)
+        folder = Path(cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir)
+        if isinstance(source, str | Path) and Path(source).is_dir():
+            folder = Path(source)
+        self.model = load_detector(cfg, _checkpoint(folder) if weights is None else weights)
+        self.metadata = dataset_metadata(cfg)
+
+    @overload
+    def __call__(self, images: ImageLike) -> Instances: ...
+    @overload
+    def __call__(self, images: Sequence[ImageLike]) -> list[Instances]: ...
+    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> Instances | list[Instances]:
+        """Detections of an image, or of several.
+
+        Args:
+            images: a path, or BGR pixels, uint8 (H, W, 3); or a list of those.
+
+        Returns:
+            `Instances` on the CPU with pred_boxes in pixels of the image, scores, pred_classes and,
+            where the model has them, pred_masks (N, H, W); or a list of them.
+
+        Raises:
+            FileNotFoundError, ValueError: an image is not there, or cannot be read.
+        """
+        if isinstance(images, ImageLike):
+            return next(self.stream([images]))
+        return list(self.stream(images))
+
+    def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
+        """The same one by one, for more images, or frames of a video, than fit into memory."""
+        entries = (self._make_input(_pixels(image)) for image in images)
+        while batch := list(itertools.islice(entries, self.batch_size)):
+            with torch.inference_mode():
+                outputs = self.model(batch)
+            for output in outputs:
+                yield output["instances"].to("cpu")
+
+    def coco(self, images: Sequence[ImageLike], image_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Detections as entries of COCO's result files, with the data set's own category ids.
+
+        Args:
+            images: as for a call.
+            image_ids: of the ground truth, one for each image.
+        """
+        if len(images) != len(image_ids):
+            raise ValueError(f"{len(images)} images and {len(image_ids)} image_ids")
+        places = self.metadata.get("thing_dataset_id_to_contiguous_id", {})
+        categories = {place: number for number, place in places.items()}
+        found = []
+        for image_id, instances in zip(image_ids, self.stream(images), strict=True):
+            for entry in instances_to_coco_json(instances, image_id):
+                place = entry["category_id"]
+                found.append({**entry, "category_id": categories.get(place, place)})
+        return found
+
+
+def _config_file(path: Path) -> Path:
+    """The config of a run's folder; another path is that of a config."""
+    if not path.is_dir():
+        return path
+    config = path / "config.yaml"
+    if not config.is_file():
+        raise FileNotFoundError(f"{path} is not the folder of a run: it has no config.yaml")
+    if "_target_:" in config.read_text():
+        raise ValueError(f"{path} is a run of a LazyConfig: name its .py file, and the weights")
+    return config
+
+
+def _checkpoint(folder: Path) -> Path:
+    note = folder / "last_checkpoint"
+    path = folder / (note.read_text().strip() if note.is_file() else "model_final.pth")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights {path} do not exist; train them with softpool-train, or name a checkpoint of "
+            "the detector"
+        )
+    return path
+
+
+def _pixels(image: ImageLike) -> np.ndarray:
+    return image if isinstance(image, np.ndarray) else read_bgr(image)
+
+
+def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[str, Any]]:
+    """What a config does to an image before the model gets it.
+
+    Args:
+        cfg: what :func:`softpool_det.config.load_config` returns.
+
+    Returns:
+        A function from a BGR image, uint8 (H, W, 3), to an entry of the model's input: "image",
+        (3, H', W') resized and in the model's channel order, and the "height" and "width" that it
+        had.
+
+    Raises:
+        ValueError: the config's channel order is neither RGB nor BGR.
+    """
+    if isinstance(cfg, CfgNode):
+        image_format, augmentations = cfg.INPUT.FORMAT, build_augmentation(cfg, is_train=False)
+    else:
+        mapper = cfg.dataloader.test.mapper
+        image_format, augmentations = mapper.image_format, instantiate(mapper.augmentations)
+    if image_format not in ("RGB", "BGR"):
+        raise ValueError(f"the config's image format must be RGB or BGR, got {image_format!r}")
+    augment = T.AugmentationList(augmentations)
+
+    def make_input(image_bgr: np.ndarray) -> dict[str, Any]:
+        height, width = image_bgr.shape[:2]
+        ordered = image_bgr if image_format == "BGR" else image_bgr[:, :, ::-1]
+        resized = T.AugInput(ordered)
+        augment(resized)
+        image = torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
+        return {"image": image, "height": height, "width": width}
+
+    return make_input
+
+
+def dataset_metadata(cfg: CfgNode | DictConfig) -> Metadata:
+    """Metadata of the config's (first) test data set, which has the class names."""
+    if isinstance(cfg, CfgNode):
+        names = cfg.DATASETS.TEST
+    else:
+        names = OmegaConf.select(cfg, "dataloader.test.dataset.names") or ()
+    if isinstance(names, str):
+        names = (names,)
+    return MetadataCatalog.get(names[0]) if names else Metadata()

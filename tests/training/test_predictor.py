@@ -1,0 +1,102 @@
+"""softpool_det.Predictor on the folder of a run, beside the run's own evaluation."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from running import RETINANET, TINY
+
+import softpool_det
+from softpool_det.config import load_config
+from softpool_det.io.images import read_bgr
+
+
+@pytest.fixture(scope="module")
+def run(train_here, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train_here("--config-file", RETINANET, *TINY, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def truth(small_datasets):
+    folder = small_datasets / "digit_scenes_val"
+    images = json.loads((folder / "annotations.json").read_text())["images"]
+    return {image["id"]: folder / "images" / image["file_name"] for image in images}
+
+
+@pytest.fixture(scope="module")
+def predictor(run):
+    return softpool_det.Predictor(run)
+
+
+def test_finds_what_the_evaluation_found(run, predictor, truth):
+    want = json.loads((run / "inference" / "coco_instances_results.json").read_text())
+    got = predictor.coco(list(truth.values()), list(truth))
+    assert len(got) == len(want) > 10
+    assert sorted(map(str, got)) == sorted(map(str, want))
+    assert predictor.metadata.thing_classes == list("0123456789")
+
+
+def test_takes_paths_pixels_and_lists(predictor, truth):
+    paths = list(truth.values())[:2]
+    one = predictor(paths[0])
+    assert torch.equal(one.scores, predictor(str(paths[0])).scores)
+    assert torch.equal(one.scores, predictor(read_bgr(paths[0])).scores)
+    two = predictor(paths)
+    assert [len(found) for found in two] == [len(one), len(predictor(paths[1]))]
+    assert next(predictor.stream(iter(paths))).image_size == one.image_size
+    assert predictor([]) == []
+
+
+def test_a_batch_at_a_time(run, predictor, truth):
+    several = softpool_det.Predictor(run, batch_size=4)
+    for one, other in zip(
+        predictor(list(truth.values())), several(list(truth.values())), strict=True
+    ):
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_that_moved(run, truth, predictor, tmp_path):
+    moved = softpool_det.Predictor(shutil.copytree(run, tmp_path / "moved"))
+    path = next(iter(truth.values()))
+    assert torch.equal(moved(path).scores, predictor(path).scores)
+
+
+def test_without_the_data_it_was_trained_on(run, truth, tmp_path, caplog):
+    folder = shutil.copytree(run, tmp_path / "run")
+    words = ["DATASETS.TEST_JSON", "('gone.json',)", "DATASETS.TEST_IMAGES", "('gone',)"]
+    alone = softpool_det.Predictor(folder, overrides=words)
+    assert "names of classes are not known" in caplog.text
+    assert len(alone(next(iter(truth.values())))) > 0
+
+
+def test_says_what_is_missing(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not the folder of a run: it has no config"):
+        softpool_det.Predictor(tmp_path)
+    shutil.copy(run / "config.yaml", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"weights .*model_final\.pth do not exist"):
+        softpool_det.Predictor(tmp_path)
+    (tmp_path / "config.yaml").write_text("model:\n  _target_: detectron2.X\n")
+    with pytest.raises(ValueError, match=r"is a run of a LazyConfig: name its \.py file"):
+        softpool_det.Predictor(tmp_path)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        softpool_det.Predictor(run, batch_size=0)
+
+
+def test_wrong_images(predictor, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        predictor(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"text\.png"):
+        predictor(tmp_path / "text.png")
+    with pytest.raises(ValueError, match="1 images and 2 image_ids"):
+        predictor.coco([np.zeros((64, 64, 3), np.uint8)], [1, 2])
+
+
+def test_takes_a_config_that_was_read(run, predictor, truth):
+    cfg = load_config(str(run / "config.yaml"))
+    path = next(iter(truth.values()))
+    assert torch.equal(softpool_det.Predictor(cfg)(path).scores, predictor(path).scores)
