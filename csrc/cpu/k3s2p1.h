@@ -225,7 +225,7 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
     real* const upper_weights = weights_of(2 * y);
     real* const lower_weights = weights_of(2 * y + 1);
     // Sums of the odd columns before, in arrays of registers: structs are copied in halves of them.
-    Real totals[contiguous ? 1 : kMostChannels / kStep], products[sizeof(totals) / sizeof(Real)];
+    Real totals[contiguous ? 1 : kMostChannels / kStep]{}, products[sizeof(totals) / sizeof(Real)]{};
     for (int64_t channel = 0; channel < tile.channels; channel += kStep) {
       const Channel here = this->channels(channel);
       const Sums sums =
