@@ -11,6 +11,7 @@ is 1 where there are faults.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
@@ -48,6 +49,8 @@ def parse_args() -> argparse.Namespace:
         files, folders = (getattr(args, f"{part}_{kind}") for kind in ("json", "images"))
         if len(files) != len(folders):
             parser.error(f"each --{part}-json needs its --{part}-images, and the other way round")
+        if len(set(files)) < len(files):
+            parser.error(f"--{part}-json: a file is given twice")
     if not args.train_json and not args.val_json:
         parser.error("give --train-json and --train-images, --val-json and --val-images, or all")
     if min(args.min_size, args.max_size) < 1:
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from softpool_det.data_check.check import as_json, check_across, check_set
     from softpool_det.data_check.page import render
     from softpool_det.io.atomic import replacing
+    from softpool_det.report import printable
 
     resize = args.min_size, args.max_size
     sets = []
@@ -66,23 +70,27 @@ def run(args: argparse.Namespace) -> int:
         files, folders = (getattr(args, f"{part}_{kind}") for kind in ("json", "images"))
         for number, (file, folder) in enumerate(zip(files, folders, strict=True), 1):
             name = part if len(files) == 1 else f"{part} {number}"
-            sets.append(check_set(name, Path(file), Path(folder), not args.no_images, resize))
+            paths = Path(file).expanduser(), Path(folder).expanduser()
+            sets.append(check_set(name, *paths, not args.no_images, resize))
     across = check_across(sets, not args.no_images)
     args.output.mkdir(parents=True, exist_ok=True)
     for file, text in (
-        ("data.json", json.dumps(as_json(sets, across), indent=1)),
-        ("data.html", render(sets, across, resize)),
+        ("data.json", json.dumps(as_json(sets, across), indent=1, allow_nan=False)),
+        ("data.html", render(sets, across, resize, not args.no_images)),
     ):
         with replacing(args.output / file) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     found = [finding for checked in sets for finding in checked.findings] + across
     found.sort(key=lambda finding: not finding.is_fault)
+    # A console may lack letters.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     for finding in found[:SHOWN]:
-        print(f"{'fault' if finding.is_fault else 'remark'}: {finding}")
+        print(printable(f"{'fault' if finding.is_fault else 'remark'}: {finding}"))
     if len(found) > SHOWN:
         print(f"... and {len(found) - SHOWN} more in {args.output / 'data.json'}")
     faults = sum(finding.is_fault for finding in found)
-    print(f"{faults} faults, {len(found) - faults} remarks: {args.output / 'data.html'}")
+    print(f"faults: {faults}, remarks: {len(found) - faults}, see {args.output / 'data.html'}")
     return 1 if faults else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -51,11 +52,17 @@ def data_overrides(args: argparse.Namespace, config_file: str) -> list[str]:
         paths = getattr(args, name)
         key = name.replace("val_", "test_")
         if paths and config_file.endswith(".py"):
-            quoted = ["'" + path.replace("\\", r"\\").replace("'", r"\'") + "'" for path in paths]
-            found.append(f"datasets.{key}=[{','.join(quoted)}]")
+            found.append(f"datasets.{key}=[{','.join(map(_quoted, paths))}]")
         elif paths:
             found += [f"DATASETS.{key.upper()}", repr(tuple(paths))]
     return found
+
+
+def _quoted(path: str) -> str:
+    """A path as LazyConfig's overrides take it literally."""
+    # A backslash counts before a quote alone, the closing one included.
+    path = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), path)
+    return "'" + path.replace("${", "\\${") + "'"
 
 
 def run_program(

@@ -169,7 +169,12 @@ def image_fault(image: dict[str, Any], policy: Policy) -> Fault | None:
 def category_fault(category: dict[str, Any], policy: Policy) -> Fault | None:
     """Check the name of a category."""
     name = category.get("name", MISSING)
-    right = isinstance(name, str) if policy.complete else name is not MISSING
+    if not policy.complete:
+        return None if name is not MISSING else Fault("name", name, "a text")
+    try:
+        right = isinstance(name, str) and name.encode() is not None
+    except UnicodeEncodeError:  # half a letter ("\ud800"), which no log can hold
+        right = False
     return None if right else Fault("name", name, "a text")
 
 

@@ -19,7 +19,7 @@ from iopath.common.file_io import file_lock
 from omegaconf import DictConfig
 
 from softpool_det.config import load_config
-from softpool_det.datasets import use_json_files
+from softpool_det.datasets.json_files import json_files_of, use_json_files
 from softpool_det.io.atomic import claim
 from softpool_det.io.errors import TRUST_LAZY_CONFIG
 from softpool_det.training import EVALUATION_FILE, RESULT_FILE
@@ -122,7 +122,10 @@ class Run:
             FileExistsError: the folder holds a run of another config.
             BlockingIOError: another program holds the folder, and `wait` is False.
         """
-        identity = describe(self.arm.load(self.seed))
+        cfg = self.arm.load(self.seed)
+        identity = describe(cfg)
+        for path in json_files_of(cfg):
+            identity += f"sha256 of {path}: {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
         if self.arm.weights is not None:
             digest = hashlib.sha256(Path(self.arm.weights).read_bytes()).hexdigest()
             identity += f"sha256 of the weights: {digest}\n"

@@ -47,7 +47,7 @@ def check_set(
     """Check one data set.
 
     Args:
-        name: what it is called in the report.
+        name: what it is called in the report; training sets begin with "train".
         json_file: COCO's JSON.
         image_root: the folder that `file_name` starts from.
         open_images: read the header of every image file.
@@ -58,7 +58,8 @@ def check_set(
     """
     if not image_root.is_dir():
         raise NotADirectoryError(f"{image_root}, the images of {json_file}, is not a folder")
-    data, findings = read_with_findings(json_file)
+    training = name.startswith("train")
+    data, findings = read_with_findings(json_file, training)
     checked = CheckedSet(name, json_file, image_root, data, findings)
     if data is None:
         return checked
@@ -83,15 +84,19 @@ def check_across(sets: Sequence[CheckedSet], open_images: bool) -> list[Finding]
     }
     owners: dict[Path, str] = {}
     for name, paths in files.items():
+        here: set[Path] = set()
         for path in paths:
             owner = owners.setdefault(path, name)
-            if owner != name:
-                found.append(_in_two(path, f"it is in {owner} and in {name}"))
+            if path in here:
+                found.append(_in_two(path, f"it is in {name} twice", name, name))
+            elif owner != name:
+                found.append(_in_two(path, f"it is in {owner} and in {name}", owner, name))
+            here.add(path)
     if open_images:
         for one, other in same_content(files):
-            same = owners[one] == owners[other]
-            text = f"it has the content of {one}" + ("" if same else f", of {owners[one]}")
-            found.append(_in_two(other, text, is_fault=not same))
+            names = owners[one], owners[other]
+            where = f", of {names[0]}" if names[0] != names[1] else ""
+            found.append(_in_two(other, f"it has the content of {one}{where}", *names))
     return found
 
 
@@ -104,7 +109,7 @@ def pictures_of(checked: CheckedSet) -> list[tuple[str, bytes]]:
     if checked.measures is not None:
         for entry in data["annotations"]:
             by_image.setdefault(entry["image_id"], []).append(entry)
-    names = {category["id"]: category["name"] for category in data["categories"]}
+    classes = {c["id"]: (c["name"], place) for place, c in enumerate(data["categories"])}
     captions: dict[int, str] = {}
     for finding in checked.findings:
         if finding.image is not None and len(captions) < PICTURES_OF_FINDINGS:
@@ -115,16 +120,26 @@ def pictures_of(checked: CheckedSet) -> list[tuple[str, bytes]]:
     found = []
     for place, caption in captions.items():
         image = data["images"][place]
-        objects = [
-            DrawnObject(tuple(entry["bbox"]), names[entry["category_id"]], entry["category_id"])
-            for entry in by_image.get(image["id"], [])
-        ]
         try:
-            picture = draw_objects(read_rgb(checked.image_root / image["file_name"]), objects)
+            pixels = read_rgb(checked.image_root / image["file_name"])
         except (OSError, ImageError):
             continue
+        objects = [
+            DrawnObject(_near(entry["bbox"], pixels.size), *classes[entry["category_id"]])
+            for entry in by_image.get(image["id"], [])
+        ]
+        picture = draw_objects(pixels, objects)
         found.append((f"{image['file_name']}: {caption}", picture))
     return found
+
+
+def _near(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box cut off where it is an image's size away from the image."""
+    left, top = (max(-side, min(2 * side, box[axis])) for axis, side in enumerate(size))
+    right, bottom = (
+        max(-side, min(2 * side, box[axis] + box[axis + 2])) for axis, side in enumerate(size)
+    )
+    return left, top, right - left, bottom - top
 
 
 def as_json(sets: Sequence[CheckedSet], across: Sequence[Finding]) -> dict[str, Any]:
@@ -163,17 +178,26 @@ def _outside(checked: CheckedSet) -> list[Finding]:
 
 def _remarks(checked: CheckedSet) -> list[Finding]:
     measures: Mapping[str, Any] = checked.measures or {}
-    few = {name: count for name, count in measures["classes"].items() if count < FEW}
+    boxes, classes = measures["boxes"], measures["classes"]
+    few = [c for c in classes if c["objects"] < FEW]
     found = []
     if few:
-        shown = ", ".join(f"{name} ({count})" for name, count in list(few.items())[:10])
+        shown = ", ".join(f"{c['name']} ({c['objects']})" for c in few[:10])
         more = ", ..." if len(few) > 10 else ""
-        reason = f"{len(few)} of {len(measures['classes'])} classes have fewer than {FEW} objects"
-        found.append((f"{reason}: {shown}{more}", "add images of them, or leave them out"))
-    boxes = measures["boxes"]
+        reason = f"classes with fewer than {FEW} objects, {len(few)} of {len(classes)}: "
+        found.append((f"{reason}{shown}{more}", "add images of them, or leave them out"))
+    if len({c["name"] for c in classes}) < len(classes):
+        found.append(("two classes have one name", "give them one id, or two names"))
+    if empty := measures["images_without_objects"]:
+        reason = f"images without an object: {empty} of {measures['images']}"
+        found.append((reason, "nothing to do: a training leaves them out, an evaluation does not"))
+    without = measures["annotations"] - measures["with_mask"]
+    if without and measures["with_mask"]:
+        reason = f"objects without a mask: {without} of {measures['annotations']}"
+        found.append((reason, "nothing to do for boxes; Mask R-CNN's evaluation needs all"))
     if boxes["empty"]:
-        reason = f"{boxes['empty']} boxes have no area"
-        found.append((reason, "nothing: trainings leave them out"))
+        reason = f"boxes without an area: {boxes['empty']}"
+        found.append((reason, "nothing to do: trainings leave them out"))
     if boxes["without_anchor"] > 0.05 * max(1, boxes["measured"]):
         share = 100 * boxes["without_anchor"] / boxes["measured"]
         reason = f"{share:.0f} % of the boxes have no anchor of RetinaNet's shapes and sizes"
@@ -194,6 +218,7 @@ def _categories(first: CheckedSet, other: CheckedSet) -> list[Finding]:
     return [Finding(str(other.json_file), "", reason, "give both the same ones")]
 
 
-def _in_two(path: Path, reason: str, is_fault: bool = True) -> Finding:
-    remedy = "keep one" + (": AP on images that were trained on is too high" if is_fault else "")
-    return Finding(str(path), "", reason, remedy, is_fault)
+def _in_two(path: Path, reason: str, first: str, other: str) -> Finding:
+    leaks = first.startswith("train") != other.startswith("train")
+    remedy = "keep one" + (": AP on images that were trained on is too high" if leaks else "")
+    return Finding(str(path), "", reason, remedy, leaks)

@@ -53,8 +53,12 @@ class Finding:
         return f"{where}: {self.reason}; {self.remedy}"
 
 
-def read_with_findings(path: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
+def read_with_findings(path: Path, training: bool) -> tuple[dict[str, Any] | None, list[Finding]]:
     """Read an annotation file and find everything in it that is wrong.
+
+    Args:
+        path: the file.
+        training: of a training set, which needs objects; otherwise of one to evaluate on.
 
     Returns:
         Its content, None where it has faults by which nothing else of it can be looked at; and the
@@ -65,7 +69,7 @@ def read_with_findings(path: Path) -> tuple[dict[str, Any] | None, list[Finding]
     """
     try:
         data = read_json(path, plain=True)
-        if isinstance(data, dict):
+        if isinstance(data, dict) and not training:
             data.setdefault("annotations", [])
         lists = [
             Entries(path, key, data, TRAINING, may_be_empty=key == "annotations") for key in LISTS
@@ -88,6 +92,8 @@ def read_with_findings(path: Path) -> tuple[dict[str, Any] | None, list[Finding]
         image = data["annotations"][index].get("image_id")
         place = places.get(image) if isinstance(image, int | float | str) else None
         found.append(Finding(str(path), name, reason, SKIP, image=place))
+    if training and all(entry.get("iscrowd", 0) for entry in data["annotations"]):
+        found.append(Finding(str(path), "", "it has no object to train on", "annotate some"))
     return data, found
 
 

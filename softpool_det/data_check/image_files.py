@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from softpool_det.data_check.findings import MEND, Finding
-from softpool_det.io.images import ImageError, explain_size, open_image, read_header
+from softpool_det.io.images import ImageError, check_header, explain_size, read_header
 
 _PLAIN_MODES = ("RGB", "L")
 _SKIP = "mend or remove it; in a training set INPUT.SKIP_CORRUPT True leaves it out"
@@ -30,21 +31,23 @@ def image_findings(path: Path, data: dict[str, Any], folder: Path) -> list[Findi
 def _of_image(path: Path, place: int, image: dict[str, Any], folder: Path) -> Iterator[Finding]:
     file = folder / image["file_name"]
     try:
-        header = read_header(file)
-        with open_image(file) as opened:
-            mode = opened.mode
-        width, height = image.get("width"), image.get("height")
-        if width and height and (width, height) != header.size:
+        if file.exists() and not file.is_file():
+            raise ImageError(f"{file}: it is not a regular file")
+        header, mode = read_header(file), check_header(file)
+        # As a training does with images whose annotation has none.
+        width = image["width"] = image.get("width") or header.size[0]
+        height = image["height"] = image.get("height") or header.size[1]
+        if (width, height) != header.size:
             reason = str(explain_size(file, (width, height)))
             yield Finding(str(file), "", reason, MEND, image=place)
             return
     except FileNotFoundError:
         entry = f"entry {place} of images (id {image['id']!r:.40})"
-        yield Finding(str(path), entry, f"there is no file {file}", _SKIP)
+        yield Finding(str(path), entry, f"there is no file {file}", _SKIP, image=place)
         return
-    except ImageError as error:
-        reason = str(error).removeprefix(f"{file}: ")
-        yield Finding(str(file), "", reason, _SKIP)
+    except (ImageError, OSError) as error:
+        reason = str(error).removeprefix(f"{file}: ").removeprefix(f"{file} ")
+        yield Finding(str(file), "", reason, _SKIP, image=place)
         return
     if header.orientation != 1:
         reason = (
@@ -53,7 +56,7 @@ def _of_image(path: Path, place: int, image: dict[str, Any], folder: Path) -> It
         yield Finding(str(file), "", reason, "look at its picture", is_fault=False, image=place)
     if mode not in _PLAIN_MODES:
         reason = f"its mode is {mode}, it is read as 8-bit RGB"
-        remedy = "nothing, if that looks right"
+        remedy = "nothing to do, if that looks right"
         yield Finding(str(file), "", reason, remedy, is_fault=False, image=place)
 
 
@@ -65,8 +68,9 @@ def same_content(files: dict[str, list[Path]]) -> list[tuple[Path, Path]]:
     """
     by_size = defaultdict(list)
     for path in dict.fromkeys(path for paths in files.values() for path in paths):
-        if path.is_file():
-            by_size[path.stat().st_size].append(path)
+        with contextlib.suppress(OSError):  # said of the image already
+            if path.is_file():
+                by_size[path.stat().st_size].append(path)
     first: dict[bytes, Path] = {}
     pairs = []
     for paths in by_size.values():

@@ -33,7 +33,8 @@ def measure(data: dict[str, Any], min_size: int, max_size: int) -> dict[str, Any
     by_image = Counter(entry["image_id"] for entry in annotations)
     counts = Counter(entry["category_id"] for entry in annotations)
     objects = [by_image.get(image["id"], 0) for image in data["images"]]
-    categories = sorted(data["categories"], key=lambda category: category["id"])
+    categories = [{"id": c["id"], "name": c["name"]} for c in data["categories"]]
+    categories.sort(key=lambda category: category["id"])
     return {
         "images": len(data["images"]),
         "images_without_objects": sum(count == 0 for count in objects),
@@ -42,7 +43,10 @@ def measure(data: dict[str, Any], min_size: int, max_size: int) -> dict[str, Any
         "objects_an_image": dict(
             zip(("least", "median", "most"), _quantiles(objects), strict=True)
         ),
-        "classes": {category["name"]: counts.get(category["id"], 0) for category in categories},
+        "classes": [
+            {**category, "objects": counts.get(category["id"], 0)} for category in categories
+        ],
+        "with_mask": sum(bool(entry.get("segmentation")) for entry in annotations),
         "boxes": _box_sizes(data, min_size, max_size),
     }
 
@@ -110,12 +114,12 @@ def _best_fit(shapes: np.ndarray) -> np.ndarray:
     return best
 
 
-def _histogram(sides: np.ndarray) -> list[dict[str, float]]:
-    """Boxes by side, in steps of a factor of two."""
+def _histogram(sides: np.ndarray) -> list[dict[str, float | None]]:
+    """Boxes by side, in steps of a factor of two; the last one has no end."""
     edges = [0.0, *(float(2**power) for power in range(2, 11)), np.inf]
     counts, _ = np.histogram(sides, edges)
     return [
-        {"from": low, "below": high, "boxes": int(count)}
+        {"from": low, "below": high if high < np.inf else None, "boxes": int(count)}
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
 

@@ -15,13 +15,18 @@ from softpool_det.data_check.findings import Finding
 SHOWN = 200
 
 
-def render(sets: Sequence[CheckedSet], across: Sequence[Finding], resize: tuple[int, int]) -> str:
+def render(
+    sets: Sequence[CheckedSet],
+    across: Sequence[Finding],
+    resize: tuple[int, int],
+    open_images: bool,
+) -> str:
     """The page, readable offline, on a phone and in the dark.
 
     Args:
         sets: checked.
         across: findings between them.
-        resize: as for :func:`softpool_det.data_check.check.check_set`.
+        resize, open_images: as for :func:`softpool_det.data_check.check.check_set`.
     """
     # The report's, for its styles.
     loaders = [PackageLoader("softpool_det.data_check"), PackageLoader("softpool_det.report")]
@@ -37,7 +42,7 @@ def render(sets: Sequence[CheckedSet], across: Sequence[Finding], resize: tuple[
     pictures = {
         checked.name: [
             (caption, f"data:image/png;base64,{base64.b64encode(png).decode()}")
-            for caption, png in pictures_of(checked)
+            for caption, png in (pictures_of(checked) if open_images else [])
         ]
         for checked in sets
     }

@@ -58,7 +58,7 @@ class JsonDataset:
         )
 
 
-def use_json_files(cfg: _Config) -> _Config:
+def use_json_files(cfg: _Config, training: bool = True) -> _Config:
     """Register the data sets that a config names by their files, and name them in it.
 
     YAML has them in `DATASETS.TRAIN_JSON` and `TRAIN_IMAGES`, `TEST_JSON` and `TEST_IMAGES`, each a
@@ -68,6 +68,7 @@ def use_json_files(cfg: _Config) -> _Config:
 
     Args:
         cfg: what :func:`softpool_det.config.load_config` returns.
+        training: False where nothing is trained: files of training sets need not be there.
 
     Returns:
         `cfg` itself where it names no files, otherwise a changed copy.
@@ -76,21 +77,27 @@ def use_json_files(cfg: _Config) -> _Config:
         DataError: a file or a folder is not there, is not what it should be, or two of the files
             have other categories; one line.
     """
-    train: list[JsonDataset] = _datasets(cfg, "train")
-    test: list[JsonDataset] = _datasets(cfg, "test")
-    sets = [*train, *test]
+    names = ("train", "test") if training else ("test",)
+    parts: dict[str, list[JsonDataset]] = {part: _datasets(cfg, part) for part in names}
+    sets = [dataset for part in parts.values() for dataset in part]
     if not sets:
         return cfg
     for other in sets[1:]:
         _check_same(sets[0], other)
     for dataset in sets:
         dataset.register()
-    return _named(cfg, train, test)
+    return _named(cfg, parts)
 
 
-def summary(cfg: CfgNode | DictConfig) -> str | None:
+def json_files_of(cfg: CfgNode | DictConfig) -> list[Path]:
+    """The files that a config names."""
+    return [path for part in ("train", "test") for path in _paths(cfg, _keys(cfg, part)[0])]
+
+
+def summary(cfg: CfgNode | DictConfig, training: bool = True) -> str | None:
     """One line about the data sets that a config names by their files; None where it does not."""
-    parts = {"train on": _datasets(cfg, "train"), "test on": _datasets(cfg, "test")}
+    parts = {"train on": _datasets(cfg, "train")} if training else {}
+    parts["test on"] = _datasets(cfg, "test")
     sets = [dataset for part in parts.values() for dataset in part]
     if not sets:
         return None
@@ -111,14 +118,14 @@ def _datasets(cfg: CfgNode | DictConfig, part: str) -> list[JsonDataset]:
     files, folders = (_paths(cfg, key) for key in (json_key, images_key))
     if len(files) != len(folders):
         raise DataError(
-            f"{json_key} names {len(files)} files and {images_key} {len(folders)} folders: each "
+            f"files in {json_key}: {len(files)}, folders in {images_key}: {len(folders)}; each "
             "file needs the folder of its images"
         )
     for file, key in ((file, json_key) for file in files):
         if not file.is_file():
             raise DataError(f"{key}: {file} is not a file; it must be COCO's JSON")
         if files.count(file) > 1:
-            raise DataError(f"{key}: {file} stands there twice")
+            raise DataError(f"{key}: {file} is given twice")
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{images_key}: {folder} is not a folder")
@@ -158,38 +165,56 @@ def _contents(path: Path, size: int, changed: int) -> tuple[tuple[tuple[int, str
 
 
 def _check_same(first: JsonDataset, other: JsonDataset) -> None:
-    if first.categories == other.categories:
-        return
+    if first.json_file == other.json_file and first.image_root != other.image_root:
+        raise DataError(
+            f"{first.json_file} is given with two folders of images, {first.image_root} and "
+            f"{other.image_root}"
+        )
     missing = sorted(set(first.categories) - set(other.categories))
     added = sorted(set(other.categories) - set(first.categories))
-    raise DataError(
-        f"{other.json_file} has other categories (id, name) than {first.json_file}: {added!r:.200} "
-        f"in place of {missing!r:.200}; they must be the same in all files"
-    )
-
-
-def _named(cfg: _Config, train: list[JsonDataset], test: list[JsonDataset]) -> _Config:
-    classes = len((train or test)[0].categories)
-    names = {part: [s.json_file for s in sets] for part, sets in (("train", train), ("test", test))}
-    if isinstance(cfg, CfgNode):
-        cfg = cfg.clone()
-        cfg.defrost()
-        for part, sets in names.items():
-            cfg.DATASETS[part.upper()] = tuple(sets)
-        cfg.merge_from_list([word for key in _CLASSES for word in (key, classes)])
-        cfg.freeze()
-        return cfg
-    if len(test) > 1:
+    if missing or added:
         raise DataError(
-            f"datasets.test_json names {len(test)} files; a LazyConfig's evaluator takes one"
+            f"{other.json_file} has other categories (id, name) than {first.json_file}: "
+            f"{added!r:.200} in place of {missing!r:.200}; they must be the same in all files"
+        )
+
+
+def _named(cfg: _Config, parts: dict[str, list[JsonDataset]]) -> _Config:
+    classes = len(next(sets[0].categories for sets in parts.values() if sets))
+    if isinstance(cfg, DictConfig):
+        return _named_lazily(cfg, parts, classes)
+    cfg = cfg.clone()
+    cfg.defrost()
+    for part, sets in parts.items():
+        cfg.DATASETS[part.upper()] = tuple(dataset.json_file for dataset in sets)
+        cfg.DATASETS[f"{part.upper()}_JSON"] = tuple(dataset.json_file for dataset in sets)
+        cfg.DATASETS[f"{part.upper()}_IMAGES"] = tuple(dataset.image_root for dataset in sets)
+    cfg.merge_from_list([word for key in _CLASSES for word in (key, classes)])
+    cfg.freeze()
+    return cfg
+
+
+def _named_lazily(cfg: DictConfig, parts: dict[str, list[JsonDataset]], classes: int) -> DictConfig:
+    if len(parts["test"]) > 1:
+        raise DataError(
+            "datasets.test_json must name one file, all that a LazyConfig's evaluator takes, got "
+            f"{len(parts['test'])}"
         )
     cfg = cfg.copy()
-    for part, sets in names.items():
+    for part, sets in parts.items():
+        names = [_literal(dataset.json_file) for dataset in sets]
         # Text where it is one: the evaluator's name is this one.
-        OmegaConf.update(
-            cfg, f"dataloader.{part}.dataset.names", sets[0] if len(sets) == 1 else sets
-        )
+        name = names[0] if len(names) == 1 else names
+        OmegaConf.update(cfg, f"dataloader.{part}.dataset.names", name)
+        OmegaConf.update(cfg, f"datasets.{part}_json", names, force_add=True)
+        images = [_literal(dataset.image_root) for dataset in sets]
+        OmegaConf.update(cfg, f"datasets.{part}_images", images, force_add=True)
     for key in _LAZY_CLASSES:
         if OmegaConf.select(cfg, key) is not None:
             OmegaConf.update(cfg, key, classes)
     return cfg
+
+
+def _literal(path: str) -> str:
+    """A path as OmegaConf takes it literally."""
+    return path.replace("${", "\\${")

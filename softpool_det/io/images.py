@@ -166,6 +166,21 @@ def explain_size(path: str | Path, annotated: tuple[int, int]) -> str | None:
     )
 
 
+def check_header(path: str | Path) -> str:
+    """Refuse what :func:`load_image` would without decoding a pixel; gives Pillow's mode.
+
+    Raises:
+        FileNotFoundError, ImageError: as for :func:`load_image`.
+    """
+    with open_image(path) as image:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise ValueError(f"it has {image.width}x{image.height} pixels, more than {limit}")
+        _check_frames(image)
+        _check_mode(image)
+        return image.mode
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
@@ -195,14 +210,18 @@ def _count_pages(image: TiffImagePlugin.TiffImageFile) -> int:
     return pages
 
 
-def _upper_bits(image: Image.Image, name: str) -> Image.Image:
-    """Reduce a grey image of 16 bits to 8; a TIFF may state 12."""
+def _check_mode(image: Image.Image) -> None:
     wide = image.mode == "I" and image.format in _SIXTEEN_BIT_FORMATS
-    if image.mode not in _SIXTEEN_BIT_MODES and not wide:
+    if image.mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES) and not wide:
         raise ValueError(
             f"Pillow's mode {image.mode} does not say which value is white; save it as RGB "
             "or grey with 8 bits a channel, or as 16-bit grey with white at 65535"
         )
+
+
+def _upper_bits(image: Image.Image, name: str) -> Image.Image:
+    """Reduce a grey image of 16 bits to 8; a TIFF may state 12."""
+    _check_mode(image)
     values, bits = np.asarray(image), 16
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         (bits,) = image.tag_v2[TiffImagePlugin.BITSPERSAMPLE]

@@ -74,9 +74,11 @@ class Predictor:
         if isinstance(source, str | Path):
             cfg = load_config(str(_config_file(Path(source))), overrides, trust_lazy_config)
         try:
-            cfg = use_json_files(cfg)
+            cfg = use_json_files(cfg, training=not _names(cfg, "test"))
         except DataError as error:
-            # What a detector was trained on need not be where it is used.
+            # What a detector was trained on need not be where it is used; what is named here is.
+            if any("_json" in word.lower() for word in overrides):
+                raise
             logger.warning("names of classes are not known: %s", error)
         self.cfg = cfg
         self.batch_size = batch_size
@@ -198,11 +200,13 @@ def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[
 
 
 def dataset_metadata(cfg: CfgNode | DictConfig) -> Metadata:
-    """Metadata of the config's (first) test data set, which has the class names."""
-    if isinstance(cfg, CfgNode):
-        names = cfg.DATASETS.TEST
-    else:
-        names = OmegaConf.select(cfg, "dataloader.test.dataset.names") or ()
-    if isinstance(names, str):
-        names = (names,)
+    """Metadata of the config's first test set, or else training set, which has the class names."""
+    names = _names(cfg, "test") or _names(cfg, "train")
     return MetadataCatalog.get(names[0]) if names else Metadata()
+
+
+def _names(cfg: CfgNode | DictConfig, part: str) -> list[str]:
+    if isinstance(cfg, CfgNode):
+        return list(cfg.DATASETS[part.upper()])
+    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names") or ()
+    return [names] if isinstance(names, str) else list(names)

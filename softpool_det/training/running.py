@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> dict:
     register_datasets()
     try:
         cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
-        cfg = json_files.use_json_files(cfg)
+        cfg = json_files.use_json_files(cfg, training=not args.eval_only)
     except (KeyError, ValueError) as error:
         raise DataError(error_text(error)) from error
     is_yaml = isinstance(cfg, CfgNode)
@@ -142,7 +142,7 @@ def _data_of(args: argparse.Namespace, training: list[str], test: list[str]) -> 
 def _set_up(cfg: CfgNode | DictConfig, args: argparse.Namespace, folder: str) -> None:
     default_setup(cfg, args)
     setup_logger(folder, distributed_rank=comm.get_rank(), name="softpool_det")
-    if line := json_files.summary(cfg):
+    if line := json_files.summary(cfg, training=not args.eval_only):
         logger.info(line)
 
 

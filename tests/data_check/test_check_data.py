@@ -53,11 +53,11 @@ def faults(data, name):
 def test_data_without_faults(sets, check, tmp_path):
     status, printed, data = check(sets)
     assert status == 0
-    assert "0 faults" in printed
+    assert "faults: 0, remarks: 2" in printed
     train = data["sets"][0]["measures"]
     truth = json.loads(sets["train"][0].read_text())
     assert (train["images"], train["annotations"]) == (8, len(truth["annotations"]))
-    assert sum(train["classes"].values()) == len(truth["annotations"])
+    assert sum(c["objects"] for c in train["classes"]) == len(truth["annotations"])
     assert sum(step["boxes"] for step in train["boxes"]["sides"]) == train["boxes"]["measured"]
     page = (tmp_path / "output" / "data.html").read_text()
     assert page.count("<figure") == 12
@@ -99,13 +99,14 @@ def test_every_fault_is_named_at_once(sets, check):
     assert all(finding["remedy"] for finding in found)
     assert data["sets"][1]["measures"] is None
     assert not faults(data, "train")
-    assert printed.splitlines()[-1].startswith("6 faults")
+    assert printed.splitlines()[-1].startswith("faults: 6, ")
 
 
-def test_annotations_alone(sets, check):
+def test_annotations_alone(sets, check, tmp_path):
+    assert check(sets, "--no-images")[0] == 0
+    assert "<figure" not in (tmp_path / "output" / "data.html").read_text()
     shutil.rmtree(sets["val"][1])
     sets["val"][1].mkdir()
-    assert check(sets, "--no-images")[0] == 0
     assert check(sets)[0] == 1
 
 
@@ -161,6 +162,80 @@ def test_images_in_both_sets(sets, check):
     assert check({"train": sets["train"], "val": sets["train"]})[0] == 1
 
 
+def test_images_in_two_training_sets(sets, program_here, tmp_path, capsys):
+    path, folder = sets["train"]
+    other = shutil.copy(path, path.with_name("other.json"))
+    given = ["--train-json", path, "--train-images", folder, "--train-json", other]
+    with pytest.raises(SystemExit) as end:
+        program_here("tools/check_data.py", *given, "--train-images", folder, "--output", tmp_path)
+    assert end.value.code == 0
+    assert "it is in train 1 and in train 2; keep one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("save", "reason"),
+    [
+        (lambda im, f: Image.new("F", im.size).save(f, "TIFF"), "mode F does not say which value"),
+        (
+            lambda im, f: im.save(f, "GIF", save_all=True, append_images=[Image.new("P", im.size)]),
+            "it has 2 frames or pages",
+        ),
+        (lambda im, f: Image.new("1", (12000, 12000)).save(f, "PNG"), "pixels, more than 89478485"),
+        (lambda im, f: f.mkdir(), "it is not a regular file"),
+    ],
+)
+def test_images_that_no_training_reads(sets, check, save, reason):
+    path, folder = sets["val"]
+    file = folder / json.loads(path.read_text())["images"][0]["file_name"]
+    with Image.open(file) as image:
+        image.load()
+    file.unlink()
+    save(image, file)
+    status, _, data = check(sets)
+    assert status == 1
+    (finding,) = faults(data, "val")
+    assert reason in finding["reason"]
+
+
+CROWD = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "iscrowd": 1}
+
+
+@pytest.mark.parametrize("annotations", [[], [CROWD]], ids=len)
+def test_nothing_to_train_on(sets, check, annotations):
+    for name in ("train", "val"):
+        changed(sets[name][0], lambda data: data.update(annotations=annotations))
+    status, _, data = check(sets)
+    assert status == 1
+    assert [f["reason"] for f in faults(data, "train")] == ["it has no object to train on"]
+    assert not faults(data, "val")
+
+
+def test_strange_but_right(sets, check):
+    """Ids as text, one name twice, a huge box, no size, a path too long, words no console has."""
+
+    def change(data):
+        for category in data["categories"]:
+            category["id"] = f"c{category['id']}"
+        data["categories"][0]["name"] = data["categories"][1]["name"] = "\x1b[31m\u6811"
+        for annotation in data["annotations"]:
+            annotation["category_id"] = f"c{annotation['category_id']}"
+        data["annotations"][0]["bbox"] = [1e20, 1e20, 1e20, 1e20]
+        for image in data["images"]:
+            image["width"] = image["height"] = None
+
+    for name in ("train", "val"):
+        changed(sets[name][0], change)
+    status, printed, data = check(sets)
+    assert status == 0
+    assert "\x1b" not in printed
+    reasons = " ".join(finding["reason"] for finding in data["sets"][1]["findings"])
+    assert "two classes have one name" in reasons
+    assert "reaches beyond the image" in reasons
+    changed(sets["val"][0], lambda data: data["images"][0].update(file_name="a" * 300 + ".png"))
+    status, _, data = check(sets)
+    assert [f["reason"].count("File name too long") for f in faults(data, "val")] == [1]
+
+
 def test_other_categories(sets, check):
     changed(sets["val"][0], lambda data: data["categories"][0].update(name="dog"))
     status, _, data = check(sets)
@@ -190,8 +265,8 @@ def test_remarks(sets, check):
         "its mode is RGBA",
         "EXIF orientation 3 turns it",
         "reaches beyond the image",
-        "1 boxes have no area",
-        "classes have fewer than 10 objects",
+        "boxes without an area: 1",
+        "classes with fewer than 10 objects, 10 of 10",
     ):
         assert want in reasons
 
@@ -242,6 +317,7 @@ def test_a_set_without_objects():
 def test_wrong_options(program_here, capsys):
     for words, text in (
         ([], "give --train-json and --train-images"),
+        (2 * ["--val-json", "a", "--val-images", "b"], "a file is given twice"),
         (["--train-json", "a.json"], "each --train-json needs its --train-images"),
         (["--min-size", 0, "--val-json", "a", "--val-images", "b"], "must be 1 or more"),
     ):

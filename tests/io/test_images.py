@@ -12,10 +12,16 @@ from detectron2.data.detection_utils import read_image as detectron2_read_image
 from PIL import Image
 
 from softpool_det.classification.datasets import open_dataset
-from softpool_det.comparison.visualize import read_image
 from softpool_det.config import DEFAULT_MAX_PIXELS
 from softpool_det.io import images
-from softpool_det.io.images import ImageError, explain_size, load_image, read_header, read_rgb
+from softpool_det.io.images import (
+    ImageError,
+    explain_size,
+    load_image,
+    read_bgr,
+    read_header,
+    read_rgb,
+)
 from softpool_det.training.guarded_mapper import GuardedMapper, Unreadable
 
 HEIGHT, WIDTH = 20, 30
@@ -176,7 +182,7 @@ def by_classifier(path):
 READERS = {
     "report": lambda path: np.asarray(read_rgb(path)),
     "training": by_training,
-    "visualize": lambda path: read_image(path)[..., ::-1],
+    "visualize": lambda path: read_bgr(path)[..., ::-1],
     "classifier": by_classifier,
 }
 

@@ -1,15 +1,20 @@
 """Programs on a user's own files: COCO's JSON and a folder of images, registered nowhere."""
 
+import argparse
 import json
 import re
 import shutil
 import sys
 
 import pytest
+from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from omegaconf import OmegaConf
 from running import RETINANET, TINY
 
 from softpool_det.cli import compare
+from softpool_det.cli.program import data_overrides
+from softpool_det.comparison.arms import Arm, Run
 from softpool_det.config import load_config
 from softpool_det.datasets import use_json_files
 from softpool_det.io.data_errors import DataError
@@ -186,9 +191,47 @@ def test_says_what_is_wrong_with_them(own, small_datasets, fault, message, tmp_p
 
 def test_each_file_needs_its_folder(own):
     words = overrides(own, "val")[:2]
-    message = "TEST_JSON names 1 files and DATASETS.TEST_IMAGES 0 folders: each file needs"
+    message = r"files in DATASETS\.TEST_JSON: 1, folders in DATASETS\.TEST_IMAGES: 0; each file"
     with pytest.raises(DataError, match=message):
         use_json_files(load_config(str(RETINANET), words))
+
+
+def test_one_file_with_two_folders(own, tmp_path):
+    words = [*overrides(own, "val"), "DATASETS.TRAIN_JSON", f"({str(own['val'][0])!r},)"]
+    words += ["DATASETS.TRAIN_IMAGES", f"({str(tmp_path)!r},)"]
+    with pytest.raises(DataError, match=r"boxes\.json is given with two folders of images"):
+        use_json_files(load_config(str(RETINANET), words))
+
+
+def test_the_saved_paths_are_absolute(own, monkeypatch):
+    monkeypatch.chdir(own["val"][0].parent)
+    words = ["DATASETS.TEST_JSON", "('my boxes.json',)", "DATASETS.TEST_IMAGES", "('my photos',)"]
+    words += ["DATASETS.TRAIN_JSON", "('gone.json',)", "DATASETS.TRAIN_IMAGES", "('gone',)"]
+    # Without a training the files of one need not be there.
+    cfg = use_json_files(load_config(str(RETINANET), words), training=False)
+    assert (str(own["val"][0]),) == cfg.DATASETS.TEST_JSON
+    assert (str(own["val"][1]),) == cfg.DATASETS.TEST_IMAGES
+
+
+def test_a_file_that_changed_is_another_run(own, small_datasets, tmp_path):
+    files = renamed(small_datasets / "digit_scenes_val", tmp_path)
+    words = overrides({**own, "val": files}, "train", "val")
+    run = Run(Arm("a", str(RETINANET), tuple(words)), 1, tmp_path / "run" / "seed_1")
+    for _ in range(2):
+        with run.claimed():
+            pass
+    change(files[0], lambda data: data["annotations"].pop())
+    with pytest.raises(FileExistsError, match="holds a run of another config"), run.claimed():
+        pass
+
+
+@pytest.mark.parametrize("name", ["a b,c=d", "it's", "b\\c", "b\\\\'c\\", "${x}", 'a"b', "[1]"])
+def test_any_path_comes_through_an_override(name):
+    args = argparse.Namespace(train_json=[name, "x"], train_images=[], val_json=[], val_images=[])
+    lazy = LazyConfig.apply_overrides(OmegaConf.create({}), data_overrides(args, "config.py"))
+    assert list(lazy.datasets.train_json) == [name, "x"]
+    cfg = load_config(str(RETINANET), data_overrides(args, "config.yaml"))
+    assert (name, "x") == cfg.DATASETS.TRAIN_JSON
 
 
 def test_a_training_needs_data(own, train_here, tmp_path):

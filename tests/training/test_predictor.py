@@ -68,9 +68,22 @@ def test_a_folder_that_moved(run, truth, predictor, tmp_path):
 def test_without_the_data_it_was_trained_on(run, truth, tmp_path, caplog):
     folder = shutil.copytree(run, tmp_path / "run")
     words = ["DATASETS.TEST_JSON", "('gone.json',)", "DATASETS.TEST_IMAGES", "('gone',)"]
-    alone = softpool_det.Predictor(folder, overrides=words)
+    # A wrong word of today's is another matter.
+    with pytest.raises(ValueError, match=r"gone\.json is not a file"):
+        softpool_det.Predictor(folder, overrides=words)
+    cfg = load_config(str(folder / "config.yaml"), words)
+    alone = softpool_det.Predictor(cfg, folder / "model_final.pth")
     assert "names of classes are not known" in caplog.text
     assert len(alone(next(iter(truth.values())))) > 0
+
+
+def test_names_of_a_run_without_a_test_set(run, small_datasets):
+    data = small_datasets / "digit_scenes_train"
+    words = ["DATASETS.TRAIN_JSON", str((str(data / "annotations.json"),))]
+    words += ["DATASETS.TRAIN_IMAGES", str((str(data / "images"),)), "DATASETS.TEST", "()"]
+    found = softpool_det.Predictor(run, overrides=words)
+    assert found.cfg.DATASETS.TEST == ()
+    assert found.metadata.thing_classes == list("0123456789")
 
 
 def test_says_what_is_missing(run, tmp_path):
