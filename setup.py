@@ -114,7 +114,8 @@ def kernel_units():
         if flags and platform.machine() != "x86_64":
             continue
         if knows(flags):
-            units[name] = [*COMPILE_ARGS, "-ffp-contract=fast", *flags]
+            # Without -fno-exceptions a unit defines a weak symbol for them.
+            units[name] = [*COMPILE_ARGS, "-ffp-contract=fast", "-fno-exceptions", *flags]
         else:
             print(f"softpool_det: {name} kernels not built: the compiler refuses {' '.join(flags)}")
     return units

@@ -225,7 +225,7 @@ def test_signal_saves_and_ends_well(environment, tmp_path):
     assert process.returncode == 0, errors
     assert "interrupted; the same command continues it" in errors
     log = (stock / "stdout.txt").read_text()
-    stop = re.search(r"saved after iteration (\d+); --resume goes on", log)[1]
+    stop = re.search(r"saved after iteration (\d+); --resume continues", log)[1]
     assert (stock / "last_checkpoint").read_text() == f"model_{int(stop):07d}.pth"
 
 

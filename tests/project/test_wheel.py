@@ -87,6 +87,7 @@ def test_wheel_is_for_every_python_from_3_10_on(wheel):
 def test_operators_tests_pass_beside_another_torch(python, tmp_path):
     # A copy, so that the sources beside the tests are not what is imported.
     shutil.copytree(ROOT / "tests" / "ops", tmp_path / "tests" / "ops")
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")  # the emulator compiles it
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
     environment["CUDA_VISIBLE_DEVICES"] = ""
