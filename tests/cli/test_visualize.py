@@ -110,7 +110,10 @@ def test_metadata_has_the_class_names():
     for config in (R50, LAZY_R50):
         cfg = load_config(str(config), trust_lazy_config=True)
         assert len(dataset_metadata(cfg).thing_classes) == 80
+    # Without a test set, those of the training set.
     empty = load_config(str(DIGITS), ["DATASETS.TEST", ()])
+    assert dataset_metadata(empty).name == "digit_scenes_train"
+    empty = load_config(str(DIGITS), ["DATASETS.TEST", (), "DATASETS.TRAIN", ()])
     assert dataset_metadata(empty).get("thing_classes") is None
 
 
