@@ -132,7 +132,7 @@ struct K3S2P1 : Generic<element_t, affine, contiguous> {
     return {here.activation(x.even), here.activation(x.odd)};
   }
 
-  // Of a row's register of windows; 0 where there are none. `keep`: e is stored at `weights`.
+  // What one row adds to a register of windows; zeros outside the image. `keep`: stores e at `weights`.
   template <bool whole, bool keep>
   SOFT_POOL_HD Columns weigh(
       const element_t* row, int64_t window, int64_t channel, const Channel& here,

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
+from softpool_det.report.standalone import render_page
 from softpool_det.similarity.table import NOTES, all_tables, scope
 
 QUALITY = 85
@@ -24,29 +23,17 @@ def render(result: Mapping[str, Any], picture: Path) -> str:
         result: the content of similarity.json.
         picture: pooled.png.
     """
-    # The report's, for its styles.
-    loaders = [PackageLoader("softpool_det.similarity"), PackageLoader("softpool_det.report")]
-    environment = Environment(
-        loader=ChoiceLoader(loaders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Ours, from the package: it holds no data.
-    styles = Markup(loaders[1].get_source(environment, "page.css")[0])
     with Image.open(picture) as image:
-        page = environment.get_template("similarity.html.j2").render(
+        return render_page(
+            "softpool_det.similarity",
+            "similarity.html.j2",
             result=result,
             tables=all_tables(result),
             notes=NOTES,
             scope=scope(result),
-            styles=styles,
             size=image.size,
             uri=_embedded(image),
         )
-    # A file's name may hold bytes that are no text (Python's lone surrogates).
-    return page.encode(errors="backslashreplace").decode()
 
 
 def _embedded(image: Image.Image) -> str:
