@@ -33,7 +33,7 @@ def zoo(case: Case, device: str) -> dict[str, Peer]:
         )
         shared: dict[str, Any] = {"parameters": tuple(layer.parameters())}
         # What draws at random gives nothing that could be compared.
-        shared["computes"] = None if name in ("StochasticPool", "S3Pool") else name
+        shared["computes"] = None if hasattr(layer, "generator") else name
         peers[name] = Peer(layer, **shared)
         plain = _FORMULATIONS.get(name)
         if plain is None or case.layout != "contiguous":
@@ -48,9 +48,9 @@ def _bound(plain: Formulation, layer: nn.Module, kernel: int) -> Callable:
     return lambda x: plain(layer, x, kernel)
 
 
-def _windows(x: torch.Tensor, kernel: int) -> torch.Tensor:
+def _windows(x: torch.Tensor, kernel: int, stride: int | None = None) -> torch.Tensor:
     """(N, C, H, W) to (N, C, OH, OW, kernel * kernel)."""
-    return x.unfold(2, kernel, kernel).unfold(3, kernel, kernel).flatten(-2)
+    return x.unfold(2, kernel, stride or kernel).unfold(3, kernel, stride or kernel).flatten(-2)
 
 
 def _channels(values: torch.Tensor) -> torch.Tensor:
@@ -87,9 +87,9 @@ def _gated(layer: Any, x: torch.Tensor, kernel: int) -> torch.Tensor:
 
 
 def _detail_preserving(
-    layer: Any, x: torch.Tensor, mean: torch.Tensor, kernel: int
+    layer: Any, x: torch.Tensor, mean: torch.Tensor, kernel: int, stride: int | None = None
 ) -> torch.Tensor:
-    windows = _windows(x, kernel)
+    windows = _windows(x, kernel, stride)
     squares = (windows - mean.unsqueeze(-1)).square() + 1e-3
     ratios = squares / squares.mean(-1, keepdim=True)
     weights = ratios.pow(_channels(layer.lambda_).exp() / 2) + _channels(layer.alpha).exp()
@@ -120,10 +120,21 @@ def _stochastic(layer: Any, x: torch.Tensor, kernel: int) -> torch.Tensor:
 
 def _s3(layer: Any, x: torch.Tensor, kernel: int) -> torch.Tensor:
     dense = F.max_pool2d(F.pad(x, (0, kernel - 1, 0, kernel - 1), value=-torch.inf), kernel, 1)
+    return _random_rows_and_columns(dense, kernel)
+
+
+def _lite_s3_dpp(layer: Any, x: torch.Tensor, kernel: int) -> torch.Tensor:
+    whole = F.pad(x, (0, kernel - 1, 0, kernel - 1), mode="replicate")
+    mean = F.avg_pool2d(whole, kernel, 1)
+    dense = _detail_preserving(layer.detail, whole, mean, kernel, stride=1)
+    return _random_rows_and_columns(dense, kernel)
+
+
+def _random_rows_and_columns(dense: torch.Tensor, kernel: int) -> torch.Tensor:
     for dim in (2, 3):
-        count = x.shape[dim] // kernel
-        rows = torch.arange(count, device=x.device) * kernel
-        rows = rows + torch.randint(kernel, (count,), device=x.device)
+        count = dense.shape[dim] // kernel
+        rows = torch.arange(count, device=dense.device) * kernel
+        rows = rows + torch.randint(kernel, (count,), device=dense.device)
         dense = dense.index_select(dim, rows)
     return dense
 
@@ -152,6 +163,7 @@ _FORMULATIONS: dict[str, Formulation] = {
     "LIPPool": _lip,
     "StochasticPool": _stochastic,
     "S3Pool": _s3,
+    "LiteS3DPPPool": _lite_s3_dpp,
     "EDSCWPool": _edscw,
     "AdaPool": _ada,
 }

@@ -39,6 +39,9 @@ from softpool_det.layers.mixtures import (
     MixedPool3d,
 )
 from softpool_det.layers.random_choice import (
+    LiteS3DPPPool1d,
+    LiteS3DPPPool2d,
+    LiteS3DPPPool3d,
     S3Pool1d,
     S3Pool2d,
     S3Pool3d,
@@ -82,6 +85,9 @@ __all__ = [
     "LiteDPPPool1d",
     "LiteDPPPool2d",
     "LiteDPPPool3d",
+    "LiteS3DPPPool1d",
+    "LiteS3DPPPool2d",
+    "LiteS3DPPPool3d",
     "MixedPool1d",
     "MixedPool2d",
     "MixedPool3d",

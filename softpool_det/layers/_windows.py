@@ -216,15 +216,23 @@ def is_padded(input: torch.Tensor, window: Window) -> bool:
     return any(p > 0 or (o - 1) * s + (k - 1) * d + 1 > n for n, o, k, s, p, d in axes)
 
 
-def dense_maxima(input: torch.Tensor, window: Window, rows: Sequence[int]) -> torch.Tensor:
-    """Maxima of windows at stride 1, as many along each dimension as `rows` says.
+def pads_to(counts: Sequence[int], input: torch.Tensor, window: Window) -> list[int]:
+    """What `F.pad` takes for an input with `counts` windows at stride 1 along each dimension.
 
-    Window number stride * i is the pooling's window i.
+    Window number stride * i of these is the pooling's window i.
     """
     kernel, _, padding, dilation, _ = window
-    dims = len(kernel)
     pads: list[int] = []
-    for size, count, k, p, d in zip(input.shape[2:], rows, kernel, padding, dilation, strict=True):
+    for size, count, k, p, d in zip(
+        input.shape[2:], counts, kernel, padding, dilation, strict=True
+    ):
         pads = [p, count + (k - 1) * d - p - size, *pads]
+    return pads
+
+
+def dense_maxima(input: torch.Tensor, window: Window, counts: Sequence[int]) -> torch.Tensor:
+    """Maxima of the `counts` windows of `pads_to`."""
+    kernel, _, _, dilation, _ = window
+    pads = pads_to(counts, input, window)
     whole = F.pad(input, pads, value=-torch.inf) if any(pads) else input
-    return _MAX_POOLS[dims](whole, kernel, 1, 0, dilation)
+    return _MAX_POOLS[len(kernel)](whole, kernel, 1, 0, dilation)

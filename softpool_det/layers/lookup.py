@@ -30,6 +30,7 @@ _ROOMS = {
     "LIPPool": lip,
     "StochasticPool": random_choice,
     "S3Pool": random_choice,
+    "LiteS3DPPPool": random_choice,
     "EDSCWPool": mixtures,
     "AdaPool": mixtures,
 }

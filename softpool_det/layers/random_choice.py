@@ -1,13 +1,22 @@
-"""Poolings with chance in training: stochastic pooling and S3Pool."""
+"""Poolings with chance in training: stochastic pooling, S3Pool and its Lite-S3DPP."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from softpool_det.layers._windows import WindowPool, dense_maxima, magnitude, means, sums
+from softpool_det.layers._windows import (
+    WindowPool,
+    dense_maxima,
+    magnitude,
+    means,
+    pads_to,
+    sums,
+)
+from softpool_det.layers.detail_preserving import LiteDPPPool1d, LiteDPPPool2d, LiteDPPPool3d
 from softpool_det.layers.learning import whole_number
 from softpool_det.ops._arguments import output_sizes
 
@@ -83,7 +92,9 @@ class StochasticPool3d(_StochasticPool):
     dims = 3
 
 
-class _S3Pool(WindowPool):
+class _S3Sampling(WindowPool):
+    """Random rows and columns of a pooling at stride 1."""
+
     def __init__(
         self,
         *window: Any,
@@ -101,6 +112,10 @@ class _S3Pool(WindowPool):
         self.grid_size = grid_size
         self.generator = checked_generator(generator)
 
+    def dense(self, input: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """The pooling at stride 1, as many windows along each dimension as `rows` says."""
+        raise NotImplementedError
+
     def pool(self, input: torch.Tensor) -> torch.Tensor:
         stride, sizes = self.window[1], input.shape[2:]
         counts = output_sizes(sizes, self.window)
@@ -109,7 +124,7 @@ class _S3Pool(WindowPool):
             min(count * s, max(size, (count - 1) * s + 1))
             for size, count, s in zip(sizes, counts, stride, strict=True)
         ]
-        dense = dense_maxima(input, self.window, rows)
+        dense = self.dense(input, rows)
         if not self.training:
             return means(dense, (stride, stride, [0] * self.dims, [1] * self.dims, True))
         for axis in range(self.dims):
@@ -128,6 +143,11 @@ class _S3Pool(WindowPool):
         places = torch.arange(cells * (grid // stride), device=device).view(order.shape)
         picked = torch.where(places < count, order, grid).sort(1).values
         return (picked + indices[:, :1]).flatten()[:count]
+
+
+class _S3Pool(_S3Sampling):
+    def dense(self, input: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        return dense_maxima(input, self.window, rows)
 
 
 class S3Pool1d(_S3Pool):
@@ -158,5 +178,62 @@ class S3Pool2d(_S3Pool):
 
 class S3Pool3d(_S3Pool):
     """`S3Pool2d` for (N, C, D, H, W) or (C, D, H, W)."""
+
+    dims = 3
+
+
+class _LiteS3DPPPool(_S3Sampling):
+    def __init__(
+        self,
+        *window: Any,
+        num_channels: int,
+        symmetric: bool = True,
+        grid_size: int | None = None,
+        generator: torch.Generator | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*window, grid_size=grid_size, generator=generator, **settings)
+        self.symmetric = symmetric
+        lite = {1: LiteDPPPool1d, 2: LiteDPPPool2d, 3: LiteDPPPool3d}[self.dims]
+        settings = {"num_channels": num_channels, "symmetric": symmetric}
+        self.detail = lite(self.kernel_size, 1, 0, self.dilation, **settings)
+
+    @property
+    def num_channels(self) -> int:
+        return self.detail.num_channels
+
+    def dense(self, input: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        return self.detail.pool(F.pad(input, pads_to(rows, input, self.window), mode="replicate"))
+
+
+class LiteS3DPPPool1d(_LiteS3DPPPool):
+    """`LiteS3DPPPool2d` for (N, C, L) or (C, L)."""
+
+    dims = 1
+
+
+class LiteS3DPPPool2d(_LiteS3DPPPool):
+    """`LiteDPPPool2d` at stride 1, of which training keeps random rows and columns.
+
+    They are drawn as by `S3Pool2d`, in evaluation each cell has its mean. Windows that reach over
+    the edge repeat the input's outermost elements, as the published code does; this is the one
+    pooling in which padding is not left out.
+
+    Args:
+        num_channels, symmetric: as in `LiteDPPPool2d`.
+        grid_size, generator: as in `S3Pool2d`.
+
+    Attributes:
+        detail: the `LiteDPPPool2d`, with alpha and lambda_.
+
+    Source: Saeedan et al., Detail-Preserving Pooling, 2018 ("S3DPP"); SoftPool paper, Table 1
+    ("Lite-S3DPP"). The published one has 2x2 windows with stride 2 and a `grid_size` of H / 2.
+    """
+
+    dims = 2
+
+
+class LiteS3DPPPool3d(_LiteS3DPPPool):
+    """`LiteS3DPPPool2d` for (N, C, D, H, W) or (C, D, H, W)."""
 
     dims = 3

@@ -23,6 +23,7 @@ ROWS = {
         for key in ("avg", "max", "poweravg", "sum", "lp", "gated", "litedpp", "dpp", "lip")
     },
     **{key: key for key in ("stochastic", "s3")},
+    "lites3dpp": "litedpp",
     **{f"softpool-{values}": "softpool" for values in ("unit", "imagenet", "bytes")},
 }
 # SSIM and PSNR (dB) for k = 2, 3 and 5. DPP is "Lite-S3DPP" in Table 1 and "DPP" in Table 3.

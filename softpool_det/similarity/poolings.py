@@ -67,6 +67,7 @@ POOLINGS = (
     Pooling("lip", "LIP", "LIPPool", is_trained=True),
     Pooling("stochastic", "Stochastic", "StochasticPool", draws=True),
     Pooling("s3", "S3", "S3Pool", draws=True),
+    Pooling("lites3dpp", "Lite-S3DPP", "LiteS3DPPPool", is_trained=True, draws=True),
     Pooling("edscw", "eDSCW", "EDSCWPool"),
     Pooling("ada", "AdaPool", "AdaPool", is_trained=True),
     Pooling("blur", "Blur", "BlurPool"),

@@ -29,6 +29,7 @@ ALL = (
     "LIPPool",
     "StochasticPool",
     "S3Pool",
+    "LiteS3DPPPool",
     "EDSCWPool",
     "AdaPool",
     "BlurPool",
@@ -37,9 +38,9 @@ ALL = (
 # torch's own classes, with torch's own checks and memory formats.
 OF_TORCH = ("AvgPool", "MaxPool")
 OURS = tuple(name for name in ALL if name not in OF_TORCH)
-DRAWN = ("StochasticPool", "S3Pool")
-LEARNED = ("LPPool", "MixedPool", "GatedPool", "LiteDPPPool", "DPPPool", "LIPPool", "AdaPool")
-FOR_CHANNELS = ("LiteDPPPool", "DPPPool", "LIPPool")
+DRAWN = ("StochasticPool", "S3Pool", "LiteS3DPPPool")
+FOR_CHANNELS = ("LiteDPPPool", "DPPPool", "LiteS3DPPPool", "LIPPool")
+LEARNED = ("LPPool", "MixedPool", "GatedPool", "AdaPool", *FOR_CHANNELS)
 WITHOUT_DILATION = ("AvgPool",)
 # With which a derivative is that of the values, and padding is never an element.
 OPTIONS = {"SoftPool": {"gradient": "exact"}, "AvgPool": {"count_include_pad": False}}
@@ -118,6 +119,8 @@ def expected_output(name, layer, values: np.ndarray, window: Window) -> np.ndarr
     if name in ("LiteDPPPool", "DPPPool"):
         guide = state.get("guide.weight")
         return oracle.dpp(values, window, state["alpha"], state["lambda_"], guide=guide)
+    if name == "LiteS3DPPPool":
+        return oracle.lite_s3_dpp(values, window, state["detail.alpha"], state["detail.lambda_"])
     if name == "LIPPool":
         parameters = state["conv.weight"], state["norm.weight"], state["norm.bias"]
         return oracle.lip(values, window, oracle.lip_logits(values, *parameters))

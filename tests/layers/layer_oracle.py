@@ -6,7 +6,7 @@ those of the layers (`rho`, `b`, `alpha`, ...), one or one for each channel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -207,17 +207,32 @@ def s3(values, window):
 
     Of those there are as many as elements; the last cell has what is left, at least its first.
     """
-    counts = window.output_sizes(values.shape[2:])
     rows = s3_rows(values.shape[2:], window)
-    maxima = np.zeros((*values.shape[:2], *rows))
+    dense = np.zeros((*values.shape[:2], *rows))
     for place in places(values.shape[2:], window.at_stride_one(), rows):
-        maxima[(..., *place.position)] = place.of(values).max(-1)
+        dense[(..., *place.position)] = place.of(values).max(-1)
+    return cell_means(dense, values, window)
+
+
+def lite_s3_dpp(values, window, alpha, lambda_):
+    """The mean over cells of Lite DPP at stride 1; around the input its edge is repeated."""
+    rows = s3_rows(values.shape[2:], window)
+    pads = [(0, 0), (0, 0)]
+    numbers = (values.shape[2:], rows, window.kernel, window.padding, window.dilation)
+    for size, count, k, p, d in zip(*numbers, strict=True):
+        pads.append((p, max(count + (k - 1) * d - p - size, 0)))
+    inner = replace(window.at_stride_one(), padding=(0,) * len(rows))
+    dense = dpp(np.pad(values, pads, mode="edge"), inner, alpha, lambda_)
+    return cell_means(dense[(..., *map(slice, rows))], values, window)
+
+
+def cell_means(dense, values, window):
+    counts = window.output_sizes(values.shape[2:])
     output = np.zeros((*values.shape[:2], *counts))
     for position in np.ndindex(*counts):
         numbers = zip(position, window.stride, strict=True)
         cell = tuple(slice(out * stride, (out + 1) * stride) for out, stride in numbers)
-        axes = tuple(range(2, values.ndim))
-        output[(..., *position)] = maxima[(..., *cell)].mean(axes)
+        output[(..., *position)] = dense[(..., *cell)].mean(tuple(range(2, values.ndim)))
     return output
 
 

@@ -11,6 +11,7 @@ import torch
 from layer_cases import (
     ALL,
     CHANNELS,
+    DRAWN,
     EVERY,
     LEARNED,
     OURS,
@@ -27,6 +28,7 @@ PARAMETERS = {
     "MixedPool": {"b": (1,)},
     "GatedPool": {"omega": (3, 2)},
     "LiteDPPPool": {"alpha": (CHANNELS,), "lambda_": (CHANNELS,)},
+    "LiteS3DPPPool": {"detail.alpha": (CHANNELS,), "detail.lambda_": (CHANNELS,)},
     "DPPPool": {
         "alpha": (CHANNELS,),
         "lambda_": (CHANNELS,),
@@ -107,10 +109,10 @@ def test_copies_give_the_same_outputs(name, dims):
         assert not pointers & {parameter.data_ptr() for parameter in other.parameters()}
 
 
-@pytest.mark.parametrize("name", ["StochasticPool", "S3Pool"])
+@pytest.mark.parametrize("name", DRAWN)
 def test_copies_of_one_with_a_generator_draw(name):
     generator = torch.Generator().manual_seed(3)
-    layer = build_pooling(name, 2, 2, generator=generator).train()
+    layer = build_pooling(name, 2, 2, generator=generator, num_channels=CHANNELS).train()
     input = random_input(name, SHAPES[2]).float()
     for other in copies(layer):
         assert other(input).shape == layer(input).shape
@@ -124,7 +126,7 @@ def test_training_and_evaluation_differ_where_something_is_drawn(name):
     for mode in (True, False):
         layer.train(mode)
         same = torch.equal(layer(input), expected)
-        assert same is (not mode or name not in ("StochasticPool", "S3Pool"))
+        assert same is (not mode or name not in DRAWN)
 
 
 SHOWN = [

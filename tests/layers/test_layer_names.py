@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layer_cases import ALL, CHANNELS, DRAWN, EVERY, OURS, dims_of
+from layer_cases import ALL, CHANNELS, DRAWN, EVERY, OURS, build, dims_of
 
 from softpool_det import layers
 from softpool_det.layers import POOLINGS, build_pooling, options_of, pooling_class
@@ -20,6 +20,7 @@ OPTIONS = {
     "LIPPool": ["num_channels"],
     "StochasticPool": ["generator"],
     "S3Pool": ["grid_size", "generator"],
+    "LiteS3DPPPool": ["num_channels", "symmetric", "grid_size", "generator"],
     "EDSCWPool": [],
     "AdaPool": ["mix", "learn_mix", "num_channels"],
     "BlurPool": ["filter_size"],
@@ -97,10 +98,10 @@ def test_options_are_those_that_are_given_by_keyword(name):
 @pytest.mark.parametrize("name", DRAWN)
 def test_options_reach_the_layer(name):
     generator = torch.Generator()
-    assert build_pooling(name, 2, 2, generator=generator).generator is generator
+    assert build(name, 2, 2, generator=generator).generator is generator
 
 
-@pytest.mark.parametrize("name", ["lip", "litedpp", "dpp"])
+@pytest.mark.parametrize("name", ["lip", "litedpp", "dpp", "lites3dpp"])
 def test_the_number_of_channels_is_asked_for(name):
     with pytest.raises((TypeError, ValueError), match=r"num_channels.* got None"):
         build_pooling(name, 2, 2)

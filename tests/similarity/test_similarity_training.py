@@ -17,7 +17,17 @@ def crops(pictures):
 
 
 def test_which_poolings_are_trained():
-    assert {"lp", "mixed", "gated", "dpp", "litedpp", "lip", "ada", "softpool-beta"} == {*TRAINED}
+    assert {
+        "lp",
+        "mixed",
+        "gated",
+        "dpp",
+        "litedpp",
+        "lites3dpp",
+        "lip",
+        "ada",
+        "softpool-beta",
+    } == {*TRAINED}
 
 
 @pytest.mark.parametrize("key", TRAINED)
