@@ -107,7 +107,7 @@ def test_the_page_has_what_the_program_prints(printed):
 def test_rows_follow_from_each_other(printed):
     for text, model in zip(printed.split("\n\n")[1::2], ("retinanet", "mask_rcnn"), strict=True):
         rows = [numbers(line) for line in text.splitlines()[2:]]
-        assert [row[0] for row in rows] == [2**power for power in range(11)]
+        assert [row[0] for row in rows] == [1, 8, 16, 64, 256, 1024]
         alone, mib = rows[0][2], MEASURED["gradients"][model]["parameters"] * 4 / MIB
         for gpus, batch, step, waiting, late, sent, workers, rate, part, iterations, hours in rows:
             assert batch == 2 * gpus
@@ -118,4 +118,4 @@ def test_rows_follow_from_each_other(printed):
             assert part == pytest.approx(alone / step, abs=0.006)
             assert iterations == math.ceil(16 * 90_000 / batch)
             assert hours == pytest.approx(iterations * step / 3.6e6, rel=0.001, abs=0.006)
-        assert rows[3][2] == {"retinanet": 200, "mask_rcnn": 261}[model]
+        assert rows[1][2] == {"retinanet": 200, "mask_rcnn": 261}[model]
