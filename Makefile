@@ -11,7 +11,8 @@ MODEL ?= retinanet
 SEEDS ?= 1
 # The pooling of the second arm, a name of docs/poolings.md: softpool, lip, s3, ...
 POOL ?= softpool
-# What `make test-wheel` tests the wheel with.
+# Where `make wheel` puts its files, and what `make test-wheel` tests them with.
+DIST ?= dist
 TORCH ?= 2.13.0
 TEST_PYTHON ?= $(BIN)/python
 # A process a core with one thread each, for threads of many processes wait for each other, and files whole,
@@ -41,7 +42,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos test-wheel sanitize fuzz neon lint format clean
+.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos wheel test-wheel sanitize fuzz neon lint format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -107,7 +108,7 @@ lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt, lint.txt and
 	$(UV) pip compile requirements/audit.in --python-version 3.11 --generate-hashes \
 	    --custom-compile-command 'make lock' --output-file requirements/audit.txt
 
-# The tools of the next two targets stay out of the project's own environment.
+# The tools of the next targets stay out of the project's own environment.
 .venv-audit/.packages.stamp: requirements/audit.txt $(VENV)/.uv.stamp
 	@$(UV) venv --clear --python $(BIN)/python .venv-audit
 	@VIRTUAL_ENV=.venv-audit $(UV) pip install --require-hashes -r $<
@@ -150,6 +151,16 @@ test-slow: setup  ## the slow tests, and the operator's random cases with more o
 
 test-chaos: setup  ## kills at random moments, and soaks
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/chaos
+
+# The wheel is built from the sources in the sdist; torch's libraries stay torch's.
+wheel: setup .venv-audit/.packages.stamp  ## an sdist and a manylinux wheel of it in $(DIST), for the CPU (FORCE_CUDA=1: and CUDA)
+	@rm -rf build/wheel
+	@FORCE_CUDA=$(or $(FORCE_CUDA),0) $(UV) build --python $(BIN)/python --no-build-isolation --out-dir build/wheel
+	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' \
+	    --exclude 'libcudart*' --wheel-dir build/wheel/repaired build/wheel/*.whl
+	@mkdir -p $(DIST)
+	@mv build/wheel/*.tar.gz build/wheel/repaired/*.whl $(DIST)
+	@ls $(DIST)
 
 test-wheel: setup  ## the wheel's tests beside another torch (TORCH=2.13.0 TEST_PYTHON=...)
 	@SOFTPOOL_WHEEL_TORCH="$(TORCH)" SOFTPOOL_WHEEL_PYTHON="$(TEST_PYTHON)" \

@@ -28,19 +28,18 @@ ASKED_FOR = bool(os.environ.get("SOFTPOOL_WHEEL_TORCH"))
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel of a copy of the sources: setuptools packs what it finds in an old build folder."""
-    source = tmp_path_factory.mktemp("source")
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("csrc", "configs", "softpool_det"):
-        ignore = shutil.ignore_patterns("*.so", "__pycache__")
-        shutil.copytree(ROOT / name, source / name, ignore=ignore)
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    environment = {**os.environ, "FORCE_CUDA": "0"}
-    subprocess.run([*command, "-w", str(folder), str(source)], env=environment, check=True)
-    (path,) = folder.iterdir()
+def distributions(tmp_path_factory) -> Path:
+    """The folder of what `make wheel` makes."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = ["make", "wheel", f"DIST={folder}", f"VENV={sys.prefix}"]
+    environment = {name: value for name, value in os.environ.items() if name != "FORCE_CUDA"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions) -> Path:
+    (path,) = distributions.glob("*.whl")
     return path
 
 
@@ -71,7 +70,8 @@ def python(wheel, tmp_path_factory) -> Iterator[Path]:
     try:
         uv("venv", "--clear", "--python", PYTHON, str(folder))
         install = ("pip", "install", "--python", str(python))
-        packages = ("numpy", "pytest", "hypothesis", "onnx", "onnxruntime", "onnxscript")
+        packages = ["numpy", "pytest", "hypothesis", "onnx", "onnxruntime", "onnxscript"]
+        packages += ["setuptools>=77,<81", "ninja"]  # to build the sdist
         uv(*install, f"torch=={TORCH}", *packages)
         uv(*install, "--no-deps", str(wheel))
         yield python
@@ -81,7 +81,25 @@ def python(wheel, tmp_path_factory) -> Iterator[Path]:
 
 
 def test_wheel_is_for_every_python_from_3_10_on(wheel):
-    assert "-cp310-abi3-" in wheel.name
+    assert "-cp310-abi3-manylinux_" in wheel.name
+
+
+def test_sdist_builds_beside_another_torch(distributions, python, tmp_path):
+    (sdist,) = distributions.glob("*.tar.gz")
+    install = ("pip", "install", "--python", str(python), "--no-build-isolation", "--no-deps")
+    uv(*install, "--target", str(tmp_path), str(sdist))
+    program = """
+import torch
+from softpool_det import _C, model_zoo
+from softpool_det.ops import _library, soft_pool2d
+assert _C.__file__.startswith(%r), _C.__file__
+assert "cpu" in _library.COMPILED_DEVICES
+print(soft_pool2d(torch.arange(4.0).view(1, 1, 2, 2), 2))
+model_zoo.get_config_file("COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    command = [str(python), "-c", program % str(tmp_path)]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
 
 
 def test_operators_tests_pass_beside_another_torch(python, tmp_path):
