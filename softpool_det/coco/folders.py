@@ -15,6 +15,11 @@ from softpool_det.io.atomic import write_atomically
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
+# Its class (from 0), the box (x0, y0, x1, y1) in pixels, and the polygon, x and y by turns, empty
+# where it has none.
+Object = tuple[int, Sequence[float], Sequence[float]]
+
+
 @dataclass(frozen=True)
 class LabelledImage:
     """An image and its objects.
@@ -22,13 +27,12 @@ class LabelledImage:
     Args:
         path: of the image.
         size: (width, height) in pixels, as the image is shown (EXIF).
-        objects: of each its class (from 0), the box's (x0, y0, x1, y1) in pixels, and its polygon,
-            x and y by turns, empty where it has none.
+        objects: see `Object`.
     """
 
     path: Path
     size: tuple[int, int]
-    objects: list[tuple[int, Sequence[float], Sequence[float]]] = field(default_factory=list)
+    objects: list[Object] = field(default_factory=list)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -49,10 +53,14 @@ def as_coco(classes: Sequence[str], images: Sequence[LabelledImage]) -> tuple[di
         width, height = image.size
         data["images"].append({"id": number, "file_name": name, "width": width, "height": height})
         for place, (x0, y0, x1, y1), polygon in image.objects:
-            entry = {"id": len(data["annotations"]) + 1, "image_id": number}
-            entry |= {"category_id": place + 1, "iscrowd": 0}
-            entry["bbox"] = _rounded([x0, y0, x1 - x0, y1 - y0])
-            entry["area"] = _rounded([_area(polygon) if polygon else (x1 - x0) * (y1 - y0)])[0]
+            entry: dict[str, Any] = {
+                "id": len(data["annotations"]) + 1,
+                "image_id": number,
+                "category_id": place + 1,
+                "iscrowd": 0,
+                "bbox": _rounded([x0, y0, x1 - x0, y1 - y0]),
+                "area": round(_area(polygon) if polygon else (x1 - x0) * (y1 - y0), 4),
+            }
             if polygon:
                 entry["segmentation"] = [_rounded(polygon)]
             data["annotations"].append(entry)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from softpool_det.coco.folders import LabelledImage, as_coco, images_in
+from softpool_det.coco.folders import LabelledImage, Object, as_coco, images_in
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import explain_size, read_header
 
@@ -88,7 +88,7 @@ def read_voc(folder: Path) -> dict[str, tuple[dict, Path]]:
             raise DataError(f"{folder}: there are no XML files with objects for {part}; {_LAYOUT}")
         labelled = []
         for image, annotation in pairs:
-            objects = [
+            objects: list[Object] = [
                 (classes.index(name), box, [])
                 for name, box in zip(annotation.names, annotation.boxes, strict=True)
             ]
@@ -140,5 +140,6 @@ def _check(file: Path, image: Path, annotation: VocAnnotation) -> None:
             corners = [box[0] + 1, box[1] + 1, *box[2:]]
             reason = f"{corners}, which must be xmin, ymin, xmax, ymax from low to high"
             raise DataError(f"{file}: object {number} has the corners {reason}")
-    if all(annotation.size) and (reason := explain_size(image, annotation.size)):
-        raise DataError(f"{file}: {image}: {reason}; mend its size and boxes, or the image")
+    wrong_size = explain_size(image, annotation.size) if all(annotation.size) else None
+    if wrong_size:
+        raise DataError(f"{file}: {image}: {wrong_size}; mend its size and boxes, or the image")

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from softpool_det.coco.folders import LabelledImage, as_coco, images_in
+from softpool_det.coco.folders import LabelledImage, Object, as_coco, images_in
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import read_header
 
@@ -129,8 +129,8 @@ def _read_labels(image: Path, yaml: Path, classes: dict[int, str], pose: bool) -
     return labelled
 
 
-def _object(values: list[bytes], size: tuple[int, int], classes: int) -> tuple:
-    """An object as in :class:`LabelledImage`; ValueError says what is wrong with the line."""
+def _object(values: list[bytes], size: tuple[int, int], classes: int) -> Object:
+    """An object; ValueError says what is wrong with the line."""
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise ValueError(f"it has {len(values)} values; {_LINE}")
     try:
