@@ -69,7 +69,8 @@ def split(data: Mapping[str, Any], same: Sequence[tuple[int, int]]) -> tuple[dic
 
     Args:
         data: COCO's content without faults.
-        same: pairs of places of images that are one, and stay together.
+        same: pairs of places of images that stay together; an image is the second of one pair
+            at most, and before that the first of none.
 
     Returns:
         The contents to train and to test on, all but images and annotations as it was.
