@@ -129,7 +129,8 @@ def settings(
         "MODEL.ANCHOR_GENERATOR.SIZES": _anchors(16 if side <= LOW_ANCHORS else 32, masks),
         "MODEL.ALLOW_OTHER_STEM_POOL": bool(weights),
     }
-    start = f"from {weights}" if weights else "from scratch (to start from weights: -- MODEL.WEIGHTS FILE)"
+    scratch = "from scratch (to start from weights: -- MODEL.WEIGHTS FILE)"
+    start = f"from {weights}" if weights else scratch
     notes = [
         f"Model: {recipe.model}, stock and SoftPool, both {start}",
         f"Schedule: {iterations:,} iterations of {batch} images ({batch * iterations / used:.1f} "
