@@ -5,10 +5,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # A path or URL of detectron2's sources; the pinned redistribution is installed when it is empty
 # and no detectron2 is there yet.
 DETECTRON2 ?=
-# What `make demo` compares, and with which seeds.
+# What `make demo` compares, and with which seeds; or data of your own, a file in COCO's format and
+# its folder of images.
 DATA ?= digits
 MODEL ?= retinanet
 SEEDS ?= 1
+JSON ?=
+IMAGES ?=
+OUTPUT ?= output/demo/$(if $(JSON),own,$(DATA))_$(MODEL)
 # The pooling of the second arm, a name of docs/poolings.md: softpool, lip, s3, ...
 POOL ?= softpool
 # Where `make wheel` puts its files, and what `make test-wheel` tests them with.
@@ -74,15 +78,22 @@ $(VENV)/.extension.stamp: setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*) 
 	@sed -n 's/^ *\(softpool_det: .*\)/\1/p' $(VENV)/build.log | sort -u
 	@touch $@
 
-demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2" POOL=lip)
+demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2" POOL=lip), or on your data (JSON=F IMAGES=D)
+ifneq ($(JSON),)
+	@test '$(POOL)' = softpool -a -n '$(IMAGES)' || { \
+	    echo "error: JSON=... needs IMAGES=..., its folder of images, and takes no POOL"; exit 1; }
+	@$(QUIET) $(BIN)/python tools/compare.py --auto --train-json '$(JSON)' --train-images '$(IMAGES)' \
+	    $(if $(filter mask_rcnn,$(MODEL)),--masks) --output '$(OUTPUT)' --seeds $(SEEDS)
+else
 	@test -f configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml || { echo "error: no demo for DATA=$(DATA)" \
 	    "MODEL=$(MODEL): DATA is digits or trees, MODEL retinanet or, for digits, mask_rcnn" \
 	    "(tree_crowns has no masks)"; exit 1; }
 	@$(QUIET) $(BIN)/python tools/compare.py \
-	    --output output/demo/$(DATA)_$(MODEL) \
+	    --output '$(OUTPUT)' \
 	    --arm stock configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml \
 	    --arm $(if $(DEMO_POOL),$(POOL),SoftPool) configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml $(DEMO_POOL) \
 	    --seeds $(SEEDS) $(addprefix --known-spread ,$(wildcard $(KNOWN_SPREAD)))
+endif
 
 bench: setup  ## speed and memory of the pooling beside max pooling's, and the targets
 	@$(QUIET) $(BIN)/python benchmarks/bench_pooling.py \

@@ -16,6 +16,7 @@ import json
 import sys
 from pathlib import Path
 
+from softpool_det.cli.folders import FOLDER_OPTIONS, add_folder_options, use_folders
 from softpool_det.cli.program import add_data_options, run_program
 
 SHOWN = 20
@@ -26,6 +27,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_data_options(parser)
+    add_folder_options(parser)
     parser.add_argument(
         "--no-images", action="store_true", help="open no image: annotations alone are checked"
     )
@@ -51,8 +53,11 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"each --{part}-json needs its --{part}-images, and the other way round")
         if len(set(files)) < len(files):
             parser.error(f"--{part}-json: a file is given twice")
-    if not args.train_json and not args.val_json:
-        parser.error("give --train-json and --train-images, --val-json and --val-images, or all")
+    if not any(getattr(args, name) for name in ("train_json", "val_json", *FOLDER_OPTIONS)):
+        parser.error(
+            "give --train-json and --train-images, --val-json and --val-images, all of "
+            "them, --yolo or --voc"
+        )
     if min(args.min_size, args.max_size) < 1:
         parser.error("--min-size and --max-size must be 1 or more")
     return args
@@ -64,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from softpool_det.io.atomic import replacing
     from softpool_det.report import printable
 
+    use_folders(args, args.output)
     resize = args.min_size, args.max_size
     sets = []
     for part in ("train", "val"):

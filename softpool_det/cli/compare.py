@@ -11,6 +11,10 @@ Of configs, which are trained first, or of checkpoints, which are evaluated firs
         --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \\
         --candidate configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml
 
+Of stock and SoftPool on your data, with a split, a model and a schedule that are chosen for it:
+
+    softpool-compare --auto --train-json boxes.json --train-images photos --output output/mine
+
 Before anything is trained, by what such detectors differed by in an earlier comparison:
 
     softpool-compare --plan --known-spread output/r50/comparison.json
@@ -24,6 +28,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softpool_det.cli.folders import FOLDER_OPTIONS, add_folder_options, use_folders
 from softpool_det.cli.program import (
     DATA_OPTIONS,
     add_data_options,
@@ -38,7 +43,10 @@ if TYPE_CHECKING:
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
 OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
-OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", *DATA_OPTIONS]
+OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", "auto", "masks"]
+OF_CONFIGS += [*DATA_OPTIONS, *FOLDER_OPTIONS]
+# What --auto chooses.
+OF_ARMS = ["baseline", "candidate", "baseline_weights", "candidate_weights", "arm"]
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,8 +70,16 @@ def parse_args() -> argparse.Namespace:
         metavar=("NAME", "CONFIG"),
         help="instead of the above, two or more times: NAME CONFIG [KEY VALUE ...]",
     )
+    configs.add_argument(
+        "--auto",
+        action="store_true",
+        help="instead of the above: stock and SoftPool with settings that fit your data; without "
+        "a set to test on, one image in five is kept for that",
+    )
+    configs.add_argument("--masks", action="store_true", help="with --auto: Mask R-CNN")
     configs.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(1)")
     add_data_options(configs)
+    add_folder_options(configs)
     add_trust_lazy_config(configs)
     parser.add_argument(
         "--known-spread",
@@ -106,8 +122,21 @@ def parse_args() -> argparse.Namespace:
     given = [f"--{key.replace('_', '-')}" for key in OF_CONFIGS if getattr(args, key)]
     if args.gt is not None and given:
         parser.error(f"{', '.join(given)} goes with configs, not with --gt and result files")
+    if args.auto:
+        given = [f"--{key.replace('_', '-')}" for key in OF_ARMS if getattr(args, key)]
+        if given:
+            parser.error(f"{', '.join(given)} is what --auto chooses: leave one of them out")
+        if not any(getattr(args, name) for name in ("train_json", *FOLDER_OPTIONS)):
+            parser.error("--auto needs --train-json and --train-images, --yolo or --voc")
+        if len(args.inputs) % 2:
+            parser.error(f"KEY VALUE pairs belong behind --, got {' '.join(args.inputs)}")
+        return args
+    if args.masks:
+        parser.error("--masks goes with --auto; else the configs say what is trained")
     if args.gt is None and not args.arm and not (args.baseline and args.candidate):
-        parser.error("give --gt and result files, --baseline and --candidate, or --arm twice")
+        parser.error(
+            "give --gt and result files, --baseline and --candidate, --arm twice, or --auto"
+        )
     return args
 
 
@@ -197,10 +226,12 @@ def compare_result_files(args: argparse.Namespace) -> dict:
 
 
 def compare_configs(args: argparse.Namespace) -> dict:
+    from softpool_det.cli.automatic import automatic_arms
     from softpool_det.comparison.compare import compare
 
+    use_folders(args, args.output)
     return compare(
-        parse_arms(args),
+        automatic_arms(args, args.names or NAMES) if args.auto else parse_arms(args),
         args.seeds or [1],
         args.output,
         known_spread=args.known_spread,

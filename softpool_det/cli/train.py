@@ -7,16 +7,19 @@ torchrun may start it, too: one process then is one of torchrun's.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch.distributed as dist
 from detectron2.engine import default_argument_parser
 
+from softpool_det.cli.folders import add_folder_options, use_folders
 from softpool_det.cli.program import (
     add_data_options,
     add_trust_lazy_config,
     data_overrides,
     run_program,
 )
+from softpool_det.config import load_config
 from softpool_det.training import EXPECTED, describe, run
 from softpool_det.training.launching import launch_processes
 
@@ -32,14 +35,22 @@ def parse_args() -> argparse.Namespace:
         help="read a .pkl of weights that is not of Detectron2's model zoo",
     )
     add_data_options(parser)
+    add_folder_options(parser)
     add_trust_lazy_config(parser)
     args = parser.parse_args()
     if not args.config_file:
         parser.error(
             "--config-file is missing, such as configs/demo/digits_retinanet_R_18_FPN.yaml"
         )
-    args.opts = [*data_overrides(args, args.config_file), *args.opts]
     return args
+
+
+def use_data(args: argparse.Namespace) -> None:
+    """Turn the options that name data sets into overrides."""
+    if args.yolo or args.voc:
+        cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
+        use_folders(args, Path(cfg.train.output_dir if "train" in cfg else cfg.OUTPUT_DIR))
+    args.opts = [*data_overrides(args, args.config_file), *args.opts]
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -48,6 +59,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
+    run_program(use_data, args)
     if dist.is_torchelastic_launched():
         _run(args)
     else:

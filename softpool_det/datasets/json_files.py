@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,10 @@ from softpool_det.io.data_errors import DataError
 # Where Detectron2's detectors have their number of classes.
 _CLASSES = ("MODEL.RETINANET.NUM_CLASSES", "MODEL.ROI_HEADS.NUM_CLASSES")
 _LAZY_CLASSES = ("model.num_classes", "model.head.num_classes", "model.roi_heads.num_classes")
+# Said of ids with gaps, which are right here; on a console it breaks the progress line.
+logging.getLogger("detectron2.data.datasets.coco").addFilter(
+    lambda record: "Category ids in annotations" not in record.getMessage()
+)
 _Config = TypeVar("_Config", CfgNode, DictConfig)
 
 

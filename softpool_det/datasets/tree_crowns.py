@@ -6,7 +6,6 @@ splits: each split has one of the two large photographs (Yellowstone) and one sm
 
 import functools
 import io
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from softpool_det.coco.voc import parse_voc
 from softpool_det.datasets.cache import MadeDataset, Scene
 from softpool_det.datasets.wheels import Wheel, open_wheel
 
@@ -38,37 +38,12 @@ def _tiles(root: Path, split: str) -> Iterator[Scene]:
         for name in NAMES[split]:
             with Image.open(io.BytesIO(wheel.read(f"deepforest/data/{name}.png"))) as opened:
                 photograph = np.asarray(opened.convert("RGB"))
-            boxes = read_voc_boxes(wheel.read(f"deepforest/data/{name}.xml"))
+            voc = parse_voc(wheel.read(f"deepforest/data/{name}.xml"))
+            boxes = np.array(voc.boxes, np.int64)
             rows, columns = (spans(side, split == "train") for side in photograph.shape[:2])
             for (top, bottom), (left, right) in product(rows, columns):
                 tile = photograph[top:bottom, left:right]
                 yield Scene(tile, _annotations(clip_boxes(boxes, left, top, right, bottom)))
-
-
-def read_voc_boxes(xml: bytes) -> np.ndarray:
-    """Boxes of a Pascal VOC annotation.
-
-    Args:
-        xml: the annotation file's content.
-
-    Returns:
-        (N, 4) int64 boxes (x0, y0, x1, y1) in pixels, x1 and y1 exclusive. VOC counts pixels from
-        1 and includes the last, so 1 is subtracted from x0 and y0, as in Detectron2's VOC loader.
-
-    Raises:
-        ValueError: the file declares a document type (which can hold entities), or is no VOC
-            annotation.
-    """
-    if b"<!" in xml.replace(b"<!--", b""):
-        raise ValueError("xml has a document type declaration, expected a plain VOC annotation")
-    try:
-        boxes = [
-            [int(box.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")]
-            for box in ElementTree.fromstring(xml).iterfind("object/bndbox")
-        ]
-    except (ElementTree.ParseError, ValueError) as error:
-        raise ValueError(f"xml is no VOC annotation: {error}") from error
-    return np.array(boxes, np.int64).reshape(-1, 4) - [1, 1, 0, 0]
 
 
 def clip_boxes(boxes: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:

@@ -13,15 +13,10 @@ from softpool_det.datasets.tree_crowns import (
     NAMES,
     PHOTOGRAPHS,
     clip_boxes,
-    read_voc_boxes,
     spans,
 )
 
 TRAIN, VAL = DATASETS
-
-VOC = b"""<annotation><object><name>Tree</name>
-<bndbox><xmin>%b</xmin><ymin>1</ymin><xmax>400</xmax><ymax>20</ymax></bndbox>
-</object></annotation>"""
 
 corners = st.tuples(*[st.integers(0, 120)] * 2, *[st.integers(1, 60)] * 2)
 
@@ -93,23 +88,3 @@ def test_spans_with_overlap_cover_the_side(side):
     pieces = spans(side, overlap=True)
     assert set().union(*(range(start, end) for start, end in pieces)) == set(range(side))
     assert all(170 <= end - start <= 384 for start, end in pieces)
-
-
-def test_read_voc_boxes_counts_from_zero():
-    assert read_voc_boxes(VOC % b"5").tolist() == [[4, 0, 400, 20]]
-    assert read_voc_boxes(b"<annotation/>").shape == (0, 4)
-
-
-@pytest.mark.parametrize(
-    "xml",
-    [
-        pytest.param(VOC % b"five", id="no number"),
-        pytest.param(VOC % b"", id="empty"),
-        pytest.param(VOC[:-5] % b"5", id="truncated"),
-        pytest.param(b'<!DOCTYPE a [<!ENTITY b "5">]>' + VOC % b"&b;", id="entity"),
-        pytest.param(b"<!-- c --><!DOCTYPE a><a/>", id="doctype"),
-    ],
-)
-def test_read_voc_boxes_refuses(xml):
-    with pytest.raises(ValueError, match="xml"):
-        read_voc_boxes(xml)

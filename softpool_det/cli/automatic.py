@@ -1,0 +1,74 @@
+"""What `softpool-compare --auto` compares: the user's data checked, divided, and a schedule."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from softpool_det.cli.program import data_overrides
+from softpool_det.coco.folders import write_if_changed
+from softpool_det.comparison.arms import Arm
+from softpool_det.comparison.automatic import ONE_IN, SPLIT_SEED, settings, split
+from softpool_det.data_check.check import check_set
+from softpool_det.data_check.image_files import same_content
+
+
+def automatic_arms(args: argparse.Namespace, names: Sequence[str]) -> list[Arm]:
+    """Stock and SoftPool for the user's data, divided where there is no set to test on.
+
+    Raises:
+        ValueError: the data set has a fault, or the options do not fit it; one line.
+    """
+    if len(args.train_json) != 1 or len(args.train_images) != 1:
+        raise ValueError("--auto takes one --train-json and one --train-images")
+    data = read_checked(Path(args.train_json[0]), Path(args.train_images[0]))
+    if not args.val_json:
+        data = divide(args, data)
+    chosen = dict(zip(args.inputs[::2], args.inputs[1::2], strict=True))
+    device = chosen.get("MODEL.DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
+    found = settings(data, args.masks, chosen, device != "cpu")
+    print("\n".join(found.notes), flush=True)
+    return [
+        Arm(name, config, (*data_overrides(args, config), *found.overrides, *args.inputs))
+        for name, config in zip(names, found.configs, strict=True)
+    ]
+
+
+def read_checked(file: Path, images: Path) -> dict:
+    """The content of a data set that has no faults; ValueError says the first of them."""
+    checked = check_set("train", file.expanduser(), images.expanduser(), True, (800, 1333))
+    # A part to test on leaves nothing out, and both are cut from this file.
+    faults = [
+        str(finding).partition("; in a training set")[0]
+        for finding in checked.findings
+        if finding.is_fault
+    ]
+    if faults or checked.data is None:
+        others = f" (faults: {len(faults)}, softpool-check-data shows all)" if faults[1:] else ""
+        raise ValueError(f"{faults[0]}{others}")
+    return checked.data
+
+
+def divide(args: argparse.Namespace, data: dict) -> dict:
+    """Write the two parts of a data set, name them in `args`, and return the one to train on."""
+    root = Path(args.train_images[0]).expanduser()
+    paths = [root / image["file_name"] for image in data["images"]]
+    places: dict[Path, int] = {}
+    again = [(places[p], i) for i, p in enumerate(paths) if places.setdefault(p, i) != i]
+    copies = [(places[p], places[other]) for p, other in same_content({"train": paths})]
+    parts = split(data, [*copies, *again])
+    files = [args.output / "data" / f"split_{name}.json" for name in ("train", "val")]
+    for part, file in zip(parts, files, strict=True):
+        write_if_changed(file, part)
+    args.train_json, args.val_json = [str(files[0])], [str(files[1])]
+    args.val_images = args.train_images
+    train, val = (len(part["images"]) for part in parts)
+    print(
+        f"No set to test on: of {len(paths):,} images one in {ONE_IN} is kept for that, at random "
+        f"(seed {SPLIT_SEED}): {train:,} to train on, {val:,} to test on, in {files[0].parent}",
+        flush=True,
+    )
+    return parts[0]
