@@ -37,7 +37,7 @@ def parse_voc(xml: bytes) -> VocAnnotation:
     """Read an annotation file's content.
 
     Raises:
-        ValueError: it declares a document type (which can hold entities), or is no VOC annotation.
+        ValueError: it declares a document type (which can hold entities), or is not a VOC annotation.
     """
     if b"<!" in xml.replace(b"<!--", b""):
         raise ValueError("xml has a document type declaration, expected a plain VOC annotation")
@@ -49,7 +49,7 @@ def parse_voc(xml: bytes) -> VocAnnotation:
             annotation.names.append((entry.findtext("name") or "").strip())
             annotation.boxes.append(_box(entry, number))
     except (ElementTree.ParseError, ValueError, OverflowError) as error:
-        raise ValueError(f"xml is no VOC annotation: {error}") from error
+        raise ValueError(f"xml is not a VOC annotation: {error}") from error
     return annotation
 
 
@@ -73,7 +73,7 @@ def read_voc(folder: Path) -> dict[str, tuple[dict, Path]]:
     beside their images; or these right in `folder`. Classes are those of all sets, by their names.
 
     Returns:
-        "train" and, where it is told apart, "val": COCO's content and the folder of the images.
+        "train" and, where there is one, "val": COCO's content and the folder of the images.
 
     Raises:
         OSError: a file cannot be read.

@@ -52,7 +52,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_bytes())
-    # ValueError: of a date that cannot be, of bytes that are no text.
+    # ValueError: of a date that cannot be, of bytes that are not text.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

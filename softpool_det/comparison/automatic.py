@@ -39,7 +39,7 @@ class Recipe(NamedTuple):
 
 _DEMO = (0.001, 8, 50, (0.68, 0.8, 0.86, 0.907, 0.933, 0.953))
 _COCO = (16, 12, (2 / 3, 8 / 9))
-# By masks, and whether there are weights to start from: the demo's recipe where there are none.
+# By masks, and whether there are weights to start from: the demo's recipe where nobody gave any.
 RECIPES = {
     (False, False): Recipe("demo/digits_retinanet{}_R_18_FPN", "RetinaNet R18-FPN", *_DEMO),
     (True, False): Recipe("demo/digits_mask_rcnn{}_R_18_FPN", "Mask R-CNN R18-FPN", *_DEMO),
@@ -111,7 +111,7 @@ def settings(
         on_gpu: whether it is trained on one.
 
     Raises:
-        ValueError: masks are wanted and an object has none, or a value in `chosen` is no number.
+        ValueError: masks are wanted and an object has none, or a value in `chosen` is not a number.
     """
     without = sum(not entry.get("segmentation") for entry in data["annotations"])
     if masks and without:

@@ -89,7 +89,7 @@ def test_roboflows_folders(put, tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("<annotation>", r"a\.xml: xml is no VOC annotation: .*line 1.*; mend the file"),
+        ("<annotation>", r"a\.xml: xml is not a VOC annotation: .*line 1.*; mend the file"),
         (annotation(name=" "), r"a\.xml: object 1 has no name"),
         (annotation(box=(30, 1, 3, 20)), r"a\.xml: object 1 has the corners \[30"),
         (annotation(box=("x", 1, 3, 20)), r"a\.xml: .*object 1 has xmin 'x'"),
