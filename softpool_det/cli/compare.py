@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from softpool_det.cli.program import (
     DATA_OPTIONS,
     add_data_options,
+    add_limit,
     add_trust_lazy_config,
     data_overrides,
     run_program,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
 OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
-OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", *DATA_OPTIONS]
+OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", "limit_images", *DATA_OPTIONS]
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,6 +65,7 @@ def parse_args() -> argparse.Namespace:
     )
     configs.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(1)")
     add_data_options(configs)
+    add_limit(configs)
     add_trust_lazy_config(configs)
     parser.add_argument(
         "--known-spread",

@@ -127,6 +127,7 @@ def summarize(
     detectors = {
         arm.name: detector_of(arm, seeds[0], run_folder_of(folder, arm, seeds[0])) for arm in arms
     }
+    data["remarks"] = [*_run_remarks(runs), *data["remarks"]]
     files = [(ground_truth, "ground truth")]
     for arm in arms:
         for seed, path in zip(seeds, results[arm.name], strict=True):
@@ -158,6 +159,17 @@ def summarize(
         dataset_activation_rows([(n, *detector) for n, detector in detectors.items()], dataset),
     )
     return data
+
+
+def _run_remarks(runs: Mapping[str, Mapping[int, Mapping]]) -> list[str]:
+    """What runs say of their own figures: once for each arm, for its seeds say the same."""
+    found = {
+        f"{name}: {remark}": None
+        for name, by_seed in runs.items()
+        for run in by_seed.values()
+        for remark in run.get("remarks", ())
+    }
+    return list(found)
 
 
 def _check_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
