@@ -113,7 +113,7 @@ class StepTrainer(SimpleTrainer):
         found = smaller[:1] if processes > 1 else list(filter(self._fits, smaller))[:1]
         if not found:
             return (
-                "a batch of one image does not fit either: lower INPUT.MIN_SIZE_TRAIN and "
+                "no smaller batch fits either: lower INPUT.MIN_SIZE_TRAIN and "
                 "INPUT.MAX_SIZE_TRAIN, or set SOLVER.AMP.ENABLED True"
             )
         known = "next smaller one, not tried" if processes > 1 else "largest that fits, tried now"
@@ -129,7 +129,7 @@ class StepTrainer(SimpleTrainer):
         self.optimizer.zero_grad()
         try:
             self.grad_scaler.scale(sum(self._forward(by_size[:size]).values())).backward()
-        except torch.OutOfMemoryError:
+        except (RuntimeError, ValueError):  # a batch norm may refuse a single image
             return False
         finally:
             torch.cuda.empty_cache()
