@@ -7,6 +7,7 @@ MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME, and so on.
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from detectron2.utils.events import EventWriter, get_event_storage
 
 from softpool_det.io.atomic import write_atomically
 from softpool_det.io.data_errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # Detectron2's writers smooth by a median over so many iterations.
 _WINDOW = 20
@@ -38,8 +41,8 @@ class _ScalarWriter(EventWriter):
             self.library: Any = importlib.import_module(self.module)
         except ImportError as error:
             raise DataError(
-                f"LOG.WRITERS names {self.module}, which cannot be imported ({error}); "
-                'pip install "softpool_det[loggers]" installs it'
+                f"LOG.WRITERS names {self.module}, which cannot be imported ({error}); install it "
+                f"(pip install {self.module}, or softpool_det with the extra [{self.module}])"
             ) from error
         self.folder, self._last = folder, -1
         self._run: Any = None
@@ -48,7 +51,10 @@ class _ScalarWriter(EventWriter):
         if self._run is None:
             note = self.folder / f"{self.module}_run"
             known = note.read_text().strip() if note.is_file() else None
-            self._run, name = self.start(known)
+            try:
+                self._run, name = self.start(known)
+            except Exception as error:
+                raise DataError(f"LOG.WRITERS: {self.module} does not start: {error}") from error
             write_atomically(note, name)
         by_iteration: dict[int, dict[str, float]] = defaultdict(dict)
         latest = get_event_storage().latest_with_smoothing_hint(_WINDOW)
@@ -56,8 +62,11 @@ class _ScalarWriter(EventWriter):
             if iteration > self._last:
                 by_iteration[iteration][name] = value
         for iteration in sorted(by_iteration):
-            self.log(by_iteration[iteration], iteration)
             self._last = iteration
+            try:
+                self.log(by_iteration[iteration], iteration)
+            except Exception as error:  # a network is no reason to lose a training
+                logger.warning("%s: iteration %d is lost: %s", self.module, iteration, error)
 
     def start(self, known: str | None) -> tuple[Any, str]:
         """Begin a run, or go on with the `known` one; return it and its id."""

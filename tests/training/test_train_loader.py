@@ -70,7 +70,8 @@ def test_batches_of_a_step_are_a_large_one():
         parts = Batches(TrainingSampler(15, seed=0), landscape, 2, 3, 2, rank, 2, accumulate=3)
         found = take(parts, 12)
         for number, batch in enumerate(large):
-            assert sum(found[3 * number : 3 * number + 3], []) == batch[rank::2]
+            step = found[3 * number : 3 * number + 3]
+            assert [place for part in step for place in part] == batch[rank::2]
 
 
 def test_every_record_once_an_epoch():
