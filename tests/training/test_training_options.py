@@ -56,7 +56,13 @@ def weights(folder, name="model_final.pth"):
 def assert_near(left, right, tolerance):
     assert left.keys() == right.keys()
     for key in left:
-        torch.testing.assert_close(left[key], right[key], rtol=tolerance, atol=tolerance, msg=key)
+        torch.testing.assert_close(
+            left[key],
+            right[key],
+            rtol=tolerance,
+            atol=tolerance,
+            msg=lambda text, key=key: f"{key}: {text}",
+        )
 
 
 # Limits that are reached; without them the scale of the gradients would not be seen.
@@ -69,7 +75,7 @@ HALF = [*CLIPPED, "SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE"]
     [
         pytest.param([], 1e-5, marks=pytest.mark.slow),
         (CLIPPED, 1e-5),
-        pytest.param([*HALF, "bfloat16"], 1e-3, marks=pytest.mark.slow),
+        pytest.param([*HALF, "bfloat16"], 1e-2, marks=pytest.mark.slow),
         pytest.param([*HALF, "float16"], 1e-3, marks=pytest.mark.slow),
     ],
     ids=["plain", "clipped", "bfloat16", "float16"],
