@@ -14,8 +14,8 @@ from softpool_det.io.data_errors import DataError
 class AveragedWeights(HookBase):
     """Keeps an exponential moving average of all weights and buffers of a model.
 
-    A checkpointer of `average` saves the average as the checkpoint's model. What the optimizer goes
-    on with is in the state of this hook.
+    A checkpointer of `average` saves the average as the checkpoint's model. What the optimizer
+    continues with is in the state of this hook.
 
     Args:
         model: on its device, before DistributedDataParallel.

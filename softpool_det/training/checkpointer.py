@@ -34,7 +34,7 @@ from softpool_det.weights.values import as_tensors, check_values
 
 TAG_FILE = "last_checkpoint"
 STEM_POOL = "stem_pool"
-# The name of the checkpoint that was best so far, which no run goes on from.
+# The name of the checkpoint that was best so far; runs do not resume from it.
 BEST = "model_best"
 
 

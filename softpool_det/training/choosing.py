@@ -21,7 +21,7 @@ class StoppedEarly(BaseException):
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
-    """Detectron2's BestCheckpointer, which a resumed run goes on with, and an early end.
+    """Detectron2's BestCheckpointer, whose state a resumed run keeps, and an early end.
 
     It belongs behind the evaluation, on all processes.
 

@@ -28,7 +28,7 @@ _WINDOW = 20
 class _ScalarWriter(EventWriter):
     """Hands on scalars as Detectron2's JSONWriter writes them.
 
-    A folder is one run: its id lies in the folder, and a run that goes on there goes on with it.
+    A folder is one run: its id lies in the folder, and a resumed training continues it.
 
     Args:
         folder: of the run.
@@ -65,11 +65,11 @@ class _ScalarWriter(EventWriter):
             self._last = iteration
             try:
                 self.log(by_iteration[iteration], iteration)
-            except Exception as error:  # a network is no reason to lose a training
+            except Exception as error:  # a network must not end a training
                 logger.warning("%s: iteration %d is lost: %s", self.module, iteration, error)
 
     def start(self, known: str | None) -> tuple[Any, str]:
-        """Begin a run, or go on with the `known` one; return it and its id."""
+        """Begin a run, or continue the `known` one; return it and its id."""
         raise NotImplementedError
 
     def log(self, scalars: dict[str, float], iteration: int) -> None:

@@ -260,6 +260,8 @@ def test_lazy_config(train_here, lazy_config, tmp_path):
     assert remark.startswith("A quick run, of 4 images a data set")
     tested = re.findall(r"Loaded (\d+) images in COCO format from .*?/(\w+)\.json", log_of(run))
     assert {count for count, _ in tested} == {"4"}
+    # The validation set, until the end.
+    assert [name.endswith("of_8") for _, name in tested] == [True] * (len(tested) - 1) + [False]
 
 
 def test_progress_on_a_terminal(monkeypatch):
