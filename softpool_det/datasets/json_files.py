@@ -93,6 +93,19 @@ def json_files_of(cfg: CfgNode | DictConfig) -> list[Path]:
     return [path for part in PARTS for path in _paths(cfg, _keys(cfg, part)[0])]
 
 
+def data_sets_of(cfg: CfgNode | DictConfig, part: str) -> list[str]:
+    """Names of a config's data sets, of a part of `PARTS`."""
+    if isinstance(cfg, CfgNode):
+        return list(cfg.DATASETS[part.upper()])
+    names = OmegaConf.select(cfg, _lazy_key(part)) or ()
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _lazy_key(part: str) -> str:
+    # Detectron2's LazyConfigs have no place for validation sets.
+    return "datasets.validation" if part == "validation" else f"dataloader.{part}.dataset.names"
+
+
 def summary(cfg: CfgNode | DictConfig, training: bool = True) -> str | None:
     """One line about the data sets that a config names by their files; None where it does not."""
     parts = {"test on": _datasets(cfg, "test")}
@@ -211,9 +224,7 @@ def _named_lazily(cfg: DictConfig, parts: dict[str, list[JsonDataset]], classes:
         names = [_literal(dataset.json_file) for dataset in sets]
         # Text where it is one: the evaluator's name is this one.
         name = names[0] if len(names) == 1 else names
-        is_ours = part == "validation"  # Detectron2's LazyConfigs have no place for it
-        key = "datasets.validation" if is_ours else f"dataloader.{part}.dataset.names"
-        OmegaConf.update(cfg, key, name, force_add=is_ours)
+        OmegaConf.update(cfg, _lazy_key(part), name, force_add=part == "validation")
         OmegaConf.update(cfg, f"datasets.{part}_json", names, force_add=True)
         images = [_literal(dataset.image_root) for dataset in sets]
         OmegaConf.update(cfg, f"datasets.{part}_images", images, force_add=True)

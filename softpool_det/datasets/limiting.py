@@ -16,7 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from softpool_det.coco.checks import TRAINING
 from softpool_det.coco.entries import Entries, read_json
 from softpool_det.datasets import ensure_dataset
-from softpool_det.datasets.json_files import PARTS, JsonDataset, json_dataset, with_data_sets
+from softpool_det.datasets.json_files import (
+    PARTS,
+    JsonDataset,
+    data_sets_of,
+    json_dataset,
+    with_data_sets,
+)
 from softpool_det.io.atomic import write_atomically
 from softpool_det.io.data_errors import DataError
 
@@ -45,7 +51,7 @@ def limit_images(cfg: _Config, training: bool = True) -> _Config:
         raise DataError(f"DATASETS.LIMIT_IMAGES must be 0 or more, got {limit}")
     folder = Path(cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir, FOLDER)
     parts = {
-        part: [_limited(name, limit, folder) for name in _names(cfg, part) if limit]
+        part: [_limited(name, limit, folder) for name in data_sets_of(cfg, part) if limit]
         for part in (PARTS if training else ("test",))
     }
     return with_data_sets(cfg, parts) if any(parts.values()) else cfg
@@ -61,14 +67,6 @@ def _limit_of(cfg: CfgNode | DictConfig) -> int:
     if isinstance(cfg, CfgNode):
         return cfg.DATASETS.LIMIT_IMAGES
     return OmegaConf.select(cfg, "datasets.limit_images", default=0)
-
-
-def _names(cfg: CfgNode | DictConfig, part: str) -> list[str]:
-    if isinstance(cfg, CfgNode):
-        return list(cfg.DATASETS[part.upper()])
-    key = "datasets.validation" if part == "validation" else f"dataloader.{part}.dataset.names"
-    names = OmegaConf.select(cfg, key) or []
-    return [names] if isinstance(names, str) else list(names)
 
 
 def _limited(name: str, limit: int, folder: Path) -> JsonDataset:

@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from softpool_det.config import DEFAULT_MAX_PIXELS
+from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.data_errors import Skipped
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.amp_trainer import PRECISIONS, StepTrainer
@@ -130,13 +131,6 @@ def train_lazy(
     if best is not None or validation:
         results = evaluate_lazy(cfg, evaluated)
     return results, clock.seconds, skipped
-
-
-def data_sets_of(cfg: DictConfig, part: str) -> list[str]:
-    """Names of the LazyConfig's data sets to "train" on, to "test" on, or for "validation"."""
-    key = "datasets.validation" if part == "validation" else f"dataloader.{part}.dataset.names"
-    names = OmegaConf.select(cfg, key) or []
-    return [names] if isinstance(names, str) else list(names)
 
 
 def _tested_on(cfg: DictConfig, validation: list[str]) -> DictConfig:

@@ -26,7 +26,6 @@ from softpool_det.training.choosing import choice_remarks
 from softpool_det.training.hooks import peak_memory_bytes
 from softpool_det.training.lazy import (
     allows_other_stem_pool,
-    data_sets_of,
     evaluate_lazy,
     evaluates_masks,
     train_lazy,
@@ -77,8 +76,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
-    sets = cfg.DATASETS
-    training, validation, test = map(list, (sets.TRAIN, sets.VALIDATION, sets.TEST))
+    training, validation, test = (json_files.data_sets_of(cfg, part) for part in json_files.PARTS)
     evaluated = test if args.eval_only else [*test, *validation]
     remarks = limit_remarks(cfg)
     with setting_up(), at_once():
@@ -111,8 +109,7 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
 
 def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     # LazyConfig names its data sets wherever its loaders take them.
-    parts = ("train", "validation", "test")
-    training, validation, test = (data_sets_of(cfg, part) for part in parts)
+    training, validation, test = (json_files.data_sets_of(cfg, part) for part in json_files.PARTS)
     evaluated = test if args.eval_only else [*test, *validation]
     weights, remarks = cfg.train.init_checkpoint, limit_remarks(cfg)
     with setting_up(), at_once():
