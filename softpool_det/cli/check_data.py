@@ -20,6 +20,7 @@ from softpool_det.cli.folders import FOLDER_OPTIONS, add_folder_options, use_fol
 from softpool_det.cli.program import add_data_options, run_program
 
 SHOWN = 20
+PARTS = ("train", "val", "test")
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,16 +48,16 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=Path("output/data"), metavar="FOLDER")
     args = parser.parse_args()
-    for part in ("train", "val"):
+    for part in PARTS:
         files, folders = (getattr(args, f"{part}_{kind}") for kind in ("json", "images"))
         if len(files) != len(folders):
             parser.error(f"each --{part}-json needs its --{part}-images, and the other way round")
         if len(set(files)) < len(files):
             parser.error(f"--{part}-json: a file is given twice")
-    if not any(getattr(args, name) for name in ("train_json", "val_json", *FOLDER_OPTIONS)):
+    named = (*(f"{part}_json" for part in PARTS), *FOLDER_OPTIONS)
+    if not any(getattr(args, name) for name in named):
         parser.error(
-            "give --train-json and --train-images, --val-json and --val-images, all of "
-            "them, --yolo or --voc"
+            "give --train-json and --train-images, --val-json and --val-images, --yolo or --voc"
         )
     if min(args.min_size, args.max_size) < 1:
         parser.error("--min-size and --max-size must be 1 or more")
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     use_folders(args, args.output)
     resize = args.min_size, args.max_size
     sets = []
-    for part in ("train", "val"):
+    for part in PARTS:
         files, folders = (getattr(args, f"{part}_{kind}") for kind in ("json", "images"))
         for number, (file, folder) in enumerate(zip(files, folders, strict=True), 1):
             name = part if len(files) == 1 else f"{part} {number}"

@@ -32,6 +32,7 @@ from softpool_det.cli.folders import FOLDER_OPTIONS, add_folder_options, use_fol
 from softpool_det.cli.program import (
     DATA_OPTIONS,
     add_data_options,
+    add_limit,
     add_trust_lazy_config,
     data_overrides,
     run_program,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
 OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
-OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", "auto", "masks"]
+OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", "auto", "masks", "limit_images"]
 OF_CONFIGS += [*DATA_OPTIONS, *FOLDER_OPTIONS]
 # What --auto chooses.
 OF_ARMS = ["baseline", "candidate", "baseline_weights", "candidate_weights", "arm"]
@@ -80,6 +81,7 @@ def parse_args() -> argparse.Namespace:
     configs.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(1)")
     add_data_options(configs)
     add_folder_options(configs)
+    add_limit(configs)
     add_trust_lazy_config(configs)
     parser.add_argument(
         "--known-spread",

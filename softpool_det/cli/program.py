@@ -15,12 +15,13 @@ from softpool_det.io.errors import TRUST_LAZY_CONFIG, describe
 FAILURES = (OSError, KeyError, ValueError, RuntimeError, FloatingPointError, MemoryError)
 
 
-# Detectron2's keys say test for what is called validation elsewhere.
 DATA_OPTIONS = {
     "train_json": "your own data, COCO's JSON, in place of the config's; may be given again",
     "train_images": "the images of --train-json, once for each",
     "val_json": "the same for evaluations",
     "val_images": "the images of --val-json",
+    "test_json": "a third set, for the final evaluation; --val-json is for those before it",
+    "test_images": "the images of --test-json",
 }
 
 
@@ -45,12 +46,24 @@ def add_data_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
         )
 
 
+def add_limit(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the option for a quick run, as `limit_images`."""
+    parser.add_argument(
+        "--limit-images", type=int, default=0, metavar="N", help="use N images of each data set"
+    )
+
+
 def data_overrides(args: argparse.Namespace, config_file: str) -> list[str]:
-    """`DATA_OPTIONS` as overrides of a config."""
+    """`DATA_OPTIONS` and `limit_images` as overrides of a config."""
     found = []
+    if limit := getattr(args, "limit_images", 0):
+        key = "datasets.limit_images=" if config_file.endswith(".py") else "DATASETS.LIMIT_IMAGES"
+        found = [f"{key}{limit}"] if key.endswith("=") else [key, str(limit)]
+    # Detectron2's keys say test for what is called validation where there are two sets.
+    validation = "validation_" if args.test_json else "test_"
     for name in DATA_OPTIONS:
         paths = getattr(args, name)
-        key = name.replace("val_", "test_")
+        key = name.replace("val_", validation)
         if paths and config_file.endswith(".py"):
             found.append(f"datasets.{key}=[{','.join(map(_quoted, paths))}]")
         elif paths:

@@ -7,6 +7,7 @@ torchrun may start it, too: one process then is one of torchrun's.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from detectron2.engine import default_argument_parser
 from softpool_det.cli.folders import add_folder_options, use_folders
 from softpool_det.cli.program import (
     add_data_options,
+    add_limit,
     add_trust_lazy_config,
     data_overrides,
     run_program,
@@ -27,7 +29,10 @@ from softpool_det.training.launching import launch_processes
 def parse_args() -> argparse.Namespace:
     parser = default_argument_parser()
     parser.add_argument(
-        "--progress", default="", metavar="LABEL", help="show a progress line with this label"
+        "--progress",
+        default="training" if sys.stderr.isatty() else "",
+        metavar="LABEL",
+        help="show a progress line with this label (on a terminal: training)",
     )
     parser.add_argument(
         "--trust-pickle",
@@ -36,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_data_options(parser)
     add_folder_options(parser)
+    add_limit(parser)
     add_trust_lazy_config(parser)
     args = parser.parse_args()
     if not args.config_file:

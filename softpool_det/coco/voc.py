@@ -37,7 +37,7 @@ def parse_voc(xml: bytes) -> VocAnnotation:
     """Read an annotation file's content.
 
     Raises:
-        ValueError: it declares a document type (which can hold entities), or is not a VOC annotation.
+        ValueError: it declares a document type (with entities), or is not a VOC annotation.
     """
     if b"<!" in xml.replace(b"<!--", b""):
         raise ValueError("xml has a document type declaration, expected a plain VOC annotation")

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from softpool_det.config import load_config
 from softpool_det.datasets.json_files import json_files_of, use_json_files
+from softpool_det.datasets.limiting import limit_images
 from softpool_det.io.atomic import claim
 from softpool_det.io.errors import TRUST_LAZY_CONFIG
 from softpool_det.training import EVALUATION_FILE, RESULT_FILE
@@ -61,9 +62,10 @@ class Arm:
         return self._spell({"output": str(folder)})
 
     def load(self, seed: int, folder: Path | None = None) -> CfgNode | DictConfig:
-        """The config of a run; without `folder`, but for its output folder."""
+        """The config of a run; without `folder`, but for its output folder and what lies there."""
         options = self.options(seed) + ([] if folder is None else self.output_options(folder))
-        return use_json_files(load_config(self.config_file, options, self.trust_lazy_config))
+        cfg = use_json_files(load_config(self.config_file, options, self.trust_lazy_config))
+        return cfg if folder is None else limit_images(cfg, training=self.weights is None)
 
     def _spell(self, changes: dict[str, str]) -> list[str]:
         if self.config_file.endswith(".py"):

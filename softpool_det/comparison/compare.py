@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -22,6 +21,7 @@ from softpool_det.comparison.provenance import provenance
 from softpool_det.comparison.softness import measure_softness
 from softpool_det.comparison.training_curves import training_curve
 from softpool_det.datasets import register_datasets
+from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.report import write_html
 from softpool_det.statistics.known_spread import read_known_spread
 from softpool_det.statistics.result_files import compare_matched, match_files
@@ -127,6 +127,7 @@ def summarize(
     detectors = {
         arm.name: detector_of(arm, seeds[0], run_folder_of(folder, arm, seeds[0])) for arm in arms
     }
+    data["remarks"] = [*_run_remarks(runs), *data["remarks"]]
     files = [(ground_truth, "ground truth")]
     for arm in arms:
         for seed, path in zip(seeds, results[arm.name], strict=True):
@@ -160,6 +161,17 @@ def summarize(
     return data
 
 
+def _run_remarks(runs: Mapping[str, Mapping[int, Mapping]]) -> list[str]:
+    """What runs say of their own figures: once for each arm, for its seeds say the same."""
+    found = {
+        f"{name}: {remark}": None
+        for name, by_seed in runs.items()
+        for run in by_seed.values()
+        for remark in run.get("remarks", ())
+    }
+    return list(found)
+
+
 def _check_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
     """Each seed is a training of its own, of files that are there."""
     if len(set(seeds)) < len(seeds):
@@ -184,7 +196,7 @@ def common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
     """The one data set that all arms are tested on; ValueError where there is none."""
     names = {}
     for arm in arms:
-        found = _dataset_names(arm.load(seed, folder), "test")
+        found = data_sets_of(arm.load(seed, folder), "test")
         if len(found) != 1:
             raise ValueError(
                 f"{arm.config_file} must name one data set to test on (DATASETS.TEST or "
@@ -194,13 +206,6 @@ def common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
     if len(set(names.values())) > 1:
         raise ValueError(f"all arms must be tested on the same data set, got {names}")
     return next(iter(names.values()))
-
-
-def _dataset_names(cfg: CfgNode | DictConfig, which: Literal["train", "test"]) -> tuple[str, ...]:
-    if isinstance(cfg, CfgNode):
-        return tuple(cfg.DATASETS[which.upper()])
-    name = OmegaConf.select(cfg, f"dataloader.{which}.dataset.names")
-    return (name,) if isinstance(name, str) else tuple(name or ())
 
 
 def detector_of(arm: Arm, seed: int, run_folder: Path) -> Detector:
@@ -226,7 +231,7 @@ def _trained_on(arm: Arm, seed: int) -> list[tuple[Path, str]]:
     else:
         initial = OmegaConf.select(cfg, "train.init_checkpoint")
     files = [(initial, f"weights that {arm.name} began with")] if initial else []
-    for name in _dataset_names(cfg, "train"):
+    for name in data_sets_of(cfg, "train"):
         files.append((MetadataCatalog.get(name).get("json_file", ""), f"annotations of {name}"))
     return [(Path(path), what) for path, what in files if Path(path).is_file()]
 

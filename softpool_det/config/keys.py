@@ -43,8 +43,13 @@ def add_training_config(cfg: CN) -> None:
     """Add the keys with which :class:`softpool_det.training.Trainer` goes beyond Detectron2's."""
     # Data sets by their files, in place of the names in TRAIN and TEST: COCO's JSON, and for each
     # the folder of its images. (In a LazyConfig: datasets.train_json, ...)
-    for key in ("TRAIN_JSON", "TRAIN_IMAGES", "TEST_JSON", "TEST_IMAGES"):
-        cfg.DATASETS[key] = ()
+    for part in ("TRAIN", "VALIDATION", "TEST"):
+        cfg.DATASETS[f"{part}_JSON"] = cfg.DATASETS[f"{part}_IMAGES"] = ()
+    # What TEST.EVAL_PERIOD evaluates on while the model trains, in place of TEST: the best
+    # checkpoint can then be chosen on other images than it is tested on.
+    cfg.DATASETS.VALIDATION = ()
+    # For a quick run: so many images of each data set, always the same ones; 0 for all.
+    cfg.DATASETS.LIMIT_IMAGES = 0
     # SGD (Detectron2's own) or AdamW, both with the other SOLVER keys.
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Largest norm of the gradient of all parameters together; 0 for no limit.
@@ -53,9 +58,23 @@ def add_training_config(cfg: CN) -> None:
     # What SOLVER.AMP.ENABLED computes in: float16 (Detectron2's, with scaled gradients) or
     # bfloat16, which a CPU can do, too.
     cfg.SOLVER.AMP.DTYPE = "float16"
-    # Divide RetinaNet's and FCOS's losses by the foreground of all processes together, so that they
-    # do not depend on how many there are. False is as in Detectron2.
+    # Batches of IMS_PER_BATCH for each step of the optimizer, whose gradients are averaged.
+    # Iterations are steps. (These and the others below, in a LazyConfig: train.accumulate_steps.)
+    cfg.SOLVER.ACCUMULATE_STEPS = 1
+    # Average the weights over iterations, exponentially: what is evaluated and what checkpoints
+    # have as their model. 0 for no average; 0.999 is one of about the last 1,000 iterations.
+    cfg.SOLVER.EMA_DECAY = 0.0
+    # Divide RetinaNet's and FCOS's losses by the foreground of all processes and all batches of a
+    # step together, so that they do not depend on how many there are. False is as in Detectron2.
     cfg.SOLVER.SHARE_LOSS_NORMALIZER = True
+    # Keep the checkpoint that is best by a metric, such as "bbox/AP", among the evaluations of
+    # TEST.EVAL_PERIOD; the run's final evaluation is of this one. "" for the last one.
+    cfg.TEST.BEST_METRIC = ""
+    # End the training after so many evaluations in a row that were not better; 0 to train on.
+    cfg.TEST.PATIENCE = 0
+    # Where metrics go beside metrics.json and TensorBoard: "wandb", "mlflow".
+    cfg.LOG = CN()
+    cfg.LOG.WRITERS = ()
     # Leave out of the training what cannot be read or cannot be right, and list it at the end;
     # otherwise the first such image or annotation ends the run. (LazyConfig: train.skip_corrupt.)
     cfg.INPUT.SKIP_CORRUPT = False

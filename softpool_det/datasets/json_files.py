@@ -25,6 +25,7 @@ _LAZY_CLASSES = ("model.num_classes", "model.head.num_classes", "model.roi_heads
 logging.getLogger("detectron2.data.datasets.coco").addFilter(
     lambda record: "Category ids in annotations" not in record.getMessage()
 )
+PARTS = ("train", "validation", "test")
 _Config = TypeVar("_Config", CfgNode, DictConfig)
 
 
@@ -66,10 +67,10 @@ class JsonDataset:
 def use_json_files(cfg: _Config, training: bool = True) -> _Config:
     """Register the data sets that a config names by their files, and name them in it.
 
-    YAML has them in `DATASETS.TRAIN_JSON` and `TRAIN_IMAGES`, `TEST_JSON` and `TEST_IMAGES`, each a
-    tuple of paths; a LazyConfig in `datasets.train_json` and so on, lists. They take the place of
-    the config's own data sets: with a training set and no test set nothing is evaluated. The
-    number of classes becomes theirs.
+    YAML has them in `DATASETS.TRAIN_JSON` and `TRAIN_IMAGES`, `VALIDATION_JSON` ... and `TEST_JSON`
+    ..., each a tuple of paths; a LazyConfig in `datasets.train_json` and so on, lists. They take
+    the place of the config's own data sets: with a training set and no test set nothing is
+    evaluated. The number of classes becomes theirs.
 
     Args:
         cfg: what :func:`softpool_det.config.load_config` returns.
@@ -82,27 +83,40 @@ def use_json_files(cfg: _Config, training: bool = True) -> _Config:
         DataError: a file or a folder is not there, is not what it should be, or two of the files
             have other categories; one line.
     """
-    names = ("train", "test") if training else ("test",)
+    names = PARTS if training else ("test",)
     parts: dict[str, list[JsonDataset]] = {part: _datasets(cfg, part) for part in names}
     sets = [dataset for part in parts.values() for dataset in part]
     if not sets:
         return cfg
     for other in sets[1:]:
         _check_same(sets[0], other)
-    for dataset in sets:
-        dataset.register()
-    return _named(cfg, parts)
+    return with_data_sets(cfg, parts)
 
 
 def json_files_of(cfg: CfgNode | DictConfig) -> list[Path]:
     """The files that a config names."""
-    return [path for part in ("train", "test") for path in _paths(cfg, _keys(cfg, part)[0])]
+    return [path for part in PARTS for path in _paths(cfg, _keys(cfg, part)[0])]
+
+
+def data_sets_of(cfg: CfgNode | DictConfig, part: str) -> list[str]:
+    """Names of a config's data sets, of a part of `PARTS`."""
+    if isinstance(cfg, CfgNode):
+        return list(cfg.DATASETS[part.upper()])
+    names = OmegaConf.select(cfg, _lazy_key(part)) or ()
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _lazy_key(part: str) -> str:
+    # Detectron2's LazyConfigs have no place for validation sets.
+    return "datasets.validation" if part == "validation" else f"dataloader.{part}.dataset.names"
 
 
 def summary(cfg: CfgNode | DictConfig, training: bool = True) -> str | None:
     """One line about the data sets that a config names by their files; None where it does not."""
-    parts = {"train on": _datasets(cfg, "train")} if training else {}
-    parts["test on"] = _datasets(cfg, "test")
+    parts = {"test on": _datasets(cfg, "test")}
+    if training:
+        choose = {"validate on": _datasets(cfg, "validation")}
+        parts = {"train on": _datasets(cfg, "train"), **choose, **parts}
     sets = [dataset for part in parts.values() for dataset in part]
     if not sets:
         return None
@@ -134,7 +148,7 @@ def _datasets(cfg: CfgNode | DictConfig, part: str) -> list[JsonDataset]:
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{images_key}: {folder} is not a folder")
-    return [_dataset(file, folder) for file, folder in zip(files, folders, strict=True)]
+    return [json_dataset(file, folder) for file, folder in zip(files, folders, strict=True)]
 
 
 def _keys(cfg: CfgNode | DictConfig, part: str) -> tuple[str, str]:
@@ -152,7 +166,8 @@ def _paths(cfg: CfgNode | DictConfig, key: str) -> list[Path]:
     return [Path(path).expanduser().absolute() for path in paths]
 
 
-def _dataset(file: Path, folder: Path) -> JsonDataset:
+def json_dataset(file: Path, folder: Path) -> JsonDataset:
+    """The data set of a file and the folder of its images, both absolute."""
     status = file.stat()
     categories, images = _contents(file, status.st_size, status.st_mtime_ns)
     return JsonDataset(str(file), str(folder), categories, images)
@@ -184,7 +199,10 @@ def _check_same(first: JsonDataset, other: JsonDataset) -> None:
         )
 
 
-def _named(cfg: _Config, parts: dict[str, list[JsonDataset]]) -> _Config:
+def with_data_sets(cfg: _Config, parts: dict[str, list[JsonDataset]]) -> _Config:
+    """Register data sets, and return a copy of a config that has them, by part, as its own."""
+    for dataset in (dataset for sets in parts.values() for dataset in sets):
+        dataset.register()
     classes = len(next(sets[0].categories for sets in parts.values() if sets))
     if isinstance(cfg, DictConfig):
         return _named_lazily(cfg, parts, classes)
@@ -200,17 +218,18 @@ def _named(cfg: _Config, parts: dict[str, list[JsonDataset]]) -> _Config:
 
 
 def _named_lazily(cfg: DictConfig, parts: dict[str, list[JsonDataset]], classes: int) -> DictConfig:
-    if len(parts["test"]) > 1:
-        raise DataError(
-            "datasets.test_json must name one file, all that a LazyConfig's evaluator takes, got "
-            f"{len(parts['test'])}"
-        )
+    for part in ("validation", "test"):
+        if len(parts.get(part, ())) > 1:
+            raise DataError(
+                f"datasets.{part}_json must name one file, all that a LazyConfig's evaluator "
+                f"takes, got {len(parts[part])}"
+            )
     cfg = cfg.copy()
     for part, sets in parts.items():
         names = [_literal(dataset.json_file) for dataset in sets]
         # Text where it is one: the evaluator's name is this one.
         name = names[0] if len(names) == 1 else names
-        OmegaConf.update(cfg, f"dataloader.{part}.dataset.names", name)
+        OmegaConf.update(cfg, _lazy_key(part), name, force_add=part == "validation")
         OmegaConf.update(cfg, f"datasets.{part}_json", names, force_add=True)
         images = [_literal(dataset.image_root) for dataset in sets]
         OmegaConf.update(cfg, f"datasets.{part}_images", images, force_add=True)

@@ -34,6 +34,8 @@ from softpool_det.weights.values import as_tensors, check_values
 
 TAG_FILE = "last_checkpoint"
 STEM_POOL = "stem_pool"
+# The name of the checkpoint that was best so far; runs do not resume from it.
+BEST = "model_best"
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -83,7 +85,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return super().load(path, checkpointables)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `name`.pth, whole or not at all, and note that it is the last.
+        """Write `name`.pth, whole or not at all, and note that it is the last, unless it is `BEST`.
 
         Raises:
             OSError: it cannot be written; what was there before still is.
@@ -97,7 +99,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         path = Path(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
         save_archive(path, {"model": self.model.state_dict(), **states, **kwargs})
-        self.tag_last_checkpoint(path.name)
+        if name != BEST:
+            self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_atomically(Path(self.save_dir, TAG_FILE), last_filename_basename)

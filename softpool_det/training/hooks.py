@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import resource
 import sys
 import time
@@ -10,6 +12,10 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils.events import EventWriter, get_event_storage
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+# Of the lines that Detectron2's set-up sends to the terminal.
+_LOGGERS = ("detectron2", "fvcore", "softpool_det")
 
 
 class TrainingClock(HookBase):
@@ -39,6 +45,7 @@ class ProgressLine(EventWriter):
         self.label = label
         self.max_iter = max_iter
         self.bar: tqdm | None = None
+        self._above = contextlib.ExitStack()
 
     def write(self) -> None:
         storage = get_event_storage()
@@ -48,6 +55,9 @@ class ProgressLine(EventWriter):
             # Made now, not earlier: what a resumed run did before must not count for its speed.
             # Without a terminal each refresh is a line of a log: one every half minute will do.
             interval = 0.5 if sys.stderr.isatty() else 30.0
+            if sys.stderr.isatty():
+                loggers = [logging.getLogger(name) for name in _LOGGERS]
+                self._above.enter_context(logging_redirect_tqdm(loggers))
             self.bar = tqdm(
                 total=self.max_iter,
                 initial=done,
@@ -65,6 +75,7 @@ class ProgressLine(EventWriter):
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+        self._above.close()
 
 
 def peak_memory_bytes(device: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import logging
@@ -21,12 +22,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from softpool_det.config import DEFAULT_MAX_PIXELS
+from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.data_errors import Skipped
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.amp_trainer import PRECISIONS, StepTrainer
 from softpool_det.training.annotation_checks import check_training_annotations
+from softpool_det.training.averaging import AveragedWeights
 from softpool_det.training.checkpointer import SafeCheckpointer
+from softpool_det.training.choosing import BestCheckpoint, StoppedEarly, evaluation_hooks
 from softpool_det.training.evaluator import Evaluator
+from softpool_det.training.event_writers import build_event_writers
 from softpool_det.training.guarded_mapper import EvaluationBatches, GuardedMapper
 from softpool_det.training.hooks import ProgressLine, TrainingClock
 from softpool_det.training.loaders import guarded_train_loader
@@ -86,8 +91,8 @@ def train_lazy(
 
     Args:
         cfg: a LazyConfig with model, optimizer, lr_multiplier, dataloader and train, as in
-            Detectron2's own. `train.skip_corrupt`, `train.max_pixels`, `train.amp.dtype` and
-            `train.share_loss_normalizer` are YAML's INPUT and SOLVER keys of these names.
+            Detectron2's own. Of YAML's keys `train` has skip_corrupt, max_pixels, amp.dtype,
+            share_loss_normalizer, accumulate_steps, ema_decay, best_metric, patience and writers.
         resume: go on from the newest whole checkpoint in `cfg.train.output_dir`, if there is one.
         progress: label of a progress line on stderr; "" for none.
         trust_pickle: start from a `.pkl` that is not of Detectron2's model zoo, too.
@@ -99,39 +104,64 @@ def train_lazy(
     skipped, clock = Skipped(), TrainingClock()
     results: dict = {}
     with setting_up(), at_once():
-        trainer = _build_trainer(cfg, skipped)
+        trainer, averaged = _build_trainer(cfg, skipped)
+        evaluated = trainer.model if averaged is None else averaged.average
         checkpointer = SafeCheckpointer(
-            trainer.model,
+            evaluated,
             cfg.train.output_dir,
             trust_pickle=trust_pickle,
             allow_other_stem_pool=allows_other_stem_pool(cfg),
             trainer=trainer,
         )
+        validation = data_sets_of(cfg, "validation")
 
         def evaluate() -> dict:
-            results.update(evaluate_lazy(cfg, trainer.model))
+            results.update(evaluate_lazy(_tested_on(cfg, validation), evaluated))
             return results
 
-        trainer.register_hooks(_build_hooks(cfg, trainer, checkpointer, clock, progress, evaluate))
+        found = _build_hooks(cfg, trainer, checkpointer, clock, progress, evaluate)
+        trainer.register_hooks([*filter(None, [averaged]), *found])
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
-    trainer.train(trainer.iter + 1 if checkpointer.is_resumed else 0, cfg.train.max_iter)
+    start = trainer.iter + 1 if checkpointer.is_resumed else 0
+    with contextlib.suppress(StoppedEarly):
+        trainer.train(start, cfg.train.max_iter)
+    best = next((hook for hook in found if isinstance(hook, BestCheckpoint)), None)
+    if best is not None:
+        best.restore()
+    if best is not None or validation:
+        results = evaluate_lazy(cfg, evaluated)
     return results, clock.seconds, skipped
 
 
-def _build_trainer(cfg: DictConfig, skipped: Skipped) -> StepTrainer:
+def _tested_on(cfg: DictConfig, validation: list[str]) -> DictConfig:
+    """With this data set in the place of the test set; without one, `cfg` itself."""
+    if not validation:
+        return cfg
+    cfg = cfg.copy()
+    # The evaluator takes its name from there.
+    OmegaConf.update(cfg, "dataloader.test.dataset.names", cfg.datasets.validation)
+    return cfg
+
+
+def _build_trainer(cfg: DictConfig, skipped: Skipped) -> tuple[StepTrainer, AveragedWeights | None]:
     model = instantiate(cfg.model).to(cfg.train.device)
     optimizer = _build_optimizer(cfg.optimizer, model)
     loader = _build_train_loader(cfg, skipped)
-    if _option(cfg, "share_loss_normalizer", True):
-        share_loss_normalizer(model)
+    decay, steps = _option(cfg, "ema_decay", 0.0), _option(cfg, "accumulate_steps", 1)
+    averaged = AveragedWeights(model, decay) if decay else None
+    shares = _option(cfg, "share_loss_normalizer", True)
+    correction = share_loss_normalizer(model, steps) if shares else None
     precision = _option(cfg, "amp.dtype", "float16") if cfg.train.amp.enabled else None
-    return StepTrainer(
+    trainer = StepTrainer(
         distribute(model, cfg.train.device, **cfg.train.ddp),
         loader,
         optimizer,
         precision=PRECISIONS[precision] if precision else None,
         on_bad_loss=functools.partial(save_bad_batch, Path(cfg.train.output_dir)),
+        accumulate=steps,
+        correction=correction,
     )
+    return trainer, averaged
 
 
 def _build_optimizer(call: DictConfig, model: nn.Module) -> Any:
@@ -166,9 +196,18 @@ def _build_hooks(
     ]
     if comm.is_main_process():
         found.append(hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
-    found.append(hooks.EvalHook(cfg.train.eval_period, evaluate))
+    period = cfg.train.eval_period
+    found += evaluation_hooks(
+        hooks.EvalHook(period, evaluate),
+        period,
+        checkpointer,
+        _option(cfg, "best_metric", ""),
+        _option(cfg, "patience", 0),
+        data_sets_of(cfg, "validation") or data_sets_of(cfg, "test"),
+    )
     if comm.is_main_process():
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
+        writers += build_event_writers(_option(cfg, "writers", ()), Path(cfg.train.output_dir))
         if progress:
             writers.append(ProgressLine(progress, cfg.train.max_iter))
         found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
@@ -198,6 +237,7 @@ def _build_train_loader(cfg: DictConfig, skipped: Skipped) -> Any:
         seed=None if seed < 0 else seed,
         skip=skip,
         skipped=skipped,
+        accumulate=_option(cfg, "accumulate_steps", 1),
     )
 
 

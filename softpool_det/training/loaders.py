@@ -47,6 +47,7 @@ def build_train_loader(cfg: CfgNode, skipped: Skipped) -> TrainLoader:
         seed=None if cfg.SEED < 0 else cfg.SEED,
         skip=skip,
         skipped=skipped,
+        accumulate=cfg.SOLVER.ACCUMULATE_STEPS,
     )
 
 

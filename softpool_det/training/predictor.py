@@ -16,10 +16,11 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from softpool_det.config import load_config
 from softpool_det.datasets import register_datasets, use_json_files
+from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import read_bgr
 from softpool_det.training.detector import load_detector
@@ -74,7 +75,7 @@ class Predictor:
         if isinstance(source, str | Path):
             cfg = load_config(str(_config_file(Path(source))), overrides, trust_lazy_config)
         try:
-            cfg = use_json_files(cfg, training=not _names(cfg, "test"))
+            cfg = use_json_files(cfg, training=not data_sets_of(cfg, "test"))
         except DataError as error:
             # What a detector was trained on need not be where it is used; what is named here is.
             if any("_json" in word.lower() for word in overrides):
@@ -201,12 +202,5 @@ def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[
 
 def dataset_metadata(cfg: CfgNode | DictConfig) -> Metadata:
     """Metadata of the config's first test set, or else training set, which has the class names."""
-    names = _names(cfg, "test") or _names(cfg, "train")
+    names = data_sets_of(cfg, "test") or data_sets_of(cfg, "train")
     return MetadataCatalog.get(names[0]) if names else Metadata()
-
-
-def _names(cfg: CfgNode | DictConfig, part: str) -> list[str]:
-    if isinstance(cfg, CfgNode):
-        return list(cfg.DATASETS[part.upper()])
-    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names") or ()
-    return [names] if isinstance(names, str) else list(names)

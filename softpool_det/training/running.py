@@ -6,6 +6,7 @@ import argparse
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode, instantiate
 from detectron2.engine import default_setup
@@ -15,11 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from softpool_det.config import load_config
 from softpool_det.datasets import json_files, register_datasets
+from softpool_det.datasets.limiting import limit_images, limit_remarks
 from softpool_det.io.atomic import write_json
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.errors import error_text
 from softpool_det.training.annotation_checks import check_evaluation_annotations
 from softpool_det.training.checkpointer import SafeCheckpointer
+from softpool_det.training.choosing import choice_remarks
 from softpool_det.training.hooks import peak_memory_bytes
 from softpool_det.training.lazy import (
     allows_other_stem_pool,
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> dict:
 
     When all is done, writes `result.json` into the output folder, or `evaluation.json` where
     nothing was trained: metrics in percent as Detectron2 reports them, seconds of training, peak
-    memory in bytes, and the device.
+    memory in bytes, the device, and remarks on the metrics, if there are any.
 
     Args:
         args: `config_file`, `opts`, `eval_only`, `resume`, `progress`, `trust_pickle` and
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> dict:
     try:
         cfg = load_config(args.config_file, args.opts, args.trust_lazy_config)
         cfg = json_files.use_json_files(cfg, training=not args.eval_only)
+        cfg = limit_images(cfg, training=not args.eval_only)
     except (KeyError, ValueError) as error:
         raise DataError(error_text(error)) from error
     is_yaml = isinstance(cfg, CfgNode)
@@ -72,10 +76,12 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
-    wanted = _data_of(args, list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST))
+    training, validation, test = (json_files.data_sets_of(cfg, part) for part in json_files.PARTS)
+    evaluated = test if args.eval_only else [*test, *validation]
+    remarks = limit_remarks(cfg)
     with setting_up(), at_once():
-        check_inputs(wanted, cfg.MODEL.WEIGHTS)
-        _check_evaluation(cfg.DATASETS.TEST, cfg.OUTPUT_DIR, cfg.MODEL.MASK_ON)
+        check_inputs(_data_of(args, training, evaluated), cfg.MODEL.WEIGHTS)
+        _check_evaluation(evaluated, cfg.OUTPUT_DIR, cfg.MODEL.MASK_ON)
         _set_up(cfg, args, cfg.OUTPUT_DIR)
         trainer = None
         if args.eval_only:
@@ -96,18 +102,19 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
         trainer.train()
         metrics, seconds = getattr(trainer, "_last_eval_results", {}), trainer.clock.seconds
         write_skipped(trainer.skipped, Path(cfg.OUTPUT_DIR))
-    _write_result(cfg.OUTPUT_DIR, metrics, seconds, cfg.MODEL.DEVICE)
+        remarks += choice_remarks(cfg.TEST.BEST_METRIC, validation, test)
+    _write_result(cfg.OUTPUT_DIR, metrics, seconds, cfg.MODEL.DEVICE, remarks)
     return metrics
 
 
 def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
     # LazyConfig names its data sets wherever its loaders take them.
-    training, test = (_names(cfg, part) for part in ("train", "test"))
-    weights = cfg.train.init_checkpoint
-    wanted = _data_of(args, training, test)
+    training, validation, test = (json_files.data_sets_of(cfg, part) for part in json_files.PARTS)
+    evaluated = test if args.eval_only else [*test, *validation]
+    weights, remarks = cfg.train.init_checkpoint, limit_remarks(cfg)
     with setting_up(), at_once():
-        check_inputs(wanted, weights, "train.init_checkpoint")
-        _check_evaluation(test, cfg.train.output_dir, evaluates_masks(cfg))
+        check_inputs(_data_of(args, training, evaluated), weights, "train.init_checkpoint")
+        _check_evaluation(evaluated, cfg.train.output_dir, evaluates_masks(cfg))
         _set_up(cfg, args, cfg.train.output_dir)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
@@ -124,19 +131,21 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
         options = args.resume, args.progress, args.trust_pickle
         metrics, seconds, skipped = train_lazy(cfg, *options)
         write_skipped(skipped, Path(cfg.train.output_dir))
-    _write_result(cfg.train.output_dir, metrics, seconds, cfg.train.device)
+        metric = OmegaConf.select(cfg, "train.best_metric", default="")
+        remarks += choice_remarks(metric, validation, test)
+    _write_result(cfg.train.output_dir, metrics, seconds, cfg.train.device, remarks)
     return metrics
 
 
-def _data_of(args: argparse.Namespace, training: list[str], test: list[str]) -> list[str]:
+def _data_of(args: argparse.Namespace, training: list[str], evaluated: list[str]) -> list[str]:
     """The data sets that a run needs."""
     if args.eval_only:
-        return test
+        return evaluated
     if not training:
         raise DataError(
             f"{args.config_file}: nothing to train on; name a data set (softpool-train --help)"
         )
-    return training + test
+    return training + evaluated
 
 
 def _set_up(cfg: CfgNode | DictConfig, args: argparse.Namespace, folder: str) -> None:
@@ -144,11 +153,8 @@ def _set_up(cfg: CfgNode | DictConfig, args: argparse.Namespace, folder: str) ->
     setup_logger(folder, distributed_rank=comm.get_rank(), name="softpool_det")
     if line := json_files.summary(cfg, training=not args.eval_only):
         logger.info(line)
-
-
-def _names(cfg: DictConfig, part: str) -> list[str]:
-    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names") or []
-    return [names] if isinstance(names, str) else list(names)
+    for remark in limit_remarks(cfg):
+        logger.warning(remark)
 
 
 def _check_evaluation(datasets: Iterable[str], folder: str, masks: bool = False) -> None:
@@ -158,14 +164,19 @@ def _check_evaluation(datasets: Iterable[str], folder: str, masks: bool = False)
         check_evaluation_annotations(name, masks, Path(folder))
 
 
-def _write_result(folder: str, metrics: dict, seconds: float | None, device: str) -> None:
+def _write_result(
+    folder: str, metrics: dict, seconds: float | None, device: str, remarks: list[str]
+) -> None:
     if not comm.is_main_process():
         return
     name = EVALUATION_FILE if seconds is None else RESULT_FILE
-    result = {
+    result: dict[str, Any] = {
         "metrics": metrics,
         "train_seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes(device),
         "device": device,
     }
+    if remarks:
+        result["remarks"] = remarks
+        logger.warning("%s", " ".join(remarks))
     write_json(Path(folder) / name, result)

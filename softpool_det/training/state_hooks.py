@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -79,28 +80,50 @@ class LeftOut(HookBase):
         self.skipped.reasons.update(state)
 
 
-def share_loss_normalizer(model: nn.Module) -> None:
-    """Let RetinaNet and FCOS divide by the foreground anchors of all processes together.
+def share_loss_normalizer(model: nn.Module, batches: int = 1) -> Callable[[], float] | None:
+    """Let RetinaNet and FCOS divide by the foreground anchors of a whole step.
 
-    Detectron2 counts those of each process alone. Then the same images give another loss when they
-    are shared out among more processes.
+    Those are the anchors of all processes and all batches. Detectron2 counts those of each batch of
+    each process by itself. Then the same images give another loss when they are shared out.
 
     Args:
         model: a detector, before or after DistributedDataParallel.
+        batches: of a step, in each process.
+
+    Returns:
+        With several batches, what :class:`StepTrainer` takes as its `correction`.
     """
     size = comm.get_world_size()
     for detector in model.modules():
-        if size > 1 and isinstance(detector, DenseDetector):
-            detector._ema_update = _Shared(detector._ema_update, size)
+        if isinstance(detector, DenseDetector) and (size > 1 or batches > 1):
+            detector._ema_update = shared = _Shared(detector, size, batches)
+            return shared.correction if batches > 1 else None
+    return None
 
 
 class _Shared:
-    def __init__(self, update: Any, size: int) -> None:
-        self.update, self.size = update, size
+    def __init__(self, detector: DenseDetector, size: int, batches: int) -> None:
+        self.detector, self.update = detector, detector._ema_update
+        self.size, self.batches = size, batches
+        self.total = 0.0
 
-    def __call__(self, name: str, value: float, *args: Any) -> float:
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        total = torch.tensor(float(value), dtype=torch.float64, device=device)
-        dist.all_reduce(total)
+    def __call__(self, name: str, value: float, initial: float) -> float:
+        if self.batches == 1:
+            return self._updated(name, value, initial)
+        # What the step has is known after its last batch.
+        self.total += value
+        self.initial, self.provisional = initial, getattr(self.detector, name, initial)
+        return self.provisional
+
+    def correction(self) -> float:
+        """From the provisional normalizer of each batch to that of the step."""
+        total, self.total = self.total, 0.0
+        return self.batches * self.provisional / self._updated(NORMALIZER, total, self.initial)
+
+    def _updated(self, name: str, value: float, initial: float) -> float:
+        total = torch.tensor(float(value), dtype=torch.float64)
+        if self.size > 1:
+            total = total.to("cuda" if dist.get_backend() == "nccl" else "cpu")
+            dist.all_reduce(total)
         # DistributedDataParallel takes the mean over processes, where the sum is wanted.
-        return self.update(name, total.item(), *args) / self.size
+        return self.update(name, total.item(), initial) / self.size

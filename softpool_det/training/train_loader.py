@@ -41,6 +41,8 @@ class Batches:
         seed: of the order, 0 or more.
         start: the iteration to begin with.
         rank, world_size: of this process and of all.
+        accumulate: batches of an iteration, which together have the images that one large batch
+            would have.
 
     Raises:
         DataError: the batch cannot be shared out evenly.
@@ -55,6 +57,7 @@ class Batches:
         start: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        accumulate: int = 1,
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise DataError(
@@ -63,20 +66,23 @@ class Batches:
             )
         self.sampler, self.landscape, self.batch_size = sampler, landscape, batch_size
         self.seed, self.start, self.rank, self.world_size = seed, start, rank, world_size
+        self.accumulate = accumulate
 
     def __iter__(self) -> Iterator[list[Place]]:
         # Only numbers are counted off: a million images take a second.
-        for batch in itertools.islice(self._global_batches(), self.start, None):
-            yield batch[self.rank :: self.world_size]
+        for images in itertools.islice(self._of_iterations(), self.start, None):
+            for first in range(0, len(images), self.batch_size):
+                batch = images[first : first + self.batch_size]
+                yield batch[self.rank :: self.world_size]
 
-    def _global_batches(self) -> Iterator[list[Place]]:
+    def _of_iterations(self) -> Iterator[list[Place]]:
         groups: dict[bool, list[Place]] = {False: [], True: []}
         # Detectron2's samplers share these two names; in public they offer one rank's part.
         self.sampler._seed = self.seed
         for place, index in enumerate(self.sampler._infinite_indices()):
             group = groups[self.landscape is not None and self.landscape[index]]
             group.append((index, place))
-            if len(group) == self.batch_size:
+            if len(group) == self.batch_size * self.accumulate:
                 yield group[:]
                 group.clear()
 
@@ -130,6 +136,7 @@ class TrainLoader:
             all processes.
         skip: take the next record in place of an unreadable one.
         skipped: takes what could not be read.
+        accumulate: batches of an iteration.
 
     Attributes:
         start: the iteration to begin with; set it (and `seed`, where a run goes on) before
@@ -153,6 +160,7 @@ class TrainLoader:
         seed: int | None = None,
         skip: bool = False,
         skipped: Skipped | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.sampler = TrainingSampler(len(dataset), seed=0) if sampler is None else sampler
         self.landscape = _landscape(dataset) if aspect_ratio_grouping else None
@@ -160,13 +168,13 @@ class TrainLoader:
         self.records = DatasetFromList(list(dataset), copy=False)
         self.mapper, self.batch_size, self.num_workers = mapper, total_batch_size, num_workers
         self.seed = comm.shared_random_seed() if seed is None else seed
-        self.start, self.skip = 0, skip
+        self.start, self.skip, self.accumulate = 0, skip, accumulate
         self.skipped = Skipped() if skipped is None else skipped
         self._batches()  # for its errors
 
     def _batches(self) -> Batches:
         order = (self.sampler, self.landscape, self.batch_size, self.seed, self.start)
-        return Batches(*order, comm.get_rank(), comm.get_world_size())
+        return Batches(*order, comm.get_rank(), comm.get_world_size(), self.accumulate)
 
     def __iter__(self) -> Iterator[list[Any]]:
         loader = DataLoader(

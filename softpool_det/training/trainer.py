@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import weakref
@@ -21,8 +22,11 @@ from torch import nn
 from softpool_det.io.data_errors import Skipped
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.amp_trainer import PRECISIONS, StepTrainer
+from softpool_det.training.averaging import AveragedWeights
 from softpool_det.training.checkpointer import SafeCheckpointer
+from softpool_det.training.choosing import BestCheckpoint, StoppedEarly, evaluation_hooks
 from softpool_det.training.evaluator import Evaluator
+from softpool_det.training.event_writers import build_event_writers
 from softpool_det.training.hooks import ProgressLine, TrainingClock
 from softpool_det.training.loaders import build_test_loader, build_train_loader
 from softpool_det.training.run_errors import save_bad_batch
@@ -46,6 +50,8 @@ class Trainer(DefaultTrainer):
 
     Attributes:
         skipped: what was left out of the training (`INPUT.SKIP_CORRUPT`).
+        evaluated: the model that is evaluated and saved: with averaged weights, where they are
+            averaged (`SOLVER.EMA_DECAY`).
     """
 
     def __init__(self, cfg: CfgNode, progress: str = "", trust_pickle: bool = False) -> None:
@@ -58,18 +64,23 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         self.loader = self.build_train_loader(cfg, self.skipped)
-        if cfg.SOLVER.SHARE_LOSS_NORMALIZER:
-            share_loss_normalizer(model)
+        decay, steps = cfg.SOLVER.EMA_DECAY, cfg.SOLVER.ACCUMULATE_STEPS
+        self.averaged = AveragedWeights(model, decay) if decay else None
+        shares = cfg.SOLVER.SHARE_LOSS_NORMALIZER
+        correction = share_loss_normalizer(model, steps) if shares else None
         self._trainer = StepTrainer(
             distribute(model, cfg.MODEL.DEVICE, broadcast_buffers=False),
             self.loader,
             optimizer,
             precision=find_precision(cfg),
             on_bad_loss=functools.partial(save_bad_batch, Path(cfg.OUTPUT_DIR)),
+            accumulate=steps,
+            correction=correction,
         )
+        self.evaluated = self._trainer.model if self.averaged is None else self.averaged.average
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = SafeCheckpointer(
-            self._trainer.model,
+            self.evaluated,
             cfg.OUTPUT_DIR,
             trust_pickle=trust_pickle,
             allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
@@ -82,6 +93,16 @@ class Trainer(DefaultTrainer):
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if self.checkpointer.is_resumed:
             self.start_iter = self.iter + 1
+
+    def train(self) -> None:
+        """Train; then evaluate on the test sets, with the best weights where they are chosen."""
+        with contextlib.suppress(StoppedEarly):
+            super().train()
+        best = next((hook for hook in self._hooks if isinstance(hook, BestCheckpoint)), None)
+        if best is not None:
+            best.restore()
+        if best is not None or self.cfg.DATASETS.VALIDATION:
+            self._last_eval_results = self.test(self.cfg, self.evaluated)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -117,14 +138,30 @@ class Trainer(DefaultTrainer):
         return Evaluator(dataset_name, output_dir=folder)
 
     def build_hooks(self) -> list[HookBase]:
-        # The clock first, so that its after_step comes before evaluation and checkpoints.
-        state = [self.clock, Randomness(self.loader), LossNormalizer(self._trainer.model)]
-        state.append(LeftOut(self.skipped))
+        # The clock here, so that its after_step comes before evaluation and checkpoints.
+        state = [*filter(None, [self.averaged]), self.clock, Randomness(self.loader)]
+        state += [LossNormalizer(self._trainer.model), LeftOut(self.skipped)]
         found = [hook for hook in super().build_hooks() if hook is not None]
+        place = next(i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook))
+        found[place : place + 1] = self._evaluation_hooks()
         return insert_stop([*state, *found], StopOnSignal(self.checkpointer))
+
+    def _evaluation_hooks(self) -> list[HookBase]:
+        cfg, datasets = self.cfg.clone(), self.cfg.DATASETS.VALIDATION or self.cfg.DATASETS.TEST
+        cfg.defrost()
+        cfg.DATASETS.TEST = datasets
+
+        def evaluate() -> dict:
+            self._last_eval_results = self.test(cfg, self.evaluated)
+            return self._last_eval_results
+
+        period, chosen_by = cfg.TEST.EVAL_PERIOD, (cfg.TEST.BEST_METRIC, cfg.TEST.PATIENCE)
+        evaluation = hooks.EvalHook(period, evaluate)
+        return evaluation_hooks(evaluation, period, self.checkpointer, *chosen_by, datasets)
 
     def build_writers(self) -> list[EventWriter]:
         writers = super().build_writers()
+        writers += build_event_writers(self.cfg.LOG.WRITERS, Path(self.cfg.OUTPUT_DIR))
         if self.progress and comm.is_main_process():
             writers.append(ProgressLine(self.progress, self.max_iter))
         return writers

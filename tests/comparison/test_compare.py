@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from softpool_det.comparison.compare import _run_remarks
 from softpool_det.report import comparison_text
 
 ROOT = Path(__file__).parents[2]
@@ -250,3 +251,12 @@ def test_compares_lazy_configs(environment, lazy_config, tmp_path):
     # The same config with the same seed: whatever is random in a run has been seeded.
     assert task["metrics"]["one"]["AP"] == task["metrics"]["other"]["AP"]
     assert "No difference is shown" in done.stdout
+
+
+def test_remarks_of_runs():
+    """Once for each arm."""
+    runs = {
+        "stock": {1: {"remarks": ["Chosen."]}, 2: {"remarks": ["Chosen."]}},
+        "SoftPool": {1: {}},
+    }
+    assert _run_remarks(runs) == ["stock: Chosen."]

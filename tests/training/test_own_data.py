@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from running import RETINANET, TINY
 
 from softpool_det.cli import compare
-from softpool_det.cli.program import data_overrides
+from softpool_det.cli.program import DATA_OPTIONS, data_overrides
 from softpool_det.comparison.arms import Arm, Run
 from softpool_det.config import load_config
 from softpool_det.datasets import use_json_files
@@ -227,11 +227,23 @@ def test_a_file_that_changed_is_another_run(own, small_datasets, tmp_path):
 
 @pytest.mark.parametrize("name", ["a b,c=d", "it's", "b\\c", "b\\\\'c\\", "${x}", 'a"b', "[1]"])
 def test_any_path_comes_through_an_override(name):
-    args = argparse.Namespace(train_json=[name, "x"], train_images=[], val_json=[], val_images=[])
+    empty = {key: [] for key in DATA_OPTIONS}
+    args = argparse.Namespace(**{**empty, "train_json": [name, "x"]})
     lazy = LazyConfig.apply_overrides(OmegaConf.create({}), data_overrides(args, "config.py"))
     assert list(lazy.datasets.train_json) == [name, "x"]
     cfg = load_config(str(RETINANET), data_overrides(args, "config.yaml"))
     assert (name, "x") == cfg.DATASETS.TRAIN_JSON
+
+
+def test_of_three_sets_the_second_is_for_choosing():
+    empty = {key: [] for key in DATA_OPTIONS}
+    given = {"train_json": ["a"], "val_json": ["b"], "test_json": ["c"], "limit_images": 5}
+    args = argparse.Namespace(**{**empty, **given})
+    datasets = load_config(str(RETINANET), data_overrides(args, "config.yaml")).DATASETS
+    found = datasets.TRAIN_JSON, datasets.VALIDATION_JSON, datasets.TEST_JSON
+    assert (found, datasets.LIMIT_IMAGES) == ((("a",), ("b",), ("c",)), 5)
+    lazy = LazyConfig.apply_overrides(OmegaConf.create({}), data_overrides(args, "config.py"))
+    assert (lazy.datasets.validation_json, lazy.datasets.limit_images) == (["b"], 5)
 
 
 def test_a_training_needs_data(own, train_here, tmp_path):

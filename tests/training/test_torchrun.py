@@ -144,6 +144,14 @@ def test_two_processes_do_what_one_does(alone, shared):
 
 
 @pytest.mark.slow
+def test_so_do_several_batches_of_each(environment, watched, alone, tmp_path):
+    given = options(tmp_path, "SOLVER.ACCUMULATE_STEPS", 2, batch=4)
+    finish(environment, *given, program=torchrun(2, program=watched))
+    assert loss_errors(alone, tmp_path).max() < LOSS_TOLERANCE
+    assert weight_errors(alone, tmp_path).max() < WEIGHT_TOLERANCE
+
+
+@pytest.mark.slow
 def test_tolerances_notice_gradients_that_count_more(alone, scaled):
     assert loss_errors(alone, scaled)[ITERATIONS // 2 :].min() > 4 * LOSS_TOLERANCE
     assert weight_errors(alone, scaled).min() > 4 * WEIGHT_TOLERANCE

@@ -62,6 +62,18 @@ def test_any_part_is_that_of_the_whole(size, per_process, world_size, start, gro
             assert len({landscape[index] for index, _ in batch}) == 1
 
 
+def test_batches_of_a_step_are_a_large_one():
+    """Of one shape, too, and from any step on."""
+    landscape = [True, False, True, True, False] * 3
+    large = take(Batches(TrainingSampler(15, seed=0), landscape, 6, 3, start=2), 4)
+    for rank in range(2):
+        parts = Batches(TrainingSampler(15, seed=0), landscape, 2, 3, 2, rank, 2, accumulate=3)
+        found = take(parts, 12)
+        for number, batch in enumerate(large):
+            step = found[3 * number : 3 * number + 3]
+            assert [place for part in step for place in part] == batch[rank::2]
+
+
 def test_every_record_once_an_epoch():
     batches = take(Batches(TrainingSampler(12, seed=0), None, 4, 0), 6)
     places = [place for batch in batches for place in batch]
