@@ -149,6 +149,10 @@ def check_export(
     make_input = input_maker(predictor.image_format, predictor.augmentations)
     found = {name: Differences() for name in detectors}
     entries: dict[str, list[dict]] = {name: [] for name in detectors}
+    # TorchScript optimizes itself in the first runs.
+    for detector in 2 * list(detectors.values()):
+        with torch.inference_mode():
+            detector([make_input(read_bgr(next(iter(images.values()))))])
     for number, path in images.items():
         entry = make_input(read_bgr(path))
         expected = None

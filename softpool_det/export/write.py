@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
-import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import detectron2
 import detectron2.data.transforms as T
 import torch
 from detectron2.export import TracingAdapter
@@ -27,8 +27,9 @@ from softpool_det.training.predictor import Predictor
 
 # RoiAlign has half_pixel, which is Detectron2's ROIAlignV2, since 16.
 OPSET = 17
-# Where the last level of a feature pyramid has several cells in both directions.
-_EXAMPLE = (3, 480, 672)
+# The last level of a feature pyramid has several cells in both directions; torch.export, which
+# computes nothing, also tells all sizes apart.
+_TRACED, _CAPTURED = (3, 192, 288), (3, 480, 672)
 
 
 def check_exportable(model: nn.Module) -> None:
@@ -82,13 +83,10 @@ def export_detector(predictor: Predictor, folder: Path, formats: Sequence[str]) 
     return manifest
 
 
-def _example() -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, _EXAMPLE, dtype=torch.uint8, generator=generator)
-
-
 def _adapter(model: nn.Module) -> TracingAdapter:
-    return TracingAdapter(model, [{"image": _example()}], _infer).eval()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, _TRACED, dtype=torch.uint8, generator=generator)
+    return TracingAdapter(model, [{"image": image}], _infer).eval()
 
 
 def _infer(model: Any, batch: list[dict[str, Tensor]]) -> tuple[Tensor, ...]:
@@ -108,13 +106,13 @@ def _write_onnx(model: nn.Module, path: Path) -> None:
     except ImportError as error:
         raise ImportError("ONNX files need: pip install 'softpool_det[export]'") from error
     adapter = _adapter(model)
-    names = list(OUTPUTS[: len(adapter(_example()))])
+    names = list(OUTPUTS[: len(adapter(*adapter.flattened_inputs))])
     axes = {name: {0: "detections"} for name in names}
     # The exporter for TorchScript: the other one needs what torch.export captures, and was no
     # better (docs/deployment.md).
     torch.onnx.export(
         adapter,
-        (_example(),),
+        adapter.flattened_inputs,
         str(path),
         dynamo=False,
         opset_version=OPSET,
@@ -126,16 +124,17 @@ def _write_onnx(model: nn.Module, path: Path) -> None:
 
 
 def _write_torchscript(model: nn.Module, path: Path) -> None:
-    traced = torch.jit.trace(_adapter(model), (_example(),), check_trace=False)
+    adapter = _adapter(model)
+    traced = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
     traced.save(str(path))
 
 
 def _write_torch_export(model: nn.Module, path: Path) -> None:
-    torch.export.save(capture(model, _example()), str(path))
+    torch.export.save(capture(model, torch.zeros(_CAPTURED, dtype=torch.uint8)), str(path))
 
 
 def _write_aotinductor(model: nn.Module, path: Path) -> None:
-    program = capture(model, _example())
+    program = capture(model, torch.zeros(_CAPTURED, dtype=torch.uint8))
     torch._inductor.aoti_compile_and_package(program, package_path=str(path))
 
 
@@ -155,7 +154,6 @@ def _describe(predictor: Predictor, model: Any) -> dict[str, Any]:
     masks = not dense and model.roi_heads.mask_on
     names = OUTPUTS if masks else OUTPUTS[:-1]
     return {
-        "format": 1,
         "model": type(model).__name__,
         "classes": _classes(predictor, model.num_classes if dense else model.roi_heads.num_classes),
         "input": {
@@ -172,7 +170,11 @@ def _describe(predictor: Predictor, model: Any) -> dict[str, Any]:
         "outputs": {name: _OUTPUTS[name] for name in names},
         "score_threshold": heads.test_score_thresh,
         "nms_threshold": heads.test_nms_thresh,
-        "versions": {"torch": torch.__version__, "onnx_opset": OPSET},
+        "versions": {
+            **{name: version(name) for name in ("softpool_det", "torch", "torchvision")},
+            "detectron2": detectron2.__version__,
+            "onnx_opset": OPSET,
+        },
         "files": {},
     }
 
@@ -208,15 +210,11 @@ def _resize(augmentations: Sequence[T.Augmentation]) -> dict[str, Any] | None:
             f"length, and do nothing else to an image; this one has {list(augmentations)}"
         )
     (side,) = sides
-    longest = only.max_size if math.isfinite(only.max_size) else sys.maxsize
     if side == 0:
         return None
     return {
         "shortest_side": side,
-        "longest_side": None if longest >= sys.maxsize else longest,
+        "longest_side": None if only.max_size >= sys.maxsize else only.max_size,
         "rule": "scale the shorter side to shortest_side, but the longer one to longest_side at "
         "most; new sides are int(side * scale + 0.5); bilinear, as PIL does it",
     }
-
-
-logging.getLogger("torch.onnx").setLevel(logging.ERROR)
