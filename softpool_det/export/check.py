@@ -77,8 +77,11 @@ class Differences:
         values = [("boxes", self.box, MOST_BOX), ("scores", self.score, MOST_SCORE)]
         values += [(f"AP ({task})", abs(self.ap[task] - ap[task]), MOST_AP) for task in self.ap]
         values += [("unpaired", self.unpaired / max(self.detections, 1), MOST_UNPAIRED)]
-        return [f"{name} differ by {value:.3g}, more than {most}" for name, value, most in values
-                if value > most]
+        return [
+            f"{name} differ by {value:.3g}, more than {most}"
+            for name, value, most in values
+            if value > most
+        ]
 
 
 def load_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Detector]:
@@ -200,5 +203,3 @@ def table(found: Mapping[str, Differences]) -> list[dict[str, Any]]:
         }
         for name, item in found.items()
     ]
-
-

@@ -202,9 +202,9 @@ def _resize(augmentations: Sequence[T.Augmentation]) -> dict[str, Any] | None:
     """The rule of Detectron2's `ResizeShortestEdge`; None where nothing is resized."""
     if not augmentations:
         return None
-    (only,) = augmentations if len(augmentations) == 1 else (None,)
+    only: Any = augmentations[0]
     sides = set(getattr(only, "short_edge_length", ()))
-    if type(only) is not T.ResizeShortestEdge or len(sides) != 1:
+    if [type(a) for a in augmentations] != [T.ResizeShortestEdge] or len(sides) != 1:
         raise ValueError(
             "at test time, a detector that is exported may resize the shortest edge to one "
             f"length, and do nothing else to an image; this one has {list(augmentations)}"

@@ -24,7 +24,6 @@ from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import read_bgr
 from softpool_det.training.detector import load_detector
 from softpool_det.training.exported import (
-    Detector,
     OnnxDetector,
     find_manifest,
     manifest_augmentations,
@@ -72,6 +71,8 @@ class Predictor:
             `batch_size` is less than 1, or an exported file is not what its manifest says.
     """
 
+    model: Any
+
     def __init__(
         self,
         source: str | Path | CfgNode | DictConfig,
@@ -87,7 +88,9 @@ class Predictor:
         manifest = find_manifest(Path(source)) if isinstance(source, str | Path) else None
         if manifest is not None:
             if weights is not None or overrides:
-                raise ValueError(f"{source} is an exported detector: it takes no weights or options")
+                raise ValueError(
+                    f"{source} is an exported detector: leave out weights and overrides"
+                )
             self._read_exported(manifest)
             return
         register_datasets()
@@ -115,7 +118,7 @@ class Predictor:
         self.image_format = manifest["input"]["channel_order"]
         self.augmentations = manifest_augmentations(manifest)
         self.metadata = manifest_metadata(manifest)
-        self.model: Detector = OnnxDetector(path.parent, manifest)
+        self.model = OnnxDetector(path.parent, manifest)
 
     @overload
     def __call__(self, images: ImageLike) -> Instances: ...
