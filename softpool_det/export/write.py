@@ -108,8 +108,8 @@ def _write_onnx(model: nn.Module, path: Path) -> None:
     adapter = _adapter(model)
     names = list(OUTPUTS[: len(adapter(*adapter.flattened_inputs))])
     axes = {name: {0: "detections"} for name in names}
-    # The exporter for TorchScript: the other one needs what torch.export captures, and was no
-    # better (docs/deployment.md).
+    # The exporter for TorchScript takes Detectron2's own code; the other one only what
+    # torch.export captures.
     torch.onnx.export(
         adapter,
         adapter.flattened_inputs,
