@@ -64,7 +64,7 @@ class CapturableDetector(nn.Module):
             return boxes, classes, scores
         levels = [features[name] for name in heads.mask_in_features]
         pooled = _pool(heads.mask_pooler, levels, boxes)
-        logits = heads.mask_head.layers(pooled)[:-1]
+        logits = heads.mask_head.layers(pooled).narrow(0, 0, boxes.shape[0])
         if logits.shape[1] > 1:
             places = classes[:, None, None, None].expand(-1, 1, *logits.shape[2:])
             logits = logits.gather(1, places)
@@ -112,7 +112,8 @@ def _box_detections(
     levels = [features[name] for name in heads.box_in_features]
     predictor = heads.box_predictor
     logits, deltas = predictor(heads.box_head(_pool(heads.box_pooler, levels, proposals)))
-    logits, deltas = logits[:-1], deltas[:-1]
+    count = proposals.shape[0]
+    logits, deltas = logits.narrow(0, 0, count), deltas.narrow(0, 0, count)
     boxes = predictor.box2box_transform.apply_deltas(deltas, proposals)
     probabilities = logits.softmax(-1)[:, :-1]
     places = torch.nonzero(probabilities > predictor.test_score_thresh)
@@ -148,14 +149,20 @@ def _top(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 def _first(kept: Tensor, most: int) -> Tensor:
-    return kept[: torch.sym_min(kept.shape[0], most)] if most >= 0 else kept
+    # narrow, for AOTInductor writes wrong C++ for a slice of a size that it does not know.
+    return kept.narrow(0, 0, torch.sym_min(kept.shape[0], most)) if most >= 0 else kept
 
 
 def _suppress(boxes: Tensor, groups: Tensor, scores: Tensor, threshold: float) -> Tensor:
     """torchvision's `batched_nms`: boxes of different groups do not meet."""
     # With a zero, for there may be no box.
     step = F.pad(boxes, (0, 0, 0, 1)).max() + 1
-    return nms(boxes + (groups * step)[:, None], scores, threshold)
+    # torchvision says to torch.export that two boxes or more are kept, which the program then
+    # insists on: so there are two more, far from all others, and left out again.
+    more = boxes.new_tensor([[-2e6, -2e6, -1e6, -1e6], [-4e6, -4e6, -3e6, -3e6]])
+    moved = torch.cat((boxes + (groups * step)[:, None], more))
+    kept = nms(moved, F.pad(scores, (0, 2), value=-torch.inf), threshold)
+    return kept[torch.nonzero(kept < boxes.shape[0])[:, 0]]
 
 
 def _clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:

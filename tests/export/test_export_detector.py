@@ -152,7 +152,7 @@ def test_differences_are_seen(retinanet, images):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("MODEL.STEM_POOL.GRADIENT", "exact", *LEARNED)])
 @pytest.mark.parametrize("config", ["retinanet", "mask_rcnn"])
-def test_torch_export_and_aotinductor(make, images, config, options, fresh_compiler):
+def test_torch_export_and_aotinductor(make, images, config, options):
     formats = ["onnx", "torchscript", "torch_export"]
     if not options:
         formats.append("aotinductor")
