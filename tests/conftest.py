@@ -197,7 +197,7 @@ def lazy_config():
 
 
 class Page:
-    """docs/other-detectors.md: its Python blocks, and what the page says they print."""
+    """A page of docs: its Python blocks, and what the page says they print."""
 
     def __init__(self, path):
         sections = re.split(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
@@ -227,3 +227,8 @@ class Page:
 @pytest.fixture(scope="session")
 def page():
     return Page(ROOT / "docs" / "other-detectors.md")
+
+
+@pytest.fixture(scope="session")
+def deployment_page():
+    return Page(ROOT / "docs" / "deployment.md")

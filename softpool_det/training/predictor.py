@@ -24,6 +24,13 @@ from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import read_bgr
 from softpool_det.training.detector import load_detector
+from softpool_det.training.exported import (
+    OnnxDetector,
+    find_manifest,
+    manifest_augmentations,
+    manifest_metadata,
+    read_manifest,
+)
 
 ImageLike = str | Path | np.ndarray
 
@@ -38,7 +45,9 @@ class Predictor:
         results = predictor.coco(["photo.jpg", "other.jpg"], image_ids=[1, 2])
 
     Args:
-        source: the folder of a run, a config file (YAML or LazyConfig), or a config that was read.
+        source: the folder of a run, a config file (YAML or LazyConfig), or a config that was read;
+            or what softpool-export wrote (its folder, `model.json` or `model.onnx`), which runs in
+            onnxruntime on the CPU and takes none of the other arguments but `batch_size`.
         weights: a path or URL of the checkpoint; default: the last one in the run's folder, which
             is that which the config writes to.
         overrides: as for :func:`softpool_det.config.load_config`.
@@ -47,17 +56,23 @@ class Predictor:
         trust_lazy_config: as for :func:`softpool_det.config.load_config`.
 
     Attributes:
-        cfg: the config.
-        model: in evaluation mode, on the config's device.
+        cfg: the config; None of an exported detector.
+        model: in evaluation mode, on the config's device; or an `OnnxDetector`.
+        image_format: the channel order that the model gets, RGB or BGR.
+        augmentations: Detectron2's, of an image before the model gets it.
         metadata: Detectron2's, of the config's first test set, or else of its first training set;
-            `thing_classes` has the names of the classes, where the data are here.
+            `thing_classes` has the names of the classes, where the data are here. An exported
+            detector has the names in its manifest.
 
     Raises:
-        FileNotFoundError: there is no such config, folder or checkpoint.
+        FileNotFoundError: there is no such config, folder, checkpoint or exported file.
+        ImportError: an exported detector, and onnxruntime is not installed.
         PermissionError: a LazyConfig that is not trusted.
-        ValueError: the config cannot be used, the folder is of a run of a LazyConfig, or
-            `batch_size` is less than 1.
+        ValueError: the config cannot be used, the folder is of a run of a LazyConfig,
+            `batch_size` is less than 1, or an exported file is not what its manifest says.
     """
+
+    model: Any
 
     def __init__(
         self,
@@ -70,6 +85,15 @@ class Predictor:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.batch_size = batch_size
+        manifest = find_manifest(Path(source)) if isinstance(source, str | Path) else None
+        if manifest is not None:
+            if weights is not None or overrides:
+                raise ValueError(
+                    f"{source} is an exported detector: leave out weights and overrides"
+                )
+            self._read_exported(manifest)
+            return
         register_datasets()
         cfg: Any = source
         if isinstance(source, str | Path):
@@ -82,13 +106,20 @@ class Predictor:
                 raise
             logger.warning("names of classes are not known: %s", error)
         self.cfg = cfg
-        self.batch_size = batch_size
-        self._make_input = build_input_maker(cfg)
+        self.image_format, self.augmentations = _preparation(cfg)
         folder = Path(cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir)
         if isinstance(source, str | Path) and Path(source).is_dir():
             folder = Path(source)
         self.model = load_detector(cfg, _checkpoint(folder) if weights is None else weights)
         self.metadata = dataset_metadata(cfg)
+
+    def _read_exported(self, path: Path) -> None:
+        manifest = read_manifest(path)
+        self.cfg = None
+        self.image_format = manifest["input"]["channel_order"]
+        self.augmentations = manifest_augmentations(manifest)
+        self.metadata = manifest_metadata(manifest)
+        self.model = OnnxDetector(path.parent, manifest)
 
     @overload
     def __call__(self, images: ImageLike) -> Instances: ...
@@ -113,7 +144,8 @@ class Predictor:
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
         """The same one by one, for more images, or frames of a video, than fit into memory."""
-        entries = (self._make_input(_pixels(image)) for image in images)
+        make_input = input_maker(self.image_format, self.augmentations)
+        entries = (make_input(_pixels(image)) for image in images)
         while batch := list(itertools.islice(entries, self.batch_size)):
             with torch.inference_mode():
                 outputs = self.model(batch)
@@ -129,14 +161,19 @@ class Predictor:
         """
         if len(images) != len(image_ids):
             raise ValueError(f"{len(images)} images and {len(image_ids)} image_ids")
-        places = self.metadata.get("thing_dataset_id_to_contiguous_id", {})
-        categories = {place: number for number, place in places.items()}
         found = []
         for image_id, instances in zip(image_ids, self.stream(images), strict=True):
-            for entry in instances_to_coco_json(instances, image_id):
-                place = entry["category_id"]
-                found.append({**entry, "category_id": categories.get(place, place)})
+            found += self.entries(instances, image_id)
         return found
+
+    def entries(self, instances: Instances, image_id: int) -> list[dict[str, Any]]:
+        """The same of what was found in one image."""
+        places = self.metadata.get("thing_dataset_id_to_contiguous_id", {})
+        categories = {place: number for number, place in places.items()}
+        return [
+            {**entry, "category_id": categories.get(entry["category_id"], entry["category_id"])}
+            for entry in instances_to_coco_json(instances, image_id)
+        ]
 
 
 def _config_file(path: Path) -> Path:
@@ -180,6 +217,11 @@ def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[
     Raises:
         ValueError: the config's channel order is neither RGB nor BGR.
     """
+    return input_maker(*_preparation(cfg))
+
+
+def _preparation(cfg: CfgNode | DictConfig) -> tuple[str, list[T.Augmentation]]:
+    """The channel order that a config's model gets, and what is done to an image before."""
     if isinstance(cfg, CfgNode):
         image_format, augmentations = cfg.INPUT.FORMAT, build_augmentation(cfg, is_train=False)
     else:
@@ -187,6 +229,13 @@ def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[
         image_format, augmentations = mapper.image_format, instantiate(mapper.augmentations)
     if image_format not in ("RGB", "BGR"):
         raise ValueError(f"the config's image format must be RGB or BGR, got {image_format!r}")
+    return image_format, list(augmentations)
+
+
+def input_maker(
+    image_format: str, augmentations: list[T.Augmentation]
+) -> Callable[[np.ndarray], dict[str, Any]]:
+    """What :func:`build_input_maker` returns, of a channel order, RGB or BGR, and augmentations."""
     augment = T.AugmentationList(augmentations)
 
     def make_input(image_bgr: np.ndarray) -> dict[str, Any]:

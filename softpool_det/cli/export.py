@@ -1,0 +1,101 @@
+"""Export a trained detector: ONNX, TorchScript, torch.export or AOTInductor, and a manifest.
+
+    softpool-export --config-file output/trees --output trees-onnx --check
+    softpool-export --config-file config.yaml --weights model_final.pth --output exported \\
+        --format onnx --format torchscript"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from detectron2.utils.logger import setup_logger
+from tabulate import tabulate
+
+from softpool_det.cli.program import (
+    add_data_options,
+    add_trust_lazy_config,
+    data_overrides,
+    run_program,
+)
+from softpool_det.export.check import check_export, load_files, table, test_images
+from softpool_det.export.write import FORMATS, export_detector
+from softpool_det.training.predictor import Predictor
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        metavar="FILE",
+        help="YAML or LazyConfig; or the folder of a run",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="default: the last checkpoint in the config's output folder",
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="of the files and model.json"
+    )
+    parser.add_argument(
+        "--format",
+        action="append",
+        choices=FORMATS,
+        help="may be given again (default: onnx)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare the files with PyTorch on the config's test images: boxes, scores, AP, time",
+    )
+    parser.add_argument(
+        "--images",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="compare on this image, without AP; may be given again",
+    )
+    add_data_options(parser)
+    add_trust_lazy_config(parser)
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        help="overrides at the end: KEY VALUE pairs, or key=value for a LazyConfig",
+    )
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    setup_logger(name="fvcore")
+    device = ["train.device=cpu"] if args.config_file.endswith(".py") else ["MODEL.DEVICE", "cpu"]
+    options = [*data_overrides(args, args.config_file), *args.opts, *device]
+    predictor = Predictor(
+        args.config_file, args.weights, options, trust_lazy_config=args.trust_lazy_config
+    )
+    manifest = export_detector(predictor, args.output, args.format or ["onnx"])
+    for entry in manifest["files"].values():
+        print(f"written: {args.output / entry['file']}")
+    if not args.check and not args.images:
+        return
+    truth, images = None, dict(enumerate(args.images or []))
+    if not images:
+        truth, images = test_images(predictor)
+    found = check_export(predictor, load_files(args.output, manifest), images, truth)
+    print(f"{len(images)} images, largest differences to PyTorch, and medians of the time:")
+    print(tabulate(table(found), headers="keys", disable_numparse=True))
+    expected = found.pop("pytorch").ap
+    excess = [f"{name}: {line}" for name, item in found.items() for line in item.excess(expected)]
+    if excess:
+        raise ValueError(f"the exported detector is not the trained one: {'; '.join(excess)}")
+
+
+def main() -> None:
+    run_program(run, parse_args())
+
+
+if __name__ == "__main__":
+    main()

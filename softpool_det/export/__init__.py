@@ -1,0 +1,1 @@
+"""Trained detectors for elsewhere: ONNX, TorchScript, torch.export and AOTInductor."""

@@ -1,0 +1,205 @@
+"""Exported files beside the model that they were made of, on images."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.structures import Instances
+
+from softpool_det.io.images import read_bgr
+from softpool_det.statistics.average_precision import evaluate
+from softpool_det.statistics.result_files import match_files
+from softpool_det.training.exported import Detector, OnnxDetector, to_instances
+from softpool_det.training.inference import image_info_file
+from softpool_det.training.predictor import Predictor, input_maker
+
+# What a file may differ by: pixels of the image, scores, points of AP, and the share of detections
+# that only one of the two has, because a score or an overlap lies at a threshold.
+MOST_BOX, MOST_SCORE, MOST_AP, MOST_UNPAIRED = 0.1, 1e-3, 0.05, 1e-3
+# Detections further apart are not of one another.
+_APART = 1.0
+
+
+@dataclass
+class Differences:
+    """Of one file to PyTorch, over the images.
+
+    Attributes:
+        box: largest difference of a coordinate, in pixels of the image.
+        score: of a score.
+        mask: largest share of an image's pixels in which a mask differs.
+        detections: PyTorch's.
+        unpaired: detections that one of the two lacks.
+        seconds: of each image, in the model.
+        ap: by task, in percent; empty without a ground truth.
+    """
+
+    box: float = 0.0
+    score: float = 0.0
+    mask: float = 0.0
+    detections: int = 0
+    unpaired: int = 0
+    seconds: list[float] = field(default_factory=list)
+    ap: dict[str, float] = field(default_factory=dict)
+
+    def add(self, expected: Instances, got: Instances) -> None:
+        """Take in what both found in one image."""
+        far = (expected.pred_boxes.tensor[:, None] - got.pred_boxes.tensor[None]).abs().amax(2)
+        far[expected.pred_classes[:, None] != got.pred_classes[None]] = torch.inf
+        rows, columns = torch.nonzero(far <= _APART, as_tuple=True)
+        pairs: dict[int, int] = {}
+        for place in far[rows, columns].argsort().tolist():
+            row, column = int(rows[place]), int(columns[place])
+            if row not in pairs and column not in pairs.values():
+                pairs[row] = column
+        self.detections += len(expected)
+        self.unpaired += len(expected) + len(got) - 2 * len(pairs)
+        if not pairs:
+            return
+        mine, theirs = expected[list(pairs)], got[list(pairs.values())]
+        self.box = max(self.box, far[list(pairs), list(pairs.values())].max().item())
+        self.score = max(self.score, (mine.scores - theirs.scores).abs().max().item())
+        if mine.has("pred_masks"):
+            other = (mine.pred_masks != theirs.pred_masks).float().mean((1, 2))
+            self.mask = max(self.mask, other.max().item())
+
+    def excess(self, ap: Mapping[str, float]) -> list[str]:
+        """What is more than may be, in words; `ap` is PyTorch's."""
+        values = [("boxes", self.box, MOST_BOX), ("scores", self.score, MOST_SCORE)]
+        values += [(f"AP ({task})", abs(self.ap[task] - ap[task]), MOST_AP) for task in self.ap]
+        values += [("unpaired", self.unpaired / max(self.detections, 1), MOST_UNPAIRED)]
+        return [
+            f"{name} differ by {value:.3g}, more than {most}"
+            for name, value, most in values
+            if value > most
+        ]
+
+
+def load_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Detector]:
+    """The detectors of an export's files, by format."""
+    found: dict[str, Detector] = {}
+    for name, entry in manifest["files"].items():
+        path = folder / entry["file"]
+        if name == "onnx":
+            found[name] = OnnxDetector(folder, dict(manifest))
+        elif name == "torchscript":
+            found[name] = _detector(torch.jit.load(str(path)))
+        elif name == "torch_export":
+            # Its guards are about the layout in memory of levels with a single cell.
+            found[name] = _detector(torch.export.load(str(path)).module(check_guards=False))
+        else:
+            found[name] = _detector(torch._inductor.aoti_load_package(str(path)))
+    return found
+
+
+def _detector(program: Callable[[torch.Tensor], Any]) -> Detector:
+    def detect(batch: list[dict[str, Any]]) -> list[dict[str, Instances]]:
+        found = []
+        for entry in batch:
+            image = entry["image"]
+            outputs = program(image)
+            size = (image.shape[1], image.shape[2])
+            instances = to_instances(outputs, size, entry["height"], entry["width"])
+            found.append({"instances": instances})
+        return found
+
+    return detect
+
+
+def test_images(predictor: Predictor) -> tuple[Path, dict[int, Path]]:
+    """The ground truth of the data set that the config names, and its images by their ids.
+
+    Raises:
+        FileNotFoundError, KeyError: the data set is not here.
+        ValueError: the config names none.
+    """
+    name = predictor.metadata.get("name")
+    if name is None:
+        raise ValueError("the config names no test set: name images (--images)")
+    truth = image_info_file(name)
+    folder = Path(MetadataCatalog.get(name).image_root)
+    images = json.loads(truth.read_text())["images"]
+    return truth, {image["id"]: folder / image["file_name"] for image in images}
+
+
+def check_export(
+    predictor: Predictor,
+    files: Mapping[str, Detector],
+    images: Mapping[int, Path],
+    truth: Path | None = None,
+) -> dict[str, Differences]:
+    """Run PyTorch and exported files on images.
+
+    Args:
+        predictor: what was exported, on the CPU.
+        files: from :func:`load_files`.
+        images: paths by id.
+        truth: their ground truth, for AP.
+
+    Returns:
+        By format; that of PyTorch itself is called "pytorch".
+    """
+    detectors: dict[str, Detector] = {"pytorch": predictor.model, **files}
+    make_input = input_maker(predictor.image_format, predictor.augmentations)
+    found = {name: Differences() for name in detectors}
+    entries: dict[str, list[dict]] = {name: [] for name in detectors}
+    # TorchScript optimizes itself in the first runs.
+    for detector in 2 * list(detectors.values()):
+        with torch.inference_mode():
+            detector([make_input(read_bgr(next(iter(images.values()))))])
+    for number, path in images.items():
+        entry = make_input(read_bgr(path))
+        expected = None
+        for name, detector in detectors.items():
+            start = time.perf_counter()
+            with torch.inference_mode():
+                instances = detector([entry])[0]["instances"].to("cpu")
+            found[name].seconds.append(time.perf_counter() - start)
+            expected = expected if expected is not None else instances
+            found[name].add(expected, instances)
+            entries[name] += predictor.entries(instances, number)
+    if truth is not None:
+        for name, values in _average_precisions(truth, entries).items():
+            found[name].ap = values
+    return found
+
+
+def _average_precisions(
+    truth: Path, entries: Mapping[str, Sequence[dict]]
+) -> dict[str, dict[str, float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: Path(folder, f"{name}.json") for name in entries}
+        for name, path in paths.items():
+            path.write_text(json.dumps(entries[name]))
+        runs = match_files(truth, {name: [path] for name, path in paths.items()})
+    found: dict[str, dict[str, float]] = {name: {} for name in entries}
+    for task, arms in runs.matches.items():
+        for name, (matches,) in arms.items():
+            found[name][task] = 100 * evaluate(matches).metrics()["AP"]
+    return found
+
+
+def table(found: Mapping[str, Differences]) -> list[dict[str, Any]]:
+    """Rows for `tabulate`."""
+    return [
+        {
+            "": name,
+            "box (px)": f"{item.box:.2g}",
+            "score": f"{item.score:.2g}",
+            "mask": f"{item.mask:.2g}",
+            "detections": item.detections,
+            "unpaired": item.unpaired,
+            **{f"AP ({task})": f"{value:.3f}" for task, value in item.ap.items()},
+            "ms": f"{1000 * np.median(item.seconds):.1f}",
+        }
+        for name, item in found.items()
+    ]

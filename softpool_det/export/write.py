@@ -1,0 +1,235 @@
+"""Write a detector's files and the manifest beside them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import detectron2
+import detectron2.data.transforms as T
+import torch
+import torchvision
+from detectron2.export import TracingAdapter
+from detectron2.modeling import GeneralizedRCNN, RetinaNet
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import StandardROIHeads
+from torch import Tensor, nn
+from torchvision.ops import nms
+
+from softpool_det.export.capture import capture, moved_apart
+from softpool_det.io.atomic import replacing_within
+from softpool_det.training.exported import MANIFEST, OUTPUTS, sha256
+from softpool_det.training.predictor import Predictor
+
+# RoiAlign has half_pixel, which is Detectron2's ROIAlignV2, since 16.
+OPSET = 17
+# The last level of a feature pyramid has several cells in both directions; torch.export, which
+# computes nothing, also tells all sizes apart.
+_TRACED, _CAPTURED = (3, 192, 288), (3, 480, 672)
+
+
+def check_exportable(model: nn.Module) -> None:
+    """Raise ValueError unless `model` is a RetinaNet, or a Faster or Mask R-CNN."""
+    if isinstance(model, RetinaNet):
+        return
+    if isinstance(model, GeneralizedRCNN):
+        generator, heads = model.proposal_generator, model.roi_heads
+        # Subclasses, as of Cascade R-CNN, compute otherwise.
+        if type(generator) is RPN and type(heads) is StandardROIHeads and not heads.keypoint_on:
+            return
+    raise ValueError(
+        "a RetinaNet, or a Faster or Mask R-CNN with an RPN and StandardROIHeads, without "
+        f"keypoints, can be exported; this model is a {type(model).__name__} with other parts"
+    )
+
+
+def export_detector(predictor: Predictor, folder: Path, formats: Sequence[str]) -> dict[str, Any]:
+    """Write a trained detector for use without this package.
+
+    Args:
+        predictor: with a model of PyTorch.
+        folder: gets a file for each format, and the manifest; each is whole or not there.
+        formats: of `FORMATS`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: an unknown format, or a detector that cannot be exported.
+        OSError: the folder cannot be written.
+    """
+    if wrong := sorted(set(formats) - FORMATS.keys()):
+        raise ValueError(f"formats must be of {', '.join(FORMATS)}, got {wrong[0]!r}")
+    if not isinstance(predictor.model, nn.Module):
+        raise ValueError("the detector was exported already: name its run, or config and weights")
+    check_exportable(predictor.model)
+    model = copy.deepcopy(predictor.model).cpu().eval()
+    manifest = _describe(predictor, model)
+    with replacing_within(folder) as temporary:
+        for name in formats:
+            file, write = FORMATS[name]
+            path = temporary / file
+            with warnings.catch_warnings(), torch.no_grad(), _class_by_class():
+                # Of the tracer, about what Detectron2 made safe for it, and of torch's own future.
+                warnings.simplefilter("ignore")
+                write(model, path)
+            manifest["files"][name] = {"file": file, "sha256": sha256(path)}
+        text = json.dumps(manifest, indent=2) + "\n"
+        (temporary / MANIFEST).write_text(text, encoding="utf-8")
+    return manifest
+
+
+def _adapter(model: nn.Module) -> TracingAdapter:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, _TRACED, dtype=torch.uint8, generator=generator)
+    return TracingAdapter(model, [{"image": image}], _infer).eval()
+
+
+def _class_by_class() -> Any:
+    """A context in which what is traced suppresses boxes of each class by themselves.
+
+    A trace cannot hold torchvision's loop over classes, which PyTorch takes for many boxes.
+    """
+    return mock.patch.object(
+        torchvision.ops.boxes,
+        "_batched_nms_coordinate_trick",
+        lambda boxes, scores, groups, threshold: nms(moved_apart(boxes, groups), scores, threshold),
+    )
+
+
+def _infer(model: Any, batch: list[dict[str, Tensor]]) -> tuple[Tensor, ...]:
+    """`OUTPUTS` of one image; boxes are in its pixels."""
+    if isinstance(model, RetinaNet):
+        found = model(batch)[0]["instances"]
+    else:
+        # Masks stay those of the boxes: pasted ones are large, and need a loop.
+        found = model.inference(batch, do_postprocess=False)[0]
+    outputs = (found.pred_boxes.tensor, found.pred_classes, found.scores)
+    return (*outputs, found.pred_masks[:, 0]) if found.has("pred_masks") else outputs
+
+
+def _write_onnx(model: nn.Module, path: Path) -> None:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError("ONNX files need: pip install 'softpool_det[export]'") from error
+    adapter = _adapter(model)
+    names = list(OUTPUTS[: len(adapter(*adapter.flattened_inputs))])
+    axes = {name: {0: "detections"} for name in names}
+    # The exporter for TorchScript takes Detectron2's own code; the other one only what
+    # torch.export captures.
+    torch.onnx.export(
+        adapter,
+        adapter.flattened_inputs,
+        str(path),
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=["image"],
+        output_names=names,
+        dynamic_axes={"image": {1: "height", 2: "width"}, **axes},
+    )
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _write_torchscript(model: nn.Module, path: Path) -> None:
+    adapter = _adapter(model)
+    traced = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
+    traced.save(str(path))
+
+
+def _write_torch_export(model: nn.Module, path: Path) -> None:
+    torch.export.save(capture(model, torch.zeros(_CAPTURED, dtype=torch.uint8)), str(path))
+
+
+def _write_aotinductor(model: nn.Module, path: Path) -> None:
+    program = capture(model, torch.zeros(_CAPTURED, dtype=torch.uint8))
+    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+
+
+# By name: the file's name, and what writes it.
+FORMATS: dict[str, tuple[str, Callable[[nn.Module, Path], None]]] = {
+    "onnx": ("model.onnx", _write_onnx),
+    "torchscript": ("model.ts", _write_torchscript),
+    "torch_export": ("model.pt2", _write_torch_export),
+    "aotinductor": ("model_aoti.pt2", _write_aotinductor),
+}
+
+
+def _describe(predictor: Predictor, model: Any) -> dict[str, Any]:
+    """The manifest, but for the files."""
+    dense = isinstance(model, RetinaNet)
+    heads = model if dense else model.roi_heads.box_predictor
+    masks = not dense and model.roi_heads.mask_on
+    names = OUTPUTS if masks else OUTPUTS[:-1]
+    return {
+        "model": type(model).__name__,
+        "classes": _classes(predictor, model.num_classes if dense else model.roi_heads.num_classes),
+        "input": {
+            "name": "image",
+            "layout": "CHW",
+            "dtype": "uint8",
+            "channel_order": predictor.image_format,
+            "resize": _resize(predictor.augmentations),
+            "normalization": "inside the file: (image - pixel_mean) / pixel_std, then zeros to the "
+            "right and below up to a multiple of what the backbone needs",
+            "pixel_mean": model.pixel_mean.flatten().tolist(),
+            "pixel_std": model.pixel_std.flatten().tolist(),
+        },
+        "outputs": {name: _OUTPUTS[name] for name in names},
+        "score_threshold": heads.test_score_thresh,
+        "nms_threshold": heads.test_nms_thresh,
+        "versions": {
+            **{name: version(name) for name in ("softpool_det", "torch", "torchvision")},
+            "detectron2": detectron2.__version__,
+            "onnx_opset": OPSET,
+        },
+        "files": {},
+    }
+
+
+_OUTPUTS = {
+    "boxes": "(N, 4) float32: x0, y0, x1, y1 in pixels of the image that the file gets",
+    "classes": "(N,) int64: places in the list of classes, from 0",
+    "scores": "(N,) float32: 0 to 1, falling",
+    "masks": "(N, M, M) float32: probabilities, 0 to 1, on a grid over the box; in the object from "
+    "0.5, after bilinear interpolation to the box's pixels",
+}
+
+
+def _classes(predictor: Predictor, count: int) -> list[dict[str, Any]]:
+    """Names, None where they are not known, and the data set's own ids."""
+    names = predictor.metadata.get("thing_classes") or [None] * count
+    if len(names) != count:
+        raise ValueError(f"the model has {count} classes, its data set {len(names)}")
+    places = predictor.metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    ids = {place: number for number, place in places.items()}
+    return [{"id": ids.get(place, place), "name": name} for place, name in enumerate(names)]
+
+
+def _resize(augmentations: Sequence[T.Augmentation]) -> dict[str, Any] | None:
+    """The rule of Detectron2's `ResizeShortestEdge`; None where nothing is resized."""
+    if not augmentations:
+        return None
+    only: Any = augmentations[0]
+    sides = set(getattr(only, "short_edge_length", ()))
+    if [type(a) for a in augmentations] != [T.ResizeShortestEdge] or len(sides) != 1:
+        raise ValueError(
+            "at test time, a detector that is exported may resize the shortest edge to one "
+            f"length, and do nothing else to an image; this one has {list(augmentations)}"
+        )
+    (side,) = sides
+    if side == 0:
+        return None
+    return {
+        "shortest_side": side,
+        "longest_side": None if only.max_size >= sys.maxsize else only.max_size,
+        "rule": "scale the shorter side to shortest_side, but the longer one to longest_side at "
+        "most; new sides are int(side * scale + 0.5); bilinear, as PIL does it",
+    }

@@ -1,0 +1,139 @@
+"""A detector that softpool-export wrote, as ONNX, in place of the model: docs/deployment.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.data import Metadata
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, Instances
+
+MANIFEST = "model.json"
+# Of the files' outputs, in this order; masks are there where the detector has them.
+OUTPUTS = ("boxes", "classes", "scores", "masks")
+
+
+def find_manifest(path: Path) -> Path | None:
+    """The manifest of an exported detector, where `path` is that, its ONNX file or its folder."""
+    if path.suffix == ".onnx":
+        return path.with_name(MANIFEST)
+    if path.name == MANIFEST:
+        return path
+    is_run = (path / "config.yaml").is_file()
+    return path / MANIFEST if (path / MANIFEST).is_file() and not is_run else None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What softpool-export wrote about its files.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a manifest.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: an exported detector needs its manifest")
+    try:
+        manifest = json.loads(path.read_text())
+        if {"input", "classes", "files"} <= manifest.keys():
+            return manifest
+    except (ValueError, AttributeError):
+        pass
+    raise ValueError(f"{path} is not a manifest of softpool-export: export the detector again")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest_augmentations(manifest: dict[str, Any]) -> list[T.Augmentation]:
+    """The resizing before the model, as Detectron2 does it."""
+    resize = manifest["input"]["resize"]
+    if resize is None:
+        return []
+    longest = resize["longest_side"] or sys.maxsize
+    return [T.ResizeShortestEdge([resize["shortest_side"]] * 2, longest, "choice")]
+
+
+def manifest_metadata(manifest: dict[str, Any]) -> Metadata:
+    """The names of the classes, and the ids that the data set has for them."""
+    classes = manifest["classes"]
+    if any(entry["name"] is None for entry in classes):
+        return Metadata()
+    return Metadata(
+        thing_classes=[entry["name"] for entry in classes],
+        thing_dataset_id_to_contiguous_id={entry["id"]: n for n, entry in enumerate(classes)},
+    )
+
+
+class OnnxDetector:
+    """Detectron2's inference interface to an exported ONNX file, on the CPU.
+
+    Args:
+        folder: of the manifest.
+        manifest: from :func:`read_manifest`.
+
+    Raises:
+        FileNotFoundError: the ONNX file is not there.
+        ImportError: onnxruntime is not installed.
+        ValueError: the manifest names no ONNX file, or the file is not the one it was written for.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError(
+                "an exported detector needs onnxruntime: pip install 'softpool_det[export]'"
+            ) from error
+        entry = manifest["files"].get("onnx")
+        if entry is None:
+            names = ", ".join(manifest["files"])
+            raise ValueError(f"{folder / MANIFEST} has no ONNX file, but {names}: export to onnx")
+        path = folder / entry["file"]
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}, which {MANIFEST} names, is not there")
+        if sha256(path) != entry["sha256"]:
+            raise ValueError(f"{path} is not the file that {MANIFEST} names: its SHA-256 differs")
+        options = onnxruntime.SessionOptions()
+        # As many threads as PyTorch has: OMP_NUM_THREADS is not read by onnxruntime.
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, batch: list[dict[str, Any]]) -> list[dict[str, Instances]]:
+        """Detections of entries as :func:`build_input_maker` makes them, one by one."""
+        return [{"instances": self._detect(**entry)} for entry in batch]
+
+    def _detect(self, image: torch.Tensor, height: int, width: int) -> Instances:
+        outputs = self._session.run(None, {"image": image.numpy()})
+        return to_instances(outputs, (image.shape[1], image.shape[2]), height, width)
+
+
+def to_instances(
+    outputs: list[Any], image_size: tuple[int, int], height: int, width: int
+) -> Instances:
+    """Detectron2's `Instances` in the original image, of what an exported file gives.
+
+    Args:
+        outputs: `OUTPUTS`, arrays or tensors.
+        image_size: height and width of the image that the file was given.
+        height, width: of the original image.
+    """
+    boxes, classes, scores, *masks = (torch.as_tensor(np.asarray(value)) for value in outputs)
+    found = Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
+    if masks:
+        found.pred_masks = masks[0][:, None]
+    return detector_postprocess(found, height, width)
+
+
+Detector = Callable[[list[dict[str, Any]]], list[dict[str, Instances]]]
