@@ -154,21 +154,15 @@ def _first(kept: Tensor, most: int) -> Tensor:
 
 
 def _suppress(boxes: Tensor, groups: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """torchvision's `batched_nms`."""
+    """torchvision's `batched_nms`: boxes of different groups do not meet."""
+    # With a zero, for there may be no box.
+    step = F.pad(boxes, (0, 0, 0, 1)).max() + 1
     # torchvision says to torch.export that two boxes or more are kept, which the program then
     # insists on: so there are two more, far from all others, and left out again.
     more = boxes.new_tensor([[-2e6, -2e6, -1e6, -1e6], [-4e6, -4e6, -3e6, -3e6]])
-    moved = torch.cat((moved_apart(boxes, groups), more))
+    moved = torch.cat((boxes + (groups * step)[:, None], more))
     kept = nms(moved, F.pad(scores, (0, 2), value=-torch.inf), threshold)
     return kept[torch.nonzero(kept < boxes.shape[0])[:, 0]]
-
-
-def moved_apart(boxes: Tensor, groups: Tensor) -> Tensor:
-    """The boxes (N, 4), shifted so that those of different groups (N,) do not meet."""
-    # With a zero, for there may be no box. torchvision takes the maximum alone, and boxes with
-    # negative coordinates meet the group before.
-    values = F.pad(boxes, (0, 0, 0, 1))
-    return boxes + (groups * (values.max() - values.min() + 1))[:, None]
 
 
 def _clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:

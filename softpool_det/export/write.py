@@ -10,20 +10,17 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import detectron2
 import detectron2.data.transforms as T
 import torch
-import torchvision
 from detectron2.export import TracingAdapter
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import StandardROIHeads
 from torch import Tensor, nn
-from torchvision.ops import nms
 
-from softpool_det.export.capture import capture, moved_apart
+from softpool_det.export.capture import capture
 from softpool_det.io.atomic import replacing_within
 from softpool_det.training.exported import MANIFEST, OUTPUTS, sha256
 from softpool_det.training.predictor import Predictor
@@ -76,7 +73,7 @@ def export_detector(predictor: Predictor, folder: Path, formats: Sequence[str]) 
         for name in formats:
             file, write = FORMATS[name]
             path = temporary / file
-            with warnings.catch_warnings(), torch.no_grad(), _class_by_class():
+            with warnings.catch_warnings(), torch.no_grad():
                 # Of the tracer, about what Detectron2 made safe for it, and of torch's own future.
                 warnings.simplefilter("ignore")
                 write(model, path)
@@ -90,18 +87,6 @@ def _adapter(model: nn.Module) -> TracingAdapter:
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, _TRACED, dtype=torch.uint8, generator=generator)
     return TracingAdapter(model, [{"image": image}], _infer).eval()
-
-
-def _class_by_class() -> Any:
-    """A context in which what is traced suppresses boxes of each class by themselves.
-
-    A trace cannot hold torchvision's loop over classes, which PyTorch takes for many boxes.
-    """
-    return mock.patch.object(
-        torchvision.ops.boxes,
-        "_batched_nms_coordinate_trick",
-        lambda boxes, scores, groups, threshold: nms(moved_apart(boxes, groups), scores, threshold),
-    )
 
 
 def _infer(model: Any, batch: list[dict[str, Tensor]]) -> tuple[Tensor, ...]:
