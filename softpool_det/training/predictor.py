@@ -22,7 +22,7 @@ from softpool_det.config import load_config
 from softpool_det.datasets import register_datasets, use_json_files
 from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.data_errors import DataError
-from softpool_det.io.images import read_bgr
+from softpool_det.io.images import read_bgr, read_frames
 from softpool_det.training.detector import load_detector
 from softpool_det.training.exported import (
     OnnxDetector,
@@ -143,7 +143,7 @@ class Predictor:
         return list(self.stream(images))
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
-        """The same one by one, for more images, or frames of a video, than fit into memory."""
+        """The same one by one, for more images than fit into memory."""
         make_input = input_maker(self.image_format, self.augmentations)
         entries = (make_input(_pixels(image)) for image in images)
         while batch := list(itertools.islice(entries, self.batch_size)):
@@ -151,6 +151,14 @@ class Predictor:
                 outputs = self.model(batch)
             for output in outputs:
                 yield output["instances"].to("cpu")
+
+    def video(self, path: str | Path) -> Iterator[Instances]:
+        """The same of each frame of a video file.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is not there, or OpenCV finds no video in it.
+        """
+        return self.stream(read_frames(path))
 
     def coco(self, images: Sequence[ImageLike], image_ids: Sequence[int]) -> list[dict[str, Any]]:
         """Detections as entries of COCO's result files, with the data set's own category ids.

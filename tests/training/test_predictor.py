@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from running import RETINANET, TINY
 
 import softpool_det
 from softpool_det.config import load_config
-from softpool_det.io.images import read_bgr
+from softpool_det.io.images import read_bgr, read_frames
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,26 @@ def test_takes_paths_pixels_and_lists(predictor, truth):
     assert [len(found) for found in two] == [len(one), len(predictor(paths[1]))]
     assert next(predictor.stream(iter(paths))).image_size == one.image_size
     assert predictor([]) == []
+
+
+def test_takes_a_video(predictor, truth, tmp_path):
+    frames = [read_bgr(path) for path in list(truth.values())[:3]]
+    height, width = frames[0].shape[:2]
+    code = cv2.VideoWriter_fourcc(*"FFV1")  # lossless
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), code, 10, (width, height))
+    for frame in frames:
+        writer.write(cv2.resize(frame, (width, height)))
+    writer.release()
+    read = list(read_frames(tmp_path / "a.avi"))
+    found = list(predictor.video(tmp_path / "a.avi"))
+    assert len(read) == len(found) == 3
+    for frame, instances in zip(read, found, strict=True):
+        assert torch.equal(instances.scores, predictor(frame).scores)
+    with pytest.raises(FileNotFoundError, match=r"b\.avi does not exist"):
+        next(predictor.video(tmp_path / "b.avi"))
+    (tmp_path / "c.avi").write_bytes(b"no video")
+    with pytest.raises(ValueError, match=r"c\.avi: OpenCV finds no video"):
+        next(predictor.video(tmp_path / "c.avi"))
 
 
 def test_a_batch_at_a_time(run, predictor, truth):
