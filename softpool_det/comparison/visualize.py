@@ -16,7 +16,8 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 from tqdm import tqdm
 
 from softpool_det.io.atomic import replacing
-from softpool_det.io.images import pixel_limit, read_bgr
+from softpool_det.io.images import read_bgr
+from softpool_det.io.video import frames, open_video
 
 # A softpool_det.Predictor, or another function of BGR pixels, uint8 (H, W, 3).
 Finder = Callable[[np.ndarray], Instances]
@@ -140,20 +141,15 @@ def _visualize_video(
     output: Path,
     score_threshold: float,
 ) -> None:
-    capture = cv2.VideoCapture(str(source))
-    frame_rate = capture.get(cv2.CAP_PROP_FPS)
-    if not frame_rate > 0:
-        raise ValueError(f"{source} cannot be read as an image or a video")
-    _check_frame_size(source, capture)
     codec = VIDEO_CODECS.get(output.suffix.lower())
     if codec is None:
         raise ValueError(f"output {output} must end in one of {_listed(VIDEO_CODECS)}")
     visualizer = VideoVisualizer(metadata)
 
-    def drawn() -> Iterator[np.ndarray]:
+    def drawn(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         for frame in tqdm(
-            _frames(capture), desc="frames", unit="frame", total=count if count > 0 else None
+            frames(capture), desc="frames", unit="frame", total=count if count > 0 else None
         ):
             instances = predictor(frame)
             kept = instances[instances.scores >= score_threshold]
@@ -161,30 +157,14 @@ def _visualize_video(
                 image = visualizer.draw_instance_predictions(frame[:, :, ::-1], kept)
             yield image.get_image()[:, :, ::-1]
 
-    _write_video(output, drawn(), codec, frame_rate)
+    with open_video(source) as capture:
+        _write_video(output, drawn(capture), codec, capture.get(cv2.CAP_PROP_FPS))
 
 
-def _check_frame_size(source: Path, capture: cv2.VideoCapture) -> None:
-    """Refuse frames of more pixels than PIL takes in an image, before one is decoded."""
-    sides = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
-    if sides[0] * sides[1] > pixel_limit():
-        raise ValueError(
-            f"{source} has frames of {sides[0]}x{sides[1]} pixels, more than {pixel_limit()}"
-        )
-
-
-def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    while True:
-        read, frame = capture.read()
-        if not read:
-            return
-        yield frame
-
-
-def _write_video(path: Path, frames: Iterator[np.ndarray], codec: str, frame_rate: float) -> None:
+def _write_video(path: Path, drawn: Iterator[np.ndarray], codec: str, frame_rate: float) -> None:
     with replacing(path) as temporary:
         writer = cv2.VideoWriter()
-        for frame in frames:
+        for frame in drawn:
             if not writer.isOpened():
                 # Only a frame tells the true size: that of the file may be before a rotation.
                 size = (frame.shape[1], frame.shape[0])

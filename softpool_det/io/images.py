@@ -138,28 +138,6 @@ def read_bgr(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(read_rgb(path))[:, :, ::-1])
 
 
-def read_frames(path: str | Path) -> Iterator[np.ndarray]:
-    """Read a video's frames, each as :func:`read_bgr` does an image.
-
-    Raises:
-        FileNotFoundError: the file is not there.
-        ValueError: OpenCV finds no video in it.
-    """
-    # Here: nothing else of this module needs it.
-    import cv2
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist, must be a video file")
-    video = cv2.VideoCapture(str(path))
-    try:
-        if not video.isOpened():
-            raise ValueError(f"{path}: OpenCV finds no video in it")
-        while (frame := video.read()[1]) is not None:
-            yield frame
-    finally:
-        video.release()
-
-
 def read_header(path: str | Path) -> Header:
     """Read size and orientation; raises what :func:`open_image` does."""
     with open_image(path) as image:

@@ -22,7 +22,8 @@ from softpool_det.config import load_config
 from softpool_det.datasets import register_datasets, use_json_files
 from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.data_errors import DataError
-from softpool_det.io.images import read_bgr, read_frames
+from softpool_det.io.images import read_bgr
+from softpool_det.io.video import frames, open_video
 from softpool_det.training.detector import load_detector
 from softpool_det.training.exported import (
     OnnxDetector,
@@ -156,9 +157,10 @@ class Predictor:
         """The same of each frame of a video file.
 
         Raises:
-            FileNotFoundError, ValueError: the file is not there, or OpenCV finds no video in it.
+            FileNotFoundError, ValueError: the file is not there, or cannot be read as a video.
         """
-        return self.stream(read_frames(path))
+        with open_video(path) as capture:
+            yield from self.stream(frames(capture))
 
     def coco(self, images: Sequence[ImageLike], image_ids: Sequence[int]) -> list[dict[str, Any]]:
         """Detections as entries of COCO's result files, with the data set's own category ids.

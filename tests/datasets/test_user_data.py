@@ -1,4 +1,4 @@
-"""A stranger's data set, from its check to the report: tree crowns under other names and ids."""
+"""A stranger's data set, from its check to ONNX: tree crowns under other names and ids."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def crowns(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_the_check_to_the_report(crowns, program_here, tmp_path, capsys, monkeypatch):
+def test_from_the_check_to_onnx(crowns, program_here, tmp_path, capsys, monkeypatch):
     # Of the processes that train.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -72,3 +72,14 @@ def test_from_the_check_to_the_report(crowns, program_here, tmp_path, capsys, mo
     # Finished runs are taken as they are.
     program_here("tools/compare.py", *automatic)
     assert [run.stat().st_mtime_ns for run in runs] == times
+
+    run, exported = tmp_path / "output" / "SoftPool" / "seed_1", tmp_path / "exported"
+    program_here("tools/export.py", "--config-file", run, "--output", exported, "--check")
+    assert "onnx" in (printed := capsys.readouterr().out)
+    assert "3 images" in printed
+    manifest = json.loads((exported / "model.json").read_text())
+    assert manifest["classes"] == [{"id": 42, "name": "Baum"}]
+    photo = next(photos.iterdir())
+    drawn = ["--input", photo, "--output", tmp_path / "drawn.png", "--score-threshold", 0]
+    program_here("tools/visualize.py", "--config-file", exported, *drawn)
+    assert (tmp_path / "drawn.png").is_file()

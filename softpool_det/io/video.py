@@ -1,0 +1,44 @@
+"""Videos, read with OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from softpool_det.io.images import pixel_limit
+
+
+@contextmanager
+def open_video(path: str | Path) -> Iterator[cv2.VideoCapture]:
+    """A video file, to read frames from.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: it cannot be read, or its frames have more pixels than PIL takes in an image.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist, must be a video file")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.get(cv2.CAP_PROP_FPS) > 0:
+            raise ValueError(f"{path} cannot be read as an image or a video")
+        # Before one is decoded.
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        width, height = (int(capture.get(side)) for side in sides)
+        if width * height > pixel_limit():
+            raise ValueError(
+                f"{path} has frames of {width}x{height} pixels, more than {pixel_limit()}"
+            )
+        yield capture
+    finally:
+        capture.release()
+
+
+def frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    """The frames that are left, BGR, uint8 (H, W, 3)."""
+    while (frame := capture.read()[1]) is not None:
+        yield frame
