@@ -47,6 +47,6 @@ def test_runs(root, tmp_path):
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr[-4000:]
-    assert "0 faults" in result.stdout
+    assert "faults: 0" in result.stdout
     assert "AP: " in result.stdout
     assert "detections by onnxruntime" in result.stdout
