@@ -46,7 +46,7 @@ class Predictions:
         return {"top1": 100 * float(self.correct.mean()), "top5": 100 * float(self.in_top5.mean())}
 
     def save(self, path: Path) -> None:
-        """Write an .npz file, whole or not at all."""
+        """Write an .npz file, atomically."""
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **{name: getattr(self, name) for name in _ARRAYS})
 

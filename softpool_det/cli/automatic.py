@@ -17,7 +17,7 @@ from softpool_det.data_check.image_files import same_content
 
 
 def automatic_arms(args: argparse.Namespace, names: Sequence[str]) -> list[Arm]:
-    """Stock and SoftPool for the user's data, divided where there is no set to test on.
+    """Stock and SoftPool for the user's data, which are split where no test set is given.
 
     Raises:
         ValueError: the data set has a fault, or the options do not fit it; one line.

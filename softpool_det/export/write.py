@@ -52,7 +52,7 @@ def export_detector(predictor: Predictor, folder: Path, formats: Sequence[str]) 
 
     Args:
         predictor: with a model of PyTorch.
-        folder: gets a file for each format, and the manifest; each is whole or not there.
+        folder: gets a file for each format, and the manifest; all are written atomically.
         formats: of `FORMATS`.
 
     Returns:

@@ -21,7 +21,7 @@ _OF_BYTES = ("PytorchStreamReader failed", "File ")
 
 
 def save_archive(path: Path, state: dict[str, Any]) -> None:
-    """torch.save of `state` to `path`, whole or not at all.
+    """torch.save of `state` to `path`, atomically.
 
     Raises:
         OSError: it cannot be written; what was there before still is.

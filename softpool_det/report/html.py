@@ -30,7 +30,7 @@ def write_html(
     What the comparison does not have (costs, training, pictures ...) the report does not mention.
 
     Args:
-        path: of the file; it appears whole or not at all.
+        path: of the file, which is written atomically.
         comparison: the content of comparison.json.
         gallery: validation images with the ground truth and what each arm finds.
         activations: the stem's activation maps.

@@ -85,7 +85,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return super().load(path, checkpointables)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `name`.pth, whole or not at all, and note that it is the last, unless it is `BEST`.
+        """Write `name`.pth atomically, and note that it is the last, unless it is `BEST`.
 
         Raises:
             OSError: it cannot be written; what was there before still is.

@@ -90,7 +90,7 @@ def read_weights(
 
 
 def write_weights(path: str | Path, weights: Weights, to: str = "detectron2") -> None:
-    """Write weights for Detectron2 or for torchvision, whole or not at all.
+    """Write weights for Detectron2 or for torchvision, atomically.
 
     Args:
         path: `.safetensors`, with the metadata in its header; for torchvision also `.pth`, a state

@@ -168,7 +168,7 @@ def _read_fields(owner: type, header: Mapping[str, str], prefix: str) -> dict[st
 def save_weights(
     path: str | Path, state_dict: Mapping[str, torch.Tensor], metadata: WeightsMetadata
 ) -> None:
-    """Write a ResNet's weights as safetensors, whole or not at all.
+    """Write a ResNet's weights as safetensors, atomically.
 
     Args:
         path: ends in `.safetensors`; its folder is made.
