@@ -18,7 +18,7 @@ from softpool_det.cli.program import (
     data_overrides,
     run_program,
 )
-from softpool_det.export.check import check_export, load_files, table, test_images
+from softpool_det.export.parity import check_export, load_files, table, test_images
 from softpool_det.export.write import FORMATS, export_detector
 from softpool_det.training.predictor import Predictor
 

@@ -54,7 +54,7 @@ def images(small_datasets):
 @pytest.fixture(scope="module")
 def make(tmp_path_factory, small_datasets, datasets_in, one_thread):
     """Makes a run, exports it, and compares the files with it."""
-    from softpool_det.export.check import check_export, load_files
+    from softpool_det.export.parity import check_export, load_files
     from softpool_det.export.write import export_detector
     from softpool_det.training.predictor import Predictor
 

@@ -9,7 +9,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 import softpool_det
-from softpool_det.export.check import Differences, check_export, load_files
+from softpool_det.export.parity import Differences, check_export, load_files
 from softpool_det.export.write import export_detector
 
 pytestmark = [
