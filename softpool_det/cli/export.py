@@ -12,12 +12,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
-from softpool_det.cli.program import (
-    add_data_options,
-    add_trust_lazy_config,
-    data_overrides,
-    run_program,
-)
+from softpool_det.cli.program import add_predictor_options, data_overrides, run_program
 from softpool_det.export.parity import check_export, load_files, table, test_images
 from softpool_det.export.write import FORMATS, export_detector
 from softpool_det.training.predictor import Predictor
@@ -27,17 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="YAML or LazyConfig; or the folder of a run",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="default: the last checkpoint in the config's output folder",
-    )
+    add_predictor_options(parser)
     parser.add_argument(
         "--output", required=True, type=Path, metavar="FOLDER", help="of the files and model.json"
     )
@@ -58,13 +43,6 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         help="compare on this image, without AP; may be given again",
-    )
-    add_data_options(parser)
-    add_trust_lazy_config(parser)
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        help="overrides at the end: KEY VALUE pairs, or key=value for a LazyConfig",
     )
     return parser.parse_args()
 

@@ -46,6 +46,28 @@ def add_data_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
         )
 
 
+def add_predictor_options(parser: argparse.ArgumentParser) -> None:
+    """Add what names a trained detector: `config_file`, `weights`, `opts`, and its data."""
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        metavar="FILE",
+        help="YAML or LazyConfig; or the folder of a run",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="default: the last checkpoint in the config's output folder",
+    )
+    add_data_options(parser)
+    add_trust_lazy_config(parser)
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        help="overrides at the end: KEY VALUE pairs, or key=value for a LazyConfig",
+    )
+
+
 def add_limit(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add the option for a quick run, as `limit_images`."""
     parser.add_argument(

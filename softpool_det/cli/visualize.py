@@ -7,29 +7,14 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from softpool_det.cli.program import (
-    add_data_options,
-    add_trust_lazy_config,
-    data_overrides,
-    run_program,
-)
+from softpool_det.cli.program import add_predictor_options, data_overrides, run_program
 from softpool_det.comparison.visualize import visualize
 from softpool_det.training.predictor import Predictor
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="YAML or LazyConfig; or the folder of a run",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="default: the last checkpoint in the config's output folder",
-    )
+    add_predictor_options(parser)
     parser.add_argument(
         "--input", required=True, type=Path, metavar="PATH", help="image, folder or video"
     )
@@ -38,13 +23,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--score-threshold", type=float, default=0.5, help="lowest score drawn, 0 to 1"
-    )
-    add_data_options(parser)
-    add_trust_lazy_config(parser)
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        help="overrides at the end: KEY VALUE pairs, or key=value for a LazyConfig",
     )
     return parser.parse_args()
 
