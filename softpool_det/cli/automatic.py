@@ -12,7 +12,7 @@ from softpool_det.cli.program import data_overrides
 from softpool_det.coco.folders import write_if_changed
 from softpool_det.comparison.arms import Arm
 from softpool_det.comparison.automatic import ONE_IN, SPLIT_SEED, settings, split
-from softpool_det.data_check.check import check_set
+from softpool_det.data_check.check import check_across, check_set
 from softpool_det.data_check.image_files import same_content
 
 
@@ -24,10 +24,12 @@ def automatic_arms(args: argparse.Namespace, names: Sequence[str]) -> list[Arm]:
     """
     if len(args.train_json) != 1 or len(args.train_images) != 1:
         raise ValueError("--auto takes one --train-json and one --train-images")
-    data = read_checked(Path(args.train_json[0]), Path(args.train_images[0]))
-    if not args.val_json:
+    data = read_checked(args)
+    if not args.val_json and not args.test_json:
         data = divide(args, data)
     chosen = dict(zip(args.inputs[::2], args.inputs[1::2], strict=True))
+    if args.limit_images:
+        chosen["DATASETS.LIMIT_IMAGES"] = str(args.limit_images)
     device = chosen.get("MODEL.DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
     found = settings(data, args.masks, chosen, device != "cpu")
     print("\n".join(found.notes), flush=True)
@@ -37,19 +39,26 @@ def automatic_arms(args: argparse.Namespace, names: Sequence[str]) -> list[Arm]:
     ]
 
 
-def read_checked(file: Path, images: Path) -> dict:
-    """The content of a data set that has no faults; ValueError says the first of them."""
-    checked = check_set("train", file.expanduser(), images.expanduser(), True, (800, 1333))
-    # A part to test on leaves nothing out, and both are cut from this file.
+def read_checked(args: argparse.Namespace) -> dict:
+    """The training set's content, if no data set has a fault; else ValueError says the first."""
+    sets = []
+    for part in ("train", "val", "test"):
+        given = zip(getattr(args, f"{part}_json"), getattr(args, f"{part}_images"), strict=True)
+        for file, images in given:
+            paths = Path(file).expanduser(), Path(images).expanduser()
+            sets.append(check_set(part, *paths, True, (800, 1333)))
+    findings = [finding for checked in sets for finding in checked.findings]
+    # A part to test on leaves nothing out, and both may be cut from the training set.
     faults = [
         str(finding).partition("; in a training set")[0]
-        for finding in checked.findings
+        for finding in [*findings, *check_across(sets, True)]
         if finding.is_fault
     ]
-    if faults or checked.data is None:
+    data = sets[0].data
+    if faults or data is None:
         others = f" (faults: {len(faults)}, softpool-check-data shows all)" if faults[1:] else ""
         raise ValueError(f"{faults[0]}{others}")
-    return checked.data
+    return data
 
 
 def divide(args: argparse.Namespace, data: dict) -> dict:

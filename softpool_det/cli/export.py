@@ -15,6 +15,7 @@ from tabulate import tabulate
 from softpool_det.cli.program import add_predictor_options, data_overrides, run_program
 from softpool_det.export.parity import check_export, load_files, table, test_images
 from softpool_det.export.write import FORMATS, export_detector
+from softpool_det.training.exported import find_manifest
 from softpool_det.training.predictor import Predictor
 
 
@@ -49,6 +50,8 @@ def parse_args() -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     setup_logger(name="fvcore")
+    if find_manifest(Path(args.config_file)) is not None:
+        raise ValueError("the detector was exported already: name its run, or config and weights")
     device = ["train.device=cpu"] if args.config_file.endswith(".py") else ["MODEL.DEVICE", "cpu"]
     options = [*data_overrides(args, args.config_file), *args.opts, *device]
     predictor = Predictor(

@@ -39,8 +39,9 @@ def parse_voc(xml: bytes) -> VocAnnotation:
     Raises:
         ValueError: it declares a document type (with entities), or is not a VOC annotation.
     """
-    if b"<!" in xml.replace(b"<!--", b""):
-        raise ValueError("xml has a document type declaration, expected a plain VOC annotation")
+    # A NUL is of UTF-16, in which the other bytes look different.
+    if b"\0" in xml or b"<!" in xml.replace(b"<!--", b""):
+        raise ValueError("xml has a document type declaration or is UTF-16, must be plain UTF-8")
     try:
         root = ElementTree.fromstring(xml)
         size = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")]
@@ -117,7 +118,9 @@ def _parts(folder: Path) -> Iterator[tuple[str, list[Path], Path]]:
 def _read_set(files: Sequence[Path], folder: Path) -> list[tuple[Path, VocAnnotation]]:
     """Images and what their annotation files say."""
     # By the annotation file's own name: the one in it is often that of before a renaming.
-    by_stem = {image.stem: image for image in images_in(folder)}
+    # Masks or thumbnails of the same names may lie deeper.
+    found_images = sorted(images_in(folder), key=lambda path: -len(path.parts))
+    by_stem = {image.stem: image for image in found_images}
     found = []
     for file in files:
         image = by_stem.get(file.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ _TOLERANCE = 0.01
 def read_yolo(path: Path) -> dict[str, tuple[dict, Path]]:
     """Read the sets that a data.yaml names.
 
-    Paths are looked up as Ultralytics does: in `path`, by default the file's own folder, labels in
-    `labels` in place of the last folder `images`. An image without a label file has no objects.
+    Paths begin in `path`, which begins in the file's own folder, those of a .txt list in the list's
+    folder; labels are in `labels` in place of the last folder `images`. An image without a label
+    file has no objects.
 
     Returns:
         "train" and "val", as far as they are named: COCO's content and the folder of the images.
@@ -68,21 +70,27 @@ def _classes(path: Path, values: dict[str, Any]) -> dict[int, str]:
     names = values.get("names")
     pairs = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(pairs, dict) or not pairs or list(pairs) != list(range(len(pairs))):
-        raise DataError(f"{path}: names is {names!r:.60}, must list the classes, from 0 on")
+        raise DataError(f"{path}: names is {reprlib.repr(names)}, must list the classes, from 0 on")
     for name in pairs.values():
         if isinstance(name, bool) or not isinstance(name, str | int):
-            raise DataError(f"{path}: names holds {name!r:.60}, must be text; put it in quotes")
+            raise DataError(
+                f"{path}: names holds {reprlib.repr(name)}, must be text; put it in quotes"
+            )
     return {number: str(name) for number, name in pairs.items()}
 
 
 def _images(path: Path, values: dict[str, Any], part: str, entry: Any) -> list[Path]:
-    root = path.parent / str(values.get("path") or "")
+    names = entry if isinstance(entry, list) else [entry]
+    for name in (values.get("path") or "", *names):
+        if not isinstance(name, str):
+            raise DataError(f"{path}: {part} or path is {reprlib.repr(name)}, must be a path")
+    root = path.parent / (values.get("path") or "")
     found: list[Path] = []
-    for name in entry if isinstance(entry, list) else [entry]:
-        source = root / str(name)
+    for name in names:
+        source = root / name
         # Roboflow's files say ../train/images of what lies beside them.
-        if not source.exists() and str(name).startswith("../"):
-            source = root / str(name)[3:]
+        if not source.exists() and name.startswith("../"):
+            source = root / name[3:]
         if source.is_dir():
             found += images_in(source)
         elif source.is_file() and source.suffix == ".txt":
@@ -94,7 +102,7 @@ def _images(path: Path, values: dict[str, Any], part: str, entry: Any) -> list[P
                 f"{path}: {part} names {source}, no folder of images and no .txt list; {remedy}"
             )
     if not found:
-        raise DataError(f"{path}: {part} has no images in {root / str(entry)}")
+        raise DataError(f"{path}: {part} has no images in {source}")
     if not any(_label_file(image).is_file() for image in found):
         raise DataError(
             f"{path}: no image of {part} has labels: there is no {_label_file(found[0])}, for "

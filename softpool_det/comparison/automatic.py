@@ -119,9 +119,11 @@ def settings(
     weights = chosen.get("MODEL.WEIGHTS", "")
     recipe = RECIPES[masks, bool(weights)]
     used = len({entry["image_id"] for entry in data["annotations"]})
+    used = min(used, _chosen(chosen, "DATASETS.LIMIT_IMAGES", used))
     median = int(np.median([min(image["width"], image["height"]) for image in data["images"]]))
     values = _schedule(recipe, used, median, chosen, on_gpu)
-    side, batch = values["INPUT.MIN_SIZE_TEST"], values["SOLVER.IMS_PER_BATCH"]
+    side = values["INPUT.MIN_SIZE_TEST"]
+    batch = values["SOLVER.IMS_PER_BATCH"] * _chosen(chosen, "SOLVER.ACCUMULATE_STEPS", 1)
     iterations = values["SOLVER.MAX_ITER"]
     values |= {
         "INPUT.RANDOM_FLIP": "horizontal",
@@ -151,12 +153,13 @@ def _schedule(
     side = _chosen(chosen, "INPUT.MIN_SIZE_TEST", min(most_pixels, median))
     batch = min(used, 8 if on_gpu or side <= SMALL else 4)
     batch = _chosen(chosen, "SOLVER.IMS_PER_BATCH", batch)
-    iterations = min(most, max(least, math.ceil(recipe.epochs * used / batch)))
+    step = batch * _chosen(chosen, "SOLVER.ACCUMULATE_STEPS", 1)
+    iterations = min(most, max(least, math.ceil(recipe.epochs * used / step)))
     iterations = _chosen(chosen, "SOLVER.MAX_ITER", iterations)
     longest = math.ceil(side * 1333 / 800)
     return {
         "SOLVER.IMS_PER_BATCH": batch,
-        "SOLVER.BASE_LR": recipe.rate * batch / recipe.batch,
+        "SOLVER.BASE_LR": recipe.rate * step / recipe.batch,
         "SOLVER.MAX_ITER": iterations,
         "SOLVER.STEPS": tuple(sorted({int(step * iterations) for step in recipe.steps} - {0})),
         "SOLVER.WARMUP_ITERS": min(1000, iterations // 10),

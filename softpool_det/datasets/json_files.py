@@ -129,7 +129,9 @@ def summary(cfg: CfgNode | DictConfig, training: bool = True) -> str | None:
     ]
     plural = "class" if len(names) == 1 else "classes"
     line = f"Your data: {len(names)} {plural} ({shown}), {', '.join(counts)}"
-    return line if parts["test on"] else line + "; no test set, so that nothing is evaluated"
+    if parts["test on"] or parts.get("validate on"):
+        return line
+    return line + "; no test set, so that nothing is evaluated"
 
 
 def _datasets(cfg: CfgNode | DictConfig, part: str) -> list[JsonDataset]:

@@ -74,6 +74,9 @@ def _limited(name: str, limit: int, folder: Path) -> JsonDataset:
     metadata = MetadataCatalog.get(name)
     if metadata.get("json_file") is None:
         raise DataError(f"DATASETS.LIMIT_IMAGES: {name} is not a data set in COCO's format")
+    # Their metadata would be lost.
+    if metadata.get("evaluator_type", "coco") != "coco" or metadata.get("keypoint_names"):
+        raise DataError(f"DATASETS.LIMIT_IMAGES: {name} must have boxes or masks alone, of COCO")
     path = Path(PathManager.get_local_path(metadata.json_file)).absolute()
     whole = json_dataset(path, Path(metadata.image_root).absolute())
     if whole.images <= limit:

@@ -115,7 +115,8 @@ def _box_detections(
     count = proposals.shape[0]
     logits, deltas = logits.narrow(0, 0, count), deltas.narrow(0, 0, count)
     boxes = predictor.box2box_transform.apply_deltas(deltas, proposals)
-    probabilities = logits.softmax(-1)[:, :-1]
+    scores = logits.sigmoid() if predictor.use_sigmoid_ce else logits.softmax(-1)
+    probabilities = scores[:, :-1]
     places = torch.nonzero(probabilities > predictor.test_score_thresh)
     rows, classes = places[:, 0], places[:, 1]
     per_class = boxes.view(boxes.shape[0], -1, 4)

@@ -15,6 +15,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 
+from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.images import read_bgr
 from softpool_det.statistics.average_precision import evaluate
 from softpool_det.statistics.result_files import match_files
@@ -122,9 +123,10 @@ def test_images(predictor: Predictor) -> tuple[Path, dict[int, Path]]:
         FileNotFoundError, KeyError: the data set is not here.
         ValueError: the config names none.
     """
-    name = predictor.metadata.get("name")
-    if name is None:
+    names = data_sets_of(predictor.cfg, "test")
+    if not names:
         raise ValueError("the config names no test set: name images (--images)")
+    name = names[0]
     truth = image_info_file(name)
     folder = Path(MetadataCatalog.get(name).image_root)
     images = json.loads(truth.read_text())["images"]

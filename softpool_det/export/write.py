@@ -17,7 +17,7 @@ import torch
 from detectron2.export import TracingAdapter
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.modeling.proposal_generator import RPN
-from detectron2.modeling.roi_heads import StandardROIHeads
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers, StandardROIHeads
 from torch import Tensor, nn
 
 from softpool_det.export.capture import capture
@@ -39,7 +39,8 @@ def check_exportable(model: nn.Module) -> None:
     if isinstance(model, GeneralizedRCNN):
         generator, heads = model.proposal_generator, model.roi_heads
         # Subclasses, as of Cascade R-CNN, compute otherwise.
-        if type(generator) is RPN and type(heads) is StandardROIHeads and not heads.keypoint_on:
+        found = type(generator), type(heads), type(getattr(heads, "box_predictor", None))
+        if found == (RPN, StandardROIHeads, FastRCNNOutputLayers) and not heads.keypoint_on:
             return
     raise ValueError(
         "a RetinaNet, or a Faster or Mask R-CNN with an RPN and StandardROIHeads, without "

@@ -18,7 +18,8 @@ class AveragedWeights(HookBase):
     continues with is in the state of this hook.
 
     Args:
-        model: on its device, before DistributedDataParallel.
+        model: on its device; where there are several processes, one whose weights
+            DistributedDataParallel has made the same in all, but not its wrapper.
         decay: above 0 and below 1; the average is one of about the last 1 / (1 - decay) iterations.
 
     Attributes:

@@ -105,6 +105,15 @@ class SafeCheckpointer(DetectionCheckpointer):
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         write_atomically(Path(self.save_dir, TAG_FILE), last_filename_basename)
 
+    def load_to_evaluate(self, path: str, resume: bool) -> None:
+        """Load `path`; with `resume` what the folder notes as its model, the best one if chosen."""
+        best = Path(self.save_dir, f"{BEST}.pth")
+        note = Path(self.save_dir, TAG_FILE)
+        if resume and best.is_file() and note.is_file() and note.read_text().strip() == best.name:
+            self.load(str(best), checkpointables=[])
+        else:
+            self.resume_or_load(path, resume=resume)
+
     def has_checkpoint(self) -> bool:
         return bool(self._newest_first())
 

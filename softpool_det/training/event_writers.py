@@ -75,6 +75,16 @@ class _ScalarWriter(EventWriter):
     def log(self, scalars: dict[str, float], iteration: int) -> None:
         raise NotImplementedError
 
+    def finish(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        if self._run is not None:
+            try:
+                self.finish()
+            except Exception as error:
+                logger.warning("%s: the run is not finished there: %s", self.module, error)
+
 
 class WandbWriter(_ScalarWriter):
     module = "wandb"
@@ -86,9 +96,8 @@ class WandbWriter(_ScalarWriter):
     def log(self, scalars: dict[str, float], iteration: int) -> None:
         self._run.log(scalars, step=iteration)
 
-    def close(self) -> None:
-        if self._run is not None:
-            self._run.finish()
+    def finish(self) -> None:
+        self._run.finish()
 
 
 class MlflowWriter(_ScalarWriter):
@@ -103,9 +112,8 @@ class MlflowWriter(_ScalarWriter):
         named = {re.sub(r"[^\w\-. /]", "_", name): value for name, value in scalars.items()}
         self.library.log_metrics(named, step=iteration)
 
-    def close(self) -> None:
-        if self._run is not None:
-            self.library.end_run()
+    def finish(self) -> None:
+        self.library.end_run()
 
 
 _WRITERS: dict[str, Callable[[Path], EventWriter]] = {"wandb": WandbWriter, "mlflow": MlflowWriter}

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from softpool_det.config import DEFAULT_MAX_PIXELS
 from softpool_det.datasets.json_files import data_sets_of
-from softpool_det.io.data_errors import Skipped
+from softpool_det.io.data_errors import DataError, Skipped
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.amp_trainer import PRECISIONS, StepTrainer
 from softpool_det.training.annotation_checks import check_training_annotations
@@ -114,6 +114,11 @@ def train_lazy(
             trainer=trainer,
         )
         validation = data_sets_of(cfg, "validation")
+        if len(validation) > 1:
+            raise DataError(
+                f"datasets.validation names {len(validation)} data sets; a LazyConfig's evaluator "
+                "takes one"
+            )
 
         def evaluate() -> dict:
             results.update(evaluate_lazy(_tested_on(cfg, validation), evaluated))
@@ -139,7 +144,7 @@ def _tested_on(cfg: DictConfig, validation: list[str]) -> DictConfig:
         return cfg
     cfg = cfg.copy()
     # The evaluator takes its name from there.
-    OmegaConf.update(cfg, "dataloader.test.dataset.names", cfg.datasets.validation)
+    OmegaConf.update(cfg, "dataloader.test.dataset.names", validation[0])
     return cfg
 
 
@@ -148,12 +153,14 @@ def _build_trainer(cfg: DictConfig, skipped: Skipped) -> tuple[StepTrainer, Aver
     optimizer = _build_optimizer(cfg.optimizer, model)
     loader = _build_train_loader(cfg, skipped)
     decay, steps = _option(cfg, "ema_decay", 0.0), _option(cfg, "accumulate_steps", 1)
+    # This gives all processes the first one's weights, which the average starts from.
+    distributed = distribute(model, cfg.train.device, **cfg.train.ddp)
     averaged = AveragedWeights(model, decay) if decay else None
     shares = _option(cfg, "share_loss_normalizer", True)
     correction = share_loss_normalizer(model, steps) if shares else None
     precision = _option(cfg, "amp.dtype", "float16") if cfg.train.amp.enabled else None
     trainer = StepTrainer(
-        distribute(model, cfg.train.device, **cfg.train.ddp),
+        distributed,
         loader,
         optimizer,
         precision=PRECISIONS[precision] if precision else None,

@@ -93,7 +93,7 @@ class Predictor:
                 raise ValueError(
                     f"{source} is an exported detector: leave out weights and overrides"
                 )
-            self._read_exported(manifest)
+            self._read_exported(manifest, Path(source))
             return
         register_datasets()
         cfg: Any = source
@@ -114,8 +114,11 @@ class Predictor:
         self.model = load_detector(cfg, _checkpoint(folder) if weights is None else weights)
         self.metadata = dataset_metadata(cfg)
 
-    def _read_exported(self, path: Path) -> None:
+    def _read_exported(self, path: Path, source: Path) -> None:
         manifest = read_manifest(path)
+        named = manifest["files"].get("onnx", {}).get("file")
+        if source.suffix == ".onnx" and source.name != named:
+            raise ValueError(f"{source}: {path} is about {named}; give that, or its own manifest")
         self.cfg = None
         self.image_format = manifest["input"]["channel_order"]
         self.augmentations = manifest_augmentations(manifest)

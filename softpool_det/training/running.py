@@ -92,7 +92,7 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
                 trust_pickle=args.trust_pickle,
                 allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
             )
-            checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+            checkpointer.load_to_evaluate(cfg.MODEL.WEIGHTS, args.resume)
         else:
             trainer = Trainer(cfg, args.progress, args.trust_pickle)
             trainer.resume_or_load(resume=args.resume)
@@ -125,7 +125,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
             allow_other_stem_pool=allows_other_stem_pool(cfg),
         )
         with setting_up():
-            checkpointer.resume_or_load(weights, resume=args.resume)
+            checkpointer.load_to_evaluate(weights, args.resume)
         metrics, seconds = evaluate_lazy(cfg, model), None
     else:
         options = args.resume, args.progress, args.trust_pickle

@@ -65,11 +65,13 @@ class Trainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         self.loader = self.build_train_loader(cfg, self.skipped)
         decay, steps = cfg.SOLVER.EMA_DECAY, cfg.SOLVER.ACCUMULATE_STEPS
+        # This gives all processes the first one's weights, which the average starts from.
+        distributed = distribute(model, cfg.MODEL.DEVICE, broadcast_buffers=False)
         self.averaged = AveragedWeights(model, decay) if decay else None
         shares = cfg.SOLVER.SHARE_LOSS_NORMALIZER
         correction = share_loss_normalizer(model, steps) if shares else None
         self._trainer = StepTrainer(
-            distribute(model, cfg.MODEL.DEVICE, broadcast_buffers=False),
+            distributed,
             self.loader,
             optimizer,
             precision=find_precision(cfg),
@@ -101,7 +103,7 @@ class Trainer(DefaultTrainer):
         best = next((hook for hook in self._hooks if isinstance(hook, BestCheckpoint)), None)
         if best is not None:
             best.restore()
-        if best is not None or self.cfg.DATASETS.VALIDATION:
+        if self.cfg.DATASETS.TEST and (best is not None or self.cfg.DATASETS.VALIDATION):
             self._last_eval_results = self.test(self.cfg, self.evaluated)
 
     @classmethod

@@ -1,5 +1,7 @@
 """Pascal VOC's data sets as COCO's, read from real files."""
 
+import shutil
+
 import pytest
 from PIL import Image
 
@@ -26,6 +28,7 @@ def test_boxes_count_from_zero():
         pytest.param(VOC[:-5] % b"5", id="truncated"),
         pytest.param(b'<!DOCTYPE a [<!ENTITY b "5">]>' + VOC % b"&b;", id="entity"),
         pytest.param(b"<!-- c --><!DOCTYPE a><a/>", id="doctype"),
+        pytest.param('<!DOCTYPE a [<!ENTITY b "5">]><a>&b;</a>'.encode("utf-16"), id="UTF-16"),
     ],
 )
 def test_wrong_files_are_refused(xml):
@@ -72,6 +75,15 @@ def test_vocs_own_folders(put, tmp_path):
     entry = train["annotations"][1]
     assert (entry["image_id"], entry["category_id"], entry["bbox"]) == (2, 2, [2, 0, 28, 20])
     assert entry["area"] == 560
+
+
+def test_the_image_beside_the_file_counts(put, tmp_path):
+    put("a", annotation())
+    masks = tmp_path / "JPEGImages" / "masks"
+    masks.mkdir()
+    shutil.copy(tmp_path / "JPEGImages" / "a.png", masks)
+    data, _ = read_voc(tmp_path)["train"]
+    assert [image["file_name"] for image in data["images"]] == ["a.png"]
 
 
 @pytest.mark.parametrize("name", ["val", "valid"])

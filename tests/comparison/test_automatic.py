@@ -167,6 +167,39 @@ def test_a_fault_ends_it_before_the_split(small_datasets, parsed, tmp_path):
     assert not (tmp_path / "output").exists()
 
 
+def test_sets_to_test_on_are_checked_too(small_datasets, parsed, tmp_path):
+    train, val = (small_datasets / f"digit_scenes_{part}" for part in ("train", "val"))
+    words = ["--auto", "--train-json", train / "annotations.json", "--output", tmp_path / "output"]
+    words += ["--train-images", train / "images", "--val-json", train / "annotations.json"]
+    args = parsed(*words, "--val-images", train / "images")
+    with pytest.raises(ValueError, match="it is in train and in val"):
+        automatic_arms(args, compare.NAMES)
+    file = tmp_path / "boxes.json"
+    file.write_text((val / "annotations.json").read_text().replace("000000.png", "gone.png"))
+    words[-1] = file
+    args = parsed(*words, "--val-images", val / "images")
+    with pytest.raises(ValueError, match=r"gone\.png"):
+        automatic_arms(args, compare.NAMES)
+
+
+def test_a_step_of_several_batches_is_a_large_batch():
+    data = made([1] * 40)
+    large, several = (
+        settings(data, False, chosen, False)
+        for chosen in (
+            {"SOLVER.IMS_PER_BATCH": "8"},
+            {"SOLVER.IMS_PER_BATCH": "2", "SOLVER.ACCUMULATE_STEPS": "4"},
+        )
+    )
+    assert large.notes == several.notes
+    place = large.overrides.index("SOLVER.IMS_PER_BATCH") + 1
+    assert several.overrides[place] == "2"
+    assert [*large.overrides[:place], *large.overrides[place + 1 :]] == [
+        *several.overrides[:place],
+        *several.overrides[place + 1 :],
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -120,6 +120,9 @@ def test_refusals(retinanet, tmp_path):
         export_detector(softpool_det.Predictor(folder), tmp_path / "again", ["onnx"])
     with pytest.raises(ValueError, match=r"formats must be of onnx, .*, got 'caffe2'"):
         export_detector(retinanet.predictor, tmp_path / "again", ["caffe2"])
+    shutil.copy(folder / "model.onnx", folder / "int8.onnx")
+    with pytest.raises(ValueError, match=r"int8\.onnx: .*model\.json is about model\.onnx"):
+        softpool_det.Predictor(folder / "int8.onnx")
     (folder / "model.onnx").write_bytes(b"cut")
     with pytest.raises(ValueError, match="its SHA-256 differs"):
         softpool_det.Predictor(folder)

@@ -158,6 +158,16 @@ def test_tolerances_notice_gradients_that_count_more(alone, scaled):
 
 
 @pytest.mark.slow
+def test_averaging_leaves_the_training_as_it_is(environment, shared, watched, tmp_path):
+    """Each process starts from weights of its own, before they get the first one's."""
+    run = options(tmp_path, "SOLVER.EMA_DECAY", 0.5, "DATASETS.TEST", ())
+    finish(environment, *run, program=torchrun(2, program=watched))
+    state = states(tmp_path)
+    trained = state["trainer"]["hooks"]["AveragedWeights"]["model"]
+    assert_same(trained, states(shared)["model"])
+
+
+@pytest.mark.slow
 def test_evaluation_is_shared_and_gathered(environment, alone, tmp_path):
     """The same weights give the same detections and AP in two processes."""
     weights = ["MODEL.WEIGHTS", alone / "model_final.pth"]

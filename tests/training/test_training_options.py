@@ -152,6 +152,8 @@ def test_ends_early_with_the_best(train):
     train("stuck", *STUCK, flags=["--resume"])
     assert states(folder)["iteration"] == 1
     assert result(folder)["metrics"] == before
+    train("stuck", *STUCK, flags=["--eval-only", "--resume"])
+    assert log_of(folder).rstrip().count("model_best.pth ...") >= 2
 
 
 def test_choice_on_a_set_of_its_own(train):
@@ -245,7 +247,7 @@ def test_lazy_config(train_here, lazy_config, tmp_path):
     options = ["accumulate_steps=2", "ema_decay=0.5", "best_metric=bbox/AP", "patience=1"]
     options += ["eval_period=1", "max_iter=20", f"output_dir={tmp_path / 'run'}", "device=cpu"]
     given = [f"train.{option}" for option in options]
-    given += ["datasets.validation=digit_scenes_train", "optimizer.lr=0"]
+    given += ["datasets.validation=[digit_scenes_train]", "optimizer.lr=0"]
     # A batch norm's statistics would change what is evaluated.
     given += [
         f"model.backbone.{part}.norm=GN" for part in ("bottom_up.stem.stem", "bottom_up.stages")
