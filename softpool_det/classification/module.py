@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -27,6 +28,8 @@ from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.randomness import seed_of
+
+logger = logging.getLogger(__name__)
 
 
 class Classifier(pl.LightningModule):
@@ -113,8 +116,13 @@ class Classifier(pl.LightningModule):
         self.predictions = Predictions(labels, predicted, in_top5.astype(bool))
         metrics = self.predictions.accuracies()
         self.log_dict(metrics, prog_bar=True)
-        if self.trainer.training or self.trainer.state.fn == "fit":
-            self.history.append({"epoch": self.current_epoch + 1, **metrics})
+        if self.trainer.state.fn == "fit":
+            epoch = self.current_epoch + 1
+            self.history.append({"epoch": epoch, **metrics})
+            shown = self.trainer.callback_metrics
+            loss, top1, top5 = (float(shown[key]) for key in ("loss", "top1", "top5"))
+            text = "epoch %d/%d  loss %.4f  top-1 %.2f  top-5 %.2f"
+            logger.info(text, epoch, self.cfg.epochs, loss, top1, top5)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
@@ -132,24 +140,25 @@ class Classifier(pl.LightningModule):
             overrides=weight_decay_overrides(self.network),
         )
         optimizer = construct(torch.optim, cfg.optimizer, "optimizer", params)
-        total = int(self.trainer.estimated_stepping_batches)
-        scheduler = build_scheduler(cfg, optimizer, total)
+        # Not Lightning's estimate: it would take the batches before a checkpoint says from where.
+        batches = len(self.train_set) // cfg.batch_size
+        epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
+        scheduler = build_scheduler(cfg, optimizer, epoch)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
 
-def build_scheduler(cfg: Config, optimizer: torch.optim.Optimizer, total: int) -> LRScheduler:
-    """The rates of `total` steps: a warm-up, then milestones or a cosine."""
-    epoch = total / cfg.epochs
+def build_scheduler(cfg: Config, optimizer: torch.optim.Optimizer, epoch: int) -> LRScheduler:
+    """A warm-up, then milestones or a cosine, where an epoch has so many steps."""
     warm = round(cfg.warmup_epochs * epoch)
     main: LRScheduler
     if cfg.milestones:
         steps = [round(milestone * epoch) - warm for milestone in cfg.milestones]
         main = MultiStepLR(optimizer, steps, cfg.gamma)
     else:
-        main = CosineAnnealingLR(optimizer, max(total - warm, 1))
+        main = CosineAnnealingLR(optimizer, max(cfg.epochs * epoch - warm, 1))
     if not warm:
         return main
     rise = LinearLR(optimizer, cfg.warmup_factor, total_iters=warm)

@@ -78,7 +78,10 @@ def train(cfg: Config, resume: bool = False) -> dict:
         if path is not None:
             logger.info("continuing from %s", path)
         trainer.fit(module, ckpt_path=path, weights_only=True)
-    if module.predictions is None:  # interrupted behind the last evaluation
+    if path is not None and module.predictions is None:
+        # All was trained before; where weights are averaged, Lightning keeps the average here.
+        module.load_state_dict(WholeFiles().load_checkpoint(path)["state_dict"])
+    if module.predictions is None or module.history[-1]["epoch"] != trainer.current_epoch:
         trainer.validate(module, verbose=False)
     return _finish(cfg, module, trainer, timer)
 

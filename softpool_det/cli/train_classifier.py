@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("softpool_det").setLevel(logging.INFO)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run_program(run, parse_args())
 
 
