@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,8 @@ def build_network(
         num_classes: outputs.
         options: further arguments of what builds it; torchvision's `weights` are fetched, and read
             without running anything in them.
-        replace: arguments of one call of `softpool_det.replace_pooling` each.
+        replace: arguments of one call of `softpool_det.replace_pooling` each; `num_channels`, where
+            a pooling needs it, is found out.
 
     Returns:
         A module from images (N, 3, H, W) to what `logits_of` takes.
@@ -52,10 +54,30 @@ def build_network(
     network = _LIBRARIES[library](inner, num_classes, dict(options or {}))
     for entry in replace:
         try:
-            replace_pooling(network, **{str(key): value for key, value in entry.items()})
+            _replace(network, {str(key): value for key, value in entry.items()})
         except TypeError as error:
             raise ValueError(f"replace: {error}") from error
     return network
+
+
+def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
+    try:
+        replace_pooling(network, **arguments)
+    except ValueError as error:
+        if "num_channels" not in str(error) or "num_channels" in arguments:
+            raise
+        # Each pooling has a number of its own, which a forward shows.
+        probe = copy.deepcopy(network).eval()
+        found = replace_pooling(probe, **{**arguments, "pool": "SoftPool"})
+        channels: dict[str, int] = {}
+        for name in (row.name for row in found.replaced):
+            probe.get_submodule(name).register_forward_pre_hook(
+                lambda _, inputs, name=name: channels.update({name: inputs[0].shape[1]})
+            )
+        with torch.no_grad():
+            probe(next(probe.parameters()).new_zeros(1, 3, 224, 224))
+        for name, number in channels.items():
+            replace_pooling(network, **{**arguments, "where": [name], "num_channels": number})
 
 
 def _torchvision(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:

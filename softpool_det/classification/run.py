@@ -118,6 +118,7 @@ def _network(cfg: Config, num_classes: int) -> torch.nn.Module:
 def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
     # About numbers of workers and logged steps, and about loaders that EpochBatches makes good.
     warnings.simplefilter("ignore", PossibleUserWarning)
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)", FutureWarning)
     named = [construct(callbacks, entry, "callbacks") for entry in cfg.callbacks]
     processes = {"devices": 1}
     if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun's
