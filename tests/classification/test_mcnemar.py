@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from softpool_det.classification.mcnemar import mcnemar_test
+
 from softpool_det.classification.predictions import Predictions
 
 counts = st.integers(0, 60)

@@ -123,6 +123,6 @@ def test_checkpoint_that_is_not_finite_is_refused(tmp_path):
 def test_new_run_does_not_take_the_previous_checkpoint(run_here, whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "again")
     assert (folder / "checkpoint_previous.ckpt").is_file()
-    with pytest.raises(FloatingPointError, match="the loss is (nan|inf) by step 2"):
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) by step 2"):
         run_here(folder, "optimizer.lr=1e30")
     assert not list(folder.glob("checkpoint*"))
