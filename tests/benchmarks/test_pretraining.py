@@ -27,7 +27,7 @@ def test_whole_study(environment, tmp_path):
     )
     assert done.returncode == 0, done.stdout[-4000:]
     for table in (2, 4):
-        assert "| resnet18" in (tmp_path / "digits" / f"table_{table}.md").read_text()
+        assert "resnet18" in (tmp_path / "digits" / f"table_{table}.md").read_text()
     detectors = json.loads((tmp_path / "detectors" / "comparison.json").read_text())
     assert [name.split(", ")[1] for name in detectors["names"]] == [
         "from scratch",

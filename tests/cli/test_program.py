@@ -90,7 +90,7 @@ def test_expected_errors_end_a_program_with_their_line():
             WRONG,
         ),
         ("train_classifier.py", [CLASSIFIER, "epoch=1"], f"{CLASSIFIER}: there is no key 'epoch'"),
-        ("tables.py", ["2", "--poolings", "soup"], "no pooling is called 'soup'"),
+        ("tables.py", ["5", "--poolings", "soup"], "no pooling is called 'soup'"),
         (
             "export_testdev.py",
             ["--validate", "a.json", "--dataset", "coco_2017"],
