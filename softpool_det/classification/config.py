@@ -16,7 +16,7 @@ from softpool_det.config.safe_yaml import read_yaml
 from softpool_det.io.errors import error_text
 
 # What is trained does not depend on these, nor on the trainer's keys below.
-_NOT_DECIDING = ("output", "num_workers", "logger")
+_NOT_DECIDING = ("output", "keep_checkpoints", "num_workers", "logger")
 _OF_THE_MACHINE = ("accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps")
 
 
@@ -74,6 +74,8 @@ class Config:
     # Of weights, order and augmentation, from 0.
     seed: int = 1
     output: str = "output/classification"
+    # Of a finished run; together they are four times its weights or more.
+    keep_checkpoints: bool = False
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> Config:

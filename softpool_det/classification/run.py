@@ -139,4 +139,6 @@ def _record(cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbac
     }
     # Last: it says that the others are there.
     write_json(folder / RESULT_FILE, result)
+    for name in () if cfg.keep_checkpoints else CHECKPOINT_FILES:
+        (folder / name).unlink(missing_ok=True)
     logger.info("top-1 %.2f  top-5 %.2f", *predictions.accuracies().values())

@@ -55,6 +55,7 @@ norm_weight_decay: 0.0
 label_smoothing: 0.1
 warmup_epochs: 0.4
 epochs: 3
+keep_checkpoints: true
 trainer: {accelerator: cpu, log_every_n_steps: 2}
 callbacks:
 - {name: EMAWeightAveraging, decay: 0.5, update_starting_at_step: 1}

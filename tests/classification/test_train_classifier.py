@@ -84,7 +84,8 @@ def test_evaluation_is_detectron2s(trained, pictures, run_here, tmp_path):
 def test_is_a_plain_loop(tiny, run_here, tmp_path):
     """The same batches through torch's own optimizer, with the rates worked out by hand."""
     overrides = (*PLAIN, "warmup_epochs=0", "norm_weight_decay=null")
-    run_here(tmp_path, *overrides)
+    run_here(tmp_path, *overrides, "keep_checkpoints=false")
+    assert not list(tmp_path.glob("checkpoint*"))
     cfg = load_config(str(tiny), overrides)
     torch.manual_seed(cfg.seed)
     model = build_network(cfg.network, 3, cfg.network_options, cfg.replace)
