@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.warnings import PossibleUserWarning
 from softpool_det.classification.checkpoints import FILES as CHECKPOINT_FILES
 from softpool_det.classification.checkpoints import Checkpoints, WholeFiles, newest_checkpoint
 from softpool_det.classification.config import Config, construct, identity
-from softpool_det.classification.datasets import open_split
+from softpool_det.classification.datasets import LabelledImages, open_split
 from softpool_det.classification.module import Classifier
 from softpool_det.classification.networks import build_network
 from softpool_det.classification.weights import load_weights, metadata, write_weights
@@ -54,20 +54,14 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
         claim(folder / CONFIG_FILE, identity(cfg))
         logger.info("%s is there already", folder / RESULT_FILE)
         return json.loads((folder / RESULT_FILE).read_text())
-    val_set = open_split(cfg, "val")
-    train_set = open_split(cfg, "train") if cfg.epochs else val_set
-    if train_set.classes != val_set.classes:
-        raise ValueError(
-            f"train_data and val_data must have the same classes: {cfg.train_data} has "
-            f"{len(train_set.classes)}, {cfg.val_data} {len(val_set.classes)}"
-        )
+    data = _open_data(cfg)
     _claim_folder(folder, cfg, resume)
     torch.manual_seed(cfg.seed)
-    num_classes = len(val_set.classes)
+    num_classes = len(data[1].classes)
     network = build_network(cfg.network, num_classes, cfg.network_options, cfg.replace)
     if cfg.weights:
         load_weights(network, cfg, num_classes)
-    module, timer = Classifier(cfg, network, train_set, val_set), callbacks.Timer()
+    module, timer = Classifier(cfg, network, *data), callbacks.Timer()
     with listening():
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         trainer = _trainer(cfg, [timer, Checkpoints(folder, handlers)])
@@ -76,6 +70,18 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
         _record(cfg, module, trainer, timer)
     trainer.strategy.barrier()
     return json.loads((folder / RESULT_FILE).read_text())
+
+
+def _open_data(cfg: Config) -> tuple[LabelledImages, LabelledImages]:
+    """What is trained and evaluated on."""
+    val_set = open_split(cfg, "val")
+    train_set = open_split(cfg, "train") if cfg.epochs else val_set
+    if train_set.classes != val_set.classes:
+        raise ValueError(
+            f"train_data and val_data must have the same classes: {cfg.train_data} has "
+            f"{len(train_set.classes)}, {cfg.val_data} {len(val_set.classes)}"
+        )
+    return train_set, val_set
 
 
 def _fit(trainer: pl.Trainer, module: Classifier, path: Path | None) -> None:
