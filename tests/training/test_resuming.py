@@ -115,7 +115,9 @@ def test_signal_ends_one_training_only(tmp_path):
         def forward(self, images):
             return {"loss": super().forward(images).sum()}
 
-    def train():
+    def train(*signals):
+        for number in signals:
+            signal.raise_signal(number)
         model = Line(1, 1)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         trainer = SimpleTrainer(model, [torch.ones(1, 1)] * 3, optimizer)
@@ -124,8 +126,7 @@ def test_signal_ends_one_training_only(tmp_path):
         return trainer.iter
 
     with pytest.raises(Interrupted), listening():
-        signal.raise_signal(signal.SIGTERM)
-        train()
+        train(signal.SIGTERM)
     assert last_checkpoint(tmp_path) == 0
     assert train() == 3
 
