@@ -107,7 +107,20 @@ def test_annotations_alone(sets, check, tmp_path):
     assert "<figure" not in (tmp_path / "output" / "data.html").read_text()
     shutil.rmtree(sets["val"][1])
     sets["val"][1].mkdir()
-    assert check(sets)[0] == 1
+    status, _, data = check(sets)
+    assert status == 1
+    (finding,) = faults(data, "val")
+    assert f"none of its 6 images is in {sets['val'][1]}" in finding["reason"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_path_that_is_not_there(sets, program_here, tmp_path, place):
+    wrong = tmp_path / "nowhere"
+    given = ["--train-json", sets["train"][0], "--train-images", sets["train"][1]]
+    pair = [wrong if n == place else path for n, path in enumerate(sets["val"])]
+    given += ["--val-json", pair[0], "--val-images", pair[1], "--output", tmp_path / "output"]
+    with pytest.raises(SystemExit, match=rf"{wrong}.* is not a (file|folder); it must be"):
+        program_here("tools/check_data.py", *given)
 
 
 @pytest.mark.parametrize(
