@@ -26,6 +26,7 @@ from softpool_det.io.images import read_bgr
 from softpool_det.io.video import frames, open_video
 from softpool_det.training.detector import load_detector
 from softpool_det.training.exported import (
+    MANIFEST,
     OnnxDetector,
     find_manifest,
     manifest_augmentations,
@@ -195,7 +196,9 @@ def _config_file(path: Path) -> Path:
         return path
     config = path / "config.yaml"
     if not config.is_file():
-        raise FileNotFoundError(f"{path} is not the folder of a run: it has no config.yaml")
+        raise FileNotFoundError(
+            f"{path} has neither the config.yaml of a run nor the {MANIFEST} of an exported detector"
+        )
     if "_target_:" in config.read_text():
         raise ValueError(f"{path} is a run of a LazyConfig: name its .py file, and the weights")
     return config

@@ -215,9 +215,10 @@ CROWD = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "iscrow
 def test_nothing_to_train_on(sets, check, annotations):
     for name in ("train", "val"):
         changed(sets[name][0], lambda data: data.update(annotations=annotations))
-    status, _, data = check(sets)
+    status, printed, data = check(sets)
     assert status == 1
     assert [f["reason"] for f in faults(data, "train")] == ["it has no object to train on"]
+    assert f"remark: {sets['val'][0]}: it has no object to test on; annotate some" in printed
     assert not faults(data, "val")
 
 

@@ -110,7 +110,7 @@ def test_names_of_a_run_without_a_test_set(run, small_datasets):
 
 
 def test_says_what_is_missing(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match="is not the folder of a run: it has no config"):
+    with pytest.raises(FileNotFoundError, match="neither the config.yaml of a run nor the model.json"):
         softpool_det.Predictor(tmp_path)
     shutil.copy(run / "config.yaml", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"weights .*model_final\.pth do not exist"):
