@@ -25,9 +25,7 @@ def image_findings(path: Path, data: dict[str, Any], folder: Path) -> list[Findi
     if not any(os.path.exists(folder / image["file_name"]) for image in images):
         reason = f"none of its {len(images)} images is in {folder}: {images[0]['file_name']}, ..."
         return [Finding(str(path), "", reason, "name the folder that file_name starts from")]
-    bar = tqdm(
-        images, desc=f"{folder.name or folder}: images", unit="", leave=False, disable=None
-    )
+    bar = tqdm(images, desc=f"{folder.name or folder}: images", unit="", leave=False, disable=None)
     return [
         finding
         for place, image in enumerate(bar)

@@ -129,9 +129,10 @@ def test_refusals(retinanet, tmp_path):
     (folder / "model.onnx").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.onnx, which model\.json names"):
         softpool_det.Predictor(folder)
-    (folder / "model.json").write_text("[]")
-    with pytest.raises(ValueError, match="is not a manifest of softpool-export"):
-        softpool_det.Predictor(folder)
+    for text in ("[]", '{"files": {}, "classes": [], "input": {}}'):
+        (folder / "model.json").write_text(text)
+        with pytest.raises(ValueError, match="is not a manifest of softpool-export"):
+            softpool_det.Predictor(folder)
     (folder / "model.json").unlink()
     with pytest.raises(FileNotFoundError, match="needs its manifest"):
         softpool_det.Predictor(folder / "model.onnx")
