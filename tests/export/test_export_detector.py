@@ -153,6 +153,15 @@ def test_differences_are_seen(retinanet, images):
     assert [line.split()[0] for line in differences.excess({})] == ["boxes", "scores", "unpaired"]
 
 
+def test_boxes_that_are_cut_off_to_the_same_are_paired_by_their_scores():
+    scores = torch.linspace(0.9, 0.1, 5)
+    boxes = Boxes(torch.tensor([[0.0, 0, 64, 48]]).repeat(5, 1))
+    want = Instances((48, 64), pred_boxes=boxes, scores=scores, pred_classes=torch.zeros(5))
+    differences = Differences()
+    differences.add(want, want[torch.tensor([3, 0, 4, 2, 1])])
+    assert (differences.box, differences.score, differences.unpaired) == (0, 0, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("MODEL.STEM_POOL.GRADIENT", "exact", *LEARNED)])
 @pytest.mark.parametrize("config", ["retinanet", "mask_rcnn"])
