@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from softpool_det.cli.program import data_overrides
-from softpool_det.coco.folders import write_if_changed
+from softpool_det.coco.other_formats import write_if_changed
 from softpool_det.comparison.arms import Arm
 from softpool_det.comparison.automatic import ONE_IN, SPLIT_SEED, settings, split
 from softpool_det.data_check.check import check_across, check_sets
