@@ -85,6 +85,7 @@ ifneq ($(JSON),)
 	@$(QUIET) $(BIN)/python tools/compare.py --auto --train-json '$(JSON)' --train-images '$(IMAGES)' \
 	    $(if $(filter mask_rcnn,$(MODEL)),--masks) --output '$(OUTPUT)' --seeds $(SEEDS)
 else
+	@test -z '$(IMAGES)' || { echo "error: IMAGES=... needs JSON=..., COCO's file about them"; exit 1; }
 	@test -f configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml || { echo "error: no demo for DATA=$(DATA)" \
 	    "MODEL=$(MODEL): DATA is digits or trees, MODEL retinanet or, for digits, mask_rcnn" \
 	    "(tree_crowns has no masks)"; exit 1; }

@@ -98,13 +98,28 @@ def environment(small_datasets):
     }
 
 
-def forget_datasets():
-    """Remove this package's data sets from Detectron2's catalogs; whether they were there."""
-    known = [name for name in NAMES if name in DatasetCatalog]
-    for name in known:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    return bool(known)
+@contextlib.contextmanager
+def copied_catalogs(without=()):
+    """A context behind which Detectron2's catalogs are what they were."""
+    with pytest.MonkeyPatch.context() as patch:
+        for catalog in (DatasetCatalog, MetadataCatalog):
+            kept = {name: value for name, value in catalog.items() if name not in without}
+            patch.setattr(catalog, "data", kept)
+        yield patch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def catalogs_of_module():
+    """What a module's tests and fixtures register is gone behind it."""
+    with copied_catalogs():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def catalogs_of_test():
+    """What a test registers is gone behind it."""
+    with copied_catalogs():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -113,16 +128,10 @@ def datasets_in():
 
     @contextlib.contextmanager
     def registered(root):
-        known = forget_datasets()
-        with pytest.MonkeyPatch.context() as patch:
+        with copied_catalogs(without=NAMES) as patch:
             patch.setenv("DETECTRON2_DATASETS", str(root))
             register_datasets()
-            try:
-                yield
-            finally:
-                forget_datasets()
-        if known:
-            register_datasets()
+            yield
 
     return registered
 

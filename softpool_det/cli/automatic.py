@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from softpool_det.cli.program import data_overrides
-from softpool_det.coco.folders import write_if_changed
+from softpool_det.coco.other_formats import write_if_changed
 from softpool_det.comparison.arms import Arm
 from softpool_det.comparison.automatic import ONE_IN, SPLIT_SEED, settings, split
-from softpool_det.data_check.check import check_across, check_set
+from softpool_det.data_check.check import check_across, check_sets
 from softpool_det.data_check.image_files import same_content
 
 
@@ -41,12 +41,12 @@ def automatic_arms(args: argparse.Namespace, names: Sequence[str]) -> list[Arm]:
 
 def read_checked(args: argparse.Namespace) -> dict:
     """The training set's content, if no data set has a fault; else ValueError says the first."""
-    sets = []
+    named = []
     for part in ("train", "val", "test"):
         given = zip(getattr(args, f"{part}_json"), getattr(args, f"{part}_images"), strict=True)
         for file, images in given:
-            paths = Path(file).expanduser(), Path(images).expanduser()
-            sets.append(check_set(part, *paths, True, (800, 1333)))
+            named.append((part, Path(file).expanduser(), Path(images).expanduser()))
+    sets = check_sets(named, True, (800, 1333))
     findings = [finding for checked in sets for finding in checked.findings]
     # A part to test on leaves nothing out, and both may be cut from the training set.
     faults = [

@@ -65,20 +65,20 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    from softpool_det.data_check.check import as_json, check_across, check_set
+    from softpool_det.data_check.check import as_json, check_across, check_sets
     from softpool_det.data_check.page import render
     from softpool_det.io.atomic import replacing
     from softpool_det.report import printable
 
     use_folders(args, args.output)
     resize = args.min_size, args.max_size
-    sets = []
+    named = []
     for part in PARTS:
         files, folders = (getattr(args, f"{part}_{kind}") for kind in ("json", "images"))
         for number, (file, folder) in enumerate(zip(files, folders, strict=True), 1):
             name = part if len(files) == 1 else f"{part} {number}"
-            paths = Path(file).expanduser(), Path(folder).expanduser()
-            sets.append(check_set(name, *paths, not args.no_images, resize))
+            named.append((name, Path(file).expanduser(), Path(folder).expanduser()))
+    sets = check_sets(named, not args.no_images, resize)
     across = check_across(sets, not args.no_images)
     args.output.mkdir(parents=True, exist_ok=True)
     for file, text in (

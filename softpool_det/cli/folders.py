@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softpool_det.coco.folders import write_if_changed
+from softpool_det.coco.other_formats import write_if_changed
 from softpool_det.coco.voc import read_voc
 from softpool_det.coco.yolo import read_yolo
 

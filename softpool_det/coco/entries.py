@@ -13,8 +13,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
-import orjson
 
 from softpool_det.coco import columns
 from softpool_det.coco.checks import (
@@ -113,7 +113,7 @@ class Entries:
 
     def images(self, known: np.ndarray, where: str) -> np.ndarray:
         """(N,) int32: places of the image ids in `known`, ids of the file that `where` names."""
-        places = {value: place for place, value in enumerate(known.tolist())}
+        places = places_of(known)
         found = columns.places(self.column("image_id"), places, self.policy)
         self.require(
             found >= 0,
@@ -123,7 +123,7 @@ class Entries:
 
     def categories(self, known: np.ndarray) -> np.ndarray:
         """(N,) int32: places of the category ids in `known`."""
-        places = {value: place for place, value in enumerate(known.tolist())}
+        places = places_of(known)
         found = columns.places(self.column("category_id"), places, self.policy)
         self.require(
             found >= 0,
@@ -143,6 +143,11 @@ class Entries:
         right = columns.are_boxes(array)
         self.require(right, lambda entry: box_fault(entry.get("bbox", MISSING), self.policy))
         return array
+
+
+def places_of(ids: np.ndarray) -> dict[Any, int]:
+    """Return the place of each id."""
+    return {value: place for place, value in enumerate(ids.tolist())}
 
 
 TWICE = "another entry before it has the same id"
@@ -187,7 +192,7 @@ def read_json(path: Path, plain: bool = False) -> Any:
 
 def _parsed(content: bytes, plain: bool) -> Any:
     try:
-        return orjson.loads(content)
+        return msgspec.json.decode(content)
     except (ValueError, RecursionError):
         # json takes NaN, half a letter ("\ud800") and UTF-16, too, and its errors name the line.
         return json.loads(content.decode("utf-8") if plain else content)

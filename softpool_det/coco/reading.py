@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from softpool_det.coco import columns
 from softpool_det.coco.checks import (
     GROUND_TRUTH,
     RESULTS,
@@ -20,7 +21,7 @@ from softpool_det.coco.checks import (
     score_fault,
     segmentation_fault,
 )
-from softpool_det.coco.entries import Entries, collector_off, read_json
+from softpool_det.coco.entries import Entries, collector_off, places_of, read_json
 from softpool_det.coco.masks import area_of, compressed
 from softpool_det.coco.protocol import TASKS
 from softpool_det.io.data_errors import DataError
@@ -191,6 +192,8 @@ def read_detections(path: str | Path, ground_truth: GroundTruth) -> Detections:
             names the entry, counted from 0.
     """
     path = Path(path)
+    if (found := _boxes_alone(path, ground_truth)) is not None:
+        return found
     data = read_json(path)
     if not isinstance(data, list):
         raise DataError(
@@ -211,6 +214,19 @@ def read_detections(path: str | Path, ground_truth: GroundTruth) -> Detections:
         boxes=entries.boxes() if "bbox" in has else None,
         masks=_masks(entries, ground_truth.image_sizes[image]) if "segmentation" in has else None,
     )
+
+
+def _boxes_alone(path: Path, truth: GroundTruth) -> Detections | None:
+    """Read a file that has boxes alone, as most have; None for another, or one with a fault."""
+    parts = columns.of_boxes(path.read_bytes())
+    if parts is None or not parts[0]:
+        return None
+    images, categories, score, boxes = parts
+    image = columns.places(images, places_of(truth.image_ids), RESULTS)
+    category = columns.places(categories, places_of(truth.category_ids), RESULTS)
+    if min(image.min(), category.min()) < 0 or not columns.are_boxes(boxes).all():
+        return None
+    return Detections(path, image, category, score + 0.0, boxes, masks=None)
 
 
 def _rising(entries: Entries) -> tuple[np.ndarray, np.ndarray]:

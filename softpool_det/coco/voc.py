@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from softpool_det.coco.folders import LabelledImage, Object, as_coco, images_in
+from softpool_det.coco.other_formats import LabelledImage, Object, as_coco, images_in
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import explain_size, read_header
 

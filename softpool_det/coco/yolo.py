@@ -7,7 +7,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from softpool_det.coco.folders import LabelledImage, Object, as_coco, images_in
+from softpool_det.coco.other_formats import LabelledImage, Object, as_coco, images_in
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import read_header
 

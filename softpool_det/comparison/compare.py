@@ -12,6 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
 
+from softpool_det.coco.annotations import read_annotations
 from softpool_det.comparison.activations import dataset_activation_rows
 from softpool_det.comparison.arms import Arm, Run, config_difference, run_arm
 from softpool_det.comparison.compare_files import check_names
@@ -22,6 +23,7 @@ from softpool_det.comparison.softness import measure_softness
 from softpool_det.comparison.training_curves import training_curve
 from softpool_det.datasets import register_datasets
 from softpool_det.datasets.json_files import data_sets_of
+from softpool_det.io.data_errors import DataError
 from softpool_det.report import write_html
 from softpool_det.statistics.known_spread import read_known_spread
 from softpool_det.statistics.result_files import compare_matched, match_files
@@ -79,7 +81,11 @@ def check_arms(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> None:
     register_datasets()
     check_names([arm.name for arm in arms], folders=True)
     _check_runs(arms, seeds)
-    common_test_set(arms, seeds[0], folder)
+    dataset = common_test_set(arms, seeds[0], folder)
+    path = Path(MetadataCatalog.get(dataset).get("json_file", ""))
+    # Data sets of this package, and those that are downloaded, may not be there yet.
+    if path.is_file() and not read_annotations(path, ("images", "categories"))["annotations"]:
+        raise DataError(f"{path} has no object to test on: annotate some, or name another file")
 
 
 def runs_of(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> list[Run]:

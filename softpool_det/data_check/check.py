@@ -41,23 +41,34 @@ class CheckedSet:
     measures: dict[str, Any] | None = None
 
 
-def check_set(
-    name: str, json_file: Path, image_root: Path, open_images: bool, resize: tuple[int, int]
-) -> CheckedSet:
-    """Check one data set.
+def check_sets(
+    named: Sequence[tuple[str, Path, Path]], open_images: bool, resize: tuple[int, int]
+) -> list[CheckedSet]:
+    """Check data sets, each by itself.
 
     Args:
-        name: what it is called in the report; training sets begin with "train".
-        json_file: COCO's JSON.
-        image_root: the folder that `file_name` starts from.
+        named: of each what it is called in the report, COCO's JSON, and the folder that
+            `file_name` starts from; names of training sets begin with "train".
         open_images: read the header of every image file.
         resize: shorter and longest longer side of the model's images, for sizes and anchors.
 
     Raises:
-        OSError: the annotation file cannot be read, or there is no such folder.
+        OSError: an annotation file cannot be read, or there is no such file or folder.
     """
-    if not image_root.is_dir():
-        raise NotADirectoryError(f"{image_root}, the images of {json_file}, is not a folder")
+    # All of them before the images of the first, which may take minutes.
+    for name, json_file, image_root in named:
+        if not json_file.is_file():
+            raise FileNotFoundError(f"{json_file} ({name}) is not a file; it must be COCO's JSON")
+        if not image_root.is_dir():
+            raise NotADirectoryError(
+                f"{image_root} is not a folder; it must be the one of the images of {json_file}"
+            )
+    return [_check_set(*paths, open_images, resize) for paths in named]
+
+
+def _check_set(
+    name: str, json_file: Path, image_root: Path, open_images: bool, resize: tuple[int, int]
+) -> CheckedSet:
     training = name.startswith("train")
     data, findings = read_with_findings(json_file, training)
     checked = CheckedSet(name, json_file, image_root, data, findings)

@@ -92,8 +92,10 @@ def read_with_findings(path: Path, training: bool) -> tuple[dict[str, Any] | Non
         image = data["annotations"][index].get("image_id")
         place = places.get(image) if isinstance(image, int | float | str) else None
         found.append(Finding(str(path), name, reason, SKIP, image=place))
-    if training and all(entry.get("iscrowd", 0) for entry in data["annotations"]):
-        found.append(Finding(str(path), "", "it has no object to train on", "annotate some"))
+    if all(entry.get("iscrowd", 0) for entry in data["annotations"]):
+        reason = f"it has no object to {'train' if training else 'test'} on"
+        # As COCO's own test sets: detections are written, but there is no AP.
+        found.append(Finding(str(path), "", reason, "annotate some", is_fault=training))
     return data, found
 
 

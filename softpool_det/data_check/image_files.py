@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,11 @@ _SKIP = "mend or remove it; in a training set INPUT.SKIP_CORRUPT True leaves it 
 
 def image_findings(path: Path, data: dict[str, Any], folder: Path) -> list[Finding]:
     """Open every image of an annotation file, with a progress bar on stderr."""
-    bar = tqdm(data["images"], desc=f"{folder.name or folder}: images", unit="", leave=False)
+    images = data["images"]
+    if not any(os.path.exists(folder / image["file_name"]) for image in images):
+        reason = f"none of its {len(images)} images is in {folder}: {images[0]['file_name']}, ..."
+        return [Finding(str(path), "", reason, "name the folder that file_name starts from")]
+    bar = tqdm(images, desc=f"{folder.name or folder}: images", unit="", leave=False, disable=None)
     return [
         finding
         for place, image in enumerate(bar)

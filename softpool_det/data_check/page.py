@@ -24,7 +24,7 @@ def render(
     Args:
         sets: checked.
         across: findings between them.
-        resize, open_images: as for :func:`softpool_det.data_check.check.check_set`.
+        resize, open_images: as for :func:`softpool_det.data_check.check.check_sets`.
     """
     pictures = {
         checked.name: [

@@ -20,6 +20,7 @@ from softpool_det.ops._arguments import (
     output_sizes,
 )
 
+WINDOW = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -87,8 +88,10 @@ def options_of(layer: type[nn.Module]) -> list[str]:
     """Names of the arguments that a pooling has beside those of the window."""
     import inspect
 
-    parameters = inspect.signature(layer).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    parameters = inspect.signature(layer).parameters
+    if layer.__module__.startswith("torch.nn"):  # keyword or not, as torch has them
+        return [name for name in parameters if name not in (*WINDOW, "return_indices")]
+    return [name for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY]
 
 
 def layout_of(input: torch.Tensor) -> torch.memory_format:

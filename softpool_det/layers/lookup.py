@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -12,7 +12,7 @@ from torch import nn
 from softpool_det.layers import detail_preserving as dpp
 from softpool_det.layers import lip, mixtures, random_choice
 from softpool_det.layers import sums as summing
-from softpool_det.layers._windows import WindowPool, options_of
+from softpool_det.layers._windows import WINDOW, WindowPool, options_of
 from softpool_det.layers.blur import BlurPool2d
 from softpool_det.ops import modules as soft
 
@@ -43,8 +43,6 @@ _CLASSES["BlurPool", 2] = BlurPool2d
 
 POOLINGS = (*_ROOMS, "BlurPool")
 """Names of all poolings; their classes have 1d, 2d and 3d behind them."""
-
-_WINDOW = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
 def pooling_name(name: str) -> str:
@@ -111,27 +109,14 @@ def build_pooling(
         settings["dilation"] = dilation
     elif dilation not in (1, (1,) * dims, [1] * dims):
         raise ValueError(f"{layer.__name__} has no dilation, got {dilation!r}")
-    check_options(layer, options)
-    if "num_channels" in options_of(layer):
+    known = options_of(layer)
+    for option in options:
+        if option not in known:
+            names = ", ".join(known) or "none"
+            raise TypeError(f"{layer.__name__} has no option {option!r}; its options: {names}")
+    if "num_channels" in known:
         settings["num_channels"] = num_channels
     return layer(kernel_size, stride, **settings, **options)
-
-
-def check_options(layer: type[nn.Module], options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that the pooling does not have."""
-    known = own_options(layer)
-    for name in options:
-        if name not in known:
-            names = ", ".join(known) or "none"
-            raise TypeError(f"{layer.__name__} has no option {name!r}; its options: {names}")
-
-
-def own_options(layer: type[nn.Module]) -> list[str]:
-    """Arguments beside the window's and num_channels."""
-    if layer.__module__.startswith("torch.nn"):  # keyword or not, as torch has them
-        names = list(inspect.signature(layer).parameters)
-        return [name for name in names if name not in (*_WINDOW, "return_indices")]
-    return [name for name in options_of(layer) if name != "num_channels"]
 
 
 def changed_options(pool: nn.Module) -> dict[str, Any]:
@@ -139,8 +124,8 @@ def changed_options(pool: nn.Module) -> dict[str, Any]:
     defaults = inspect.signature(type(pool)).parameters
     return {
         name: getattr(pool, name)
-        for name in own_options(type(pool))
-        if name not in (*_WINDOW, "generator", "gradient", "beta", "learn_beta")
+        for name in options_of(type(pool))
+        if name not in (*WINDOW, "num_channels", "generator", "gradient", "beta", "learn_beta")
         and hasattr(pool, name)
         and getattr(pool, name) != defaults[name].default
     }

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from softpool_det.layers import build_pooling, pooling_class, pooling_name
-from softpool_det.layers.lookup import own_options
+from softpool_det.layers import build_pooling, options_of, pooling_class, pooling_name
 from softpool_det.ops._arguments import Window, output_sizes
 from softpool_det.ops.temperatures import single_beta
 from softpool_det.replace.global_pool import GlobalSoftPool
@@ -38,7 +37,8 @@ def check_arguments(pool: str, changes: dict[str, Any]) -> str:
         kind = pooling_name(pool)
     except KeyError as error:
         raise ValueError(f"pool must name a pooling: {error.args[0]}") from None
-    known = (*_SETTINGS, *own_options(pooling_class(kind, 2)), "num_channels")
+    options = options_of(pooling_class(kind, 2))
+    known = dict.fromkeys((*_SETTINGS, *options, "num_channels"))
     for name in changes:
         if name not in known:
             raise TypeError(f"{kind} has no argument {name!r}; it has {', '.join(known)}")
@@ -95,8 +95,7 @@ def _own(pool: Any) -> dict[str, Any]:
             "learn_beta": pool.learn_beta,
             "num_channels": channels if pool.learn_beta == "channel" else None,
         }
-    names = [*own_options(type(pool)), "num_channels"]
-    return {name: getattr(pool, name) for name in names if hasattr(pool, name)}
+    return {n: getattr(pool, n) for n in options_of(type(pool)) if hasattr(pool, n)}
 
 
 def _old_or_new(

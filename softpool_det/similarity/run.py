@@ -16,8 +16,8 @@ from softpool_det.similarity.page import render
 from softpool_det.similarity.pictures import Chosen, draw
 from softpool_det.similarity.poolings import Pooling, State
 from softpool_det.similarity.table import markdown
+from softpool_det.similarity.tasks import Workers, workers
 from softpool_det.similarity.training import Trained, TrainingTask, train, training_crops
-from softpool_det.similarity.workers import Workers, workers
 
 # Images in pooled.png.
 DRAWN = 2

@@ -163,4 +163,6 @@ def _drawn(rng: np.random.Generator, resamples: int, images: int) -> np.ndarray:
 
 
 def _bar(progress: str | None, total: int) -> tqdm:
-    return tqdm(total=total, desc=progress, disable=progress is None, leave=False)
+    # None: on a terminal alone.
+    disable = True if progress is None else None
+    return tqdm(total=total, desc=progress, disable=disable, leave=False)

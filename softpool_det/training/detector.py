@@ -20,7 +20,15 @@ def load_detector(cfg: CfgNode | DictConfig, weights: str | Path) -> nn.Module:
         cfg: what :func:`softpool_det.config.load_config` returns.
         weights: a path or URL of the detector's checkpoint; a `.pkl` only by its address in
             Detectron2's model zoo.
+
+    Raises:
+        FileNotFoundError: there is no such file.
     """
+    if "://" not in str(weights) and not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"weights {weights} do not exist; train them with softpool-train, or name a "
+            "checkpoint of the detector"
+        )
     if isinstance(cfg, CfgNode):
         model, other_pool = Trainer.build_model(cfg), cfg.MODEL.ALLOW_OTHER_STEM_POOL
     else:

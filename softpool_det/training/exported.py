@@ -19,6 +19,8 @@ from detectron2.structures import Boxes, Instances
 MANIFEST = "model.json"
 # Of the files' outputs, in this order; masks are there where the detector has them.
 OUTPUTS = ("boxes", "classes", "scores", "masks")
+# What is done to an image.
+_INPUT = {"channel_order", "resize"}
 
 
 def find_manifest(path: Path) -> Path | None:
@@ -42,9 +44,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is not there: an exported detector needs its manifest")
     try:
         manifest = json.loads(path.read_text())
-        if {"input", "classes", "files"} <= manifest.keys():
+        if {"classes", "files"} <= manifest.keys() and manifest["input"].keys() >= _INPUT:
             return manifest
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError):
         pass
     raise ValueError(f"{path} is not a manifest of softpool-export: export the detector again")
 

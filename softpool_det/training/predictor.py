@@ -26,6 +26,7 @@ from softpool_det.io.images import read_bgr
 from softpool_det.io.video import frames, open_video
 from softpool_det.training.detector import load_detector
 from softpool_det.training.exported import (
+    MANIFEST,
     OnnxDetector,
     find_manifest,
     manifest_augmentations,
@@ -140,9 +141,10 @@ class Predictor:
             where the model has them, pred_masks (N, H, W); or a list of them.
 
         Raises:
-            FileNotFoundError, ValueError: an image is not there, or cannot be read.
+            FileNotFoundError, ValueError: an image is not there, cannot be read, or is neither path
+                nor such pixels.
         """
-        if isinstance(images, ImageLike):
+        if isinstance(images, ImageLike) or not isinstance(images, Iterable):
             return next(self.stream([images]))
         return list(self.stream(images))
 
@@ -195,7 +197,11 @@ def _config_file(path: Path) -> Path:
         return path
     config = path / "config.yaml"
     if not config.is_file():
-        raise FileNotFoundError(f"{path} is not the folder of a run: it has no config.yaml")
+        runs = sorted(path.glob("*/seed_*/config.yaml"))
+        raise FileNotFoundError(
+            f"{path} has neither the config.yaml of a run nor an exported detector's {MANIFEST}"
+            + (f"; it is a comparison, name a run of it, as {runs[0].parent}" if runs else "")
+        )
     if "_target_:" in config.read_text():
         raise ValueError(f"{path} is a run of a LazyConfig: name its .py file, and the weights")
     return config
@@ -203,17 +209,18 @@ def _config_file(path: Path) -> Path:
 
 def _checkpoint(folder: Path) -> Path:
     note = folder / "last_checkpoint"
-    path = folder / (note.read_text().strip() if note.is_file() else "model_final.pth")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"weights {path} do not exist; train them with softpool-train, or name a checkpoint of "
-            "the detector"
-        )
-    return path
+    return folder / (note.read_text().strip() if note.is_file() else "model_final.pth")
 
 
 def _pixels(image: ImageLike) -> np.ndarray:
-    return image if isinstance(image, np.ndarray) else read_bgr(image)
+    if isinstance(image, str | Path):
+        return read_bgr(image)
+    found = f"a {type(image).__name__}"
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return image
+        found = f"{image.dtype} {image.shape}"
+    raise ValueError(f"an image must be a path, or BGR pixels, uint8 (H, W, 3), got {found}")
 
 
 def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[str, Any]]:

@@ -33,12 +33,14 @@ class Interrupted(SystemExit):
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """In the block a signal of `SIGNALS` is noted, and does nothing else by itself."""
+    """In the block a signal of `SIGNALS` is noted, and does nothing else by itself.
+
+    Behind the block it is forgotten.
+    """
     owner = os.getpid()
-    _received.clear()
 
     def note(number: int, _frame: object) -> None:
-        # Workers inherit this (but for SIGTERM: data/workers.py). Slurm signals them, too, and the
+        # Workers inherit this (but for SIGTERM: workers.py). Slurm signals them, too, and the
         # step that is running needs them.
         if os.getpid() == owner:
             _received.append(number)
@@ -51,6 +53,8 @@ def listening() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        # Later loops of this process, in a block or not, are not to end by it.
+        _received.clear()
 
 
 @contextlib.contextmanager

@@ -173,12 +173,17 @@ def _stage(architecture: Architecture, scale: int, stride_in_1x1: bool) -> dict[
     }
 
 
-def check_state_dict(state_dict: Mapping[str, torch.Tensor], architecture: Architecture) -> int:
+def check_state_dict(
+    state_dict: Mapping[str, torch.Tensor],
+    architecture: Architecture,
+    stem_pool: StemPool = MAX_POOL,
+) -> int:
     """Make sure that weights are those of an architecture, all of them and nothing else.
 
     Args:
         state_dict: with the keys of Detectron2's ResNet; a classifier may be absent.
         architecture: what it should be.
+        stem_pool: the stem's pooling, which may have learned parameters.
 
     Returns:
         Outputs of the classifier, 0 where there is none.
@@ -188,7 +193,7 @@ def check_state_dict(state_dict: Mapping[str, torch.Tensor], architecture: Archi
     """
     num_classes = len(state_dict.get("linear.weight", ()))
     with torch.device("meta"):
-        expected = build_resnet(architecture, max(num_classes, 1)).state_dict()
+        expected = build_resnet(architecture, max(num_classes, 1), stem_pool).state_dict()
     optional = {key for key in expected if key.endswith(COUNTER)}
     if not num_classes:
         optional |= {"linear.weight", "linear.bias"}

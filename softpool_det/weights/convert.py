@@ -27,7 +27,7 @@ from softpool_det.weights.names import (
     rename,
     torchvision_to_detectron2,
 )
-from softpool_det.weights.origin import Convention, convention_of, stem_pool_of
+from softpool_det.weights.origin import Convention, convention_of, stem_pool_of, stem_pool_shown
 from softpool_det.weights.sources import Source, read_source
 from softpool_det.weights.values import check_values
 from softpool_det.weights.variants import check_keys, check_name, check_stem
@@ -80,12 +80,13 @@ def read_weights(
         tensors = _to_detectron2(source)
         found = Architecture.infer(tensors) if architecture is None else None
         found = found or Architecture.from_name(str(architecture))
-        num_classes = check_state_dict(tensors, found)
+        shown = stem_pool_shown(source, tensors)
+        num_classes = check_state_dict(tensors, found, shown)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     check_values(source.entry.tensors, path, source.entry.place)
     chosen = convention_of(source, found, convention)
-    pool = stem_pool_of(source, stem_pool)
+    pool = stem_pool_of(source, stem_pool, shown.learn_beta)
     return Weights(tensors, _metadata(source, found, num_classes, chosen, pool), _notes(source))
 
 
@@ -156,7 +157,8 @@ def _to_detectron2(source: Source) -> Tensors:
     if source.format == "detectron2":
         found = from_detectron2(tensors)
     else:
-        check_keys(tensors)
+        if source.metadata is None:
+            check_keys(tensors)
         found = rename(tensors, torchvision_to_detectron2)
     if "stem.conv1.weight" in found:
         check_stem(found["stem.conv1.weight"])

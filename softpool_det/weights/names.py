@@ -16,6 +16,7 @@ def torchvision_to_detectron2(name: str) -> str:
     """conv1.weight -> stem.conv1.weight, layer1.0.bn2.bias -> res2.0.conv2.norm.bias, ..."""
     name = re.sub(r"^fc\.", "linear.", name)
     name = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", name)
+    name = re.sub(r"^maxpool\.", "stem.pool.", name)
     name = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", name)
     name = re.sub(r"(^|\.)bn(\d)\.", r"\1conv\2.norm.", name)
     return name.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
@@ -26,6 +27,7 @@ def detectron2_to_torchvision(name: str) -> str:
     name = name.replace(".shortcut.norm.", ".downsample.1.").replace(".shortcut.", ".downsample.0.")
     name = re.sub(r"\.conv(\d)\.norm\.", r".bn\1.", name)
     name = re.sub(r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}.", name)
+    name = re.sub(r"^stem\.pool\.", "maxpool.", name)
     name = re.sub(r"^stem\.", "", name)
     return re.sub(r"^linear\.", "fc.", name)
 

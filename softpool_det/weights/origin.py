@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
 
 from softpool_det.weights.architecture import Architecture
-from softpool_det.weights.metadata import MAX_POOL, StemPool
+from softpool_det.weights.metadata import MAX_POOL, SOFT_POOL, StemPool
 from softpool_det.weights.sources import Source
 
 
@@ -59,12 +62,28 @@ def convention_of(
     return CONVENTIONS[name]
 
 
-def stem_pool_of(source: Source, given: StemPool | None = None) -> StemPool:
+def stem_pool_shown(source: Source, tensors: Mapping[str, torch.Tensor]) -> StemPool:
+    """A pooling with the parameters that weights have; without metadata its window is a guess.
+
+    Args:
+        source: the file.
+        tensors: its weights under Detectron2's names.
+    """
+    if source.metadata is not None:
+        return source.metadata.stem_pool
+    if "stem.pool.log_beta" not in tensors:
+        return MAX_POOL
+    one = tensors["stem.pool.log_beta"].numel() == 1
+    return replace(SOFT_POOL, learn_beta="one" if one else "channel")
+
+
+def stem_pool_of(source: Source, given: StemPool | None = None, learn_beta: str = "no") -> StemPool:
     """The stem's pooling that weights were trained with.
 
     Args:
         source: the file.
         given: what the user said.
+        learn_beta: "one" or "channel" where a learned temperature is among the weights.
 
     Raises:
         ValueError: it has to be given, or is not what the file's metadata say.
@@ -74,13 +93,18 @@ def stem_pool_of(source: Source, given: StemPool | None = None) -> StemPool:
         if given is not None and not given.takes_weights_of(found):
             raise ValueError(f"{source.path}: its metadata say {found} in the stem, not {given}")
         return found
+    if given is not None and learn_beta != "no" and given.name == MAX_POOL.name:
+        raise ValueError(
+            f"{source.path}: a learned beta of SoftPool is among the weights, so that the stem "
+            "did not pool with its maximum; say --stem-pool softpool"
+        )
     if given is not None:
-        return given
+        return replace(given, learn_beta=learn_beta)
     # A checkpoint of a training program, or under a name that contradicts the default.
     published = source.file.suffix == ".pkl" or not (
         source.wrapped or source.format == "detectron2"
     )
-    if published and "softpool" not in source.file.name.lower():
+    if published and learn_beta == "no" and "softpool" not in source.file.name.lower():
         return MAX_POOL
     raise ValueError(
         f"{source.path}: which pooling is in the stem of these weights cannot be seen. Say "

@@ -29,7 +29,7 @@ _BY_KEY = {
     "a video ResNet (3D convolutions)": r"layer1\.0\.conv1\.0\.",
     "a deep-stem variant (-C, -D, -S, -T)": r"(^|\.)conv1\.\d+\.|^stem\.\d+\.",
     "a -D variant (average pooling in the shortcuts)": r"\.downsample\.2\.",
-    "a variant with a learned stem pooling": r"maxpool\.",
+    "a variant with a learned stem pooling": r"maxpool\.(?!log_beta$)",
     "a ResNet for small images (CIFAR's)": r"^layer\d\.0\.shortcut\.",
 }
 _RIGHT = "take a plain ResNet, such as torchvision's or timm's resnet50"

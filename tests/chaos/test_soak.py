@@ -9,11 +9,14 @@ import torch
 from detectron2.engine import HookBase
 
 from softpool_det.config import load_config
-from softpool_det.datasets import register_datasets
 from softpool_det.ops import soft_pool2d
 from softpool_det.training import Trainer
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.timeout(3600),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 CONFIG = Path(__file__).parents[2] / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
 TOLERANCE = 0.02
@@ -55,19 +58,17 @@ class Sampler(HookBase):
             self.samples.append(sample())
 
 
-def test_training(small_datasets, tmp_path, monkeypatch):
+def test_training(small_datasets, datasets_in, tmp_path):
     """2,000 iterations; the first 400 are the warm-up."""
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(small_datasets))
-    torch.set_num_threads(1)
-    register_datasets()
     tiny = ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2000, "SOLVER.STEPS", ()]
     tiny += ["MODEL.FPN.OUT_CHANNELS", 16, "INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64]
     tiny += ["DATALOADER.NUM_WORKERS", 0, "MODEL.DEVICE", "cpu", "SEED", 1]
     tiny += ["SOLVER.CHECKPOINT_PERIOD", 500, "TEST.EVAL_PERIOD", 500, "OUTPUT_DIR", tmp_path]
-    trainer = Trainer(load_config(str(CONFIG), list(map(str, tiny))))
     sampler = Sampler(400)
-    trainer.register_hooks([sampler])
-    trainer.train()
+    with datasets_in(small_datasets):
+        trainer = Trainer(load_config(str(CONFIG), list(map(str, tiny))))
+        trainer.register_hooks([sampler])
+        trainer.train()
     assert len(sampler.samples) == 5
     assert_flat(sampler.samples)
 
@@ -75,7 +76,6 @@ def test_training(small_datasets, tmp_path, monkeypatch):
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_operator(channels_last):
     """500,000 calls, each with its gradient."""
-    torch.set_num_threads(1)
     input = torch.randn(1, 8, 9, 9, requires_grad=True)
     if channels_last:
         input = input.detach().to(memory_format=torch.channels_last).requires_grad_()

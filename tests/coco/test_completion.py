@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
 from PIL import Image
@@ -77,18 +77,11 @@ def register(tmp_path):
 
     def register(content):
         (tmp_path / "instances.json").write_text(json.dumps(content))
-        remove()
         register_coco_instances(NAME, {}, str(tmp_path / "instances.json"), str(tmp_path))
-
-    def remove():
-        if NAME in DatasetCatalog:
-            DatasetCatalog.remove(NAME)
-            MetadataCatalog.remove(NAME)
 
     for number in range(1, 5):
         Image.new("L", (300, 200)).save(tmp_path / f"{number}.png")
-    yield register
-    remove()
+    return register
 
 
 def evaluate(fast):

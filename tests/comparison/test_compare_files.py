@@ -304,3 +304,14 @@ def test_wrong_configs_are_named_before_anything_runs(tmp_path, monkeypatch, opt
     with pytest.raises(SystemExit, match=re.escape(message)):
         runpy.run_path(str(ROOT / "tools" / "compare.py"), run_name="__main__")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_test_set_without_objects_ends_it_before_anything_runs(tmp_path, monkeypatch):
+    truth = {"images": [{"id": 3, "file_name": "a.png"}], "categories": [{"id": 7, "name": "a"}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(truth))
+    data = ["--val-json", tmp_path / "boxes.json", "--val-images", tmp_path]
+    words = ["compare.py", "--baseline", CONFIG, "--candidate", CONFIG, *map(str, data)]
+    monkeypatch.setattr(sys, "argv", [*words, "--output", str(tmp_path / "output")])
+    with pytest.raises(SystemExit, match=r"boxes\.json has no object to test on: annotate some"):
+        runpy.run_path(str(ROOT / "tools" / "compare.py"), run_name="__main__")
+    assert not (tmp_path / "output").exists()

@@ -107,7 +107,20 @@ def test_annotations_alone(sets, check, tmp_path):
     assert "<figure" not in (tmp_path / "output" / "data.html").read_text()
     shutil.rmtree(sets["val"][1])
     sets["val"][1].mkdir()
-    assert check(sets)[0] == 1
+    status, _, data = check(sets)
+    assert status == 1
+    (finding,) = faults(data, "val")
+    assert f"none of its 6 images is in {sets['val'][1]}" in finding["reason"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_path_that_is_not_there(sets, program_here, tmp_path, place):
+    wrong = tmp_path / "nowhere"
+    given = ["--train-json", sets["train"][0], "--train-images", sets["train"][1]]
+    pair = [wrong if n == place else path for n, path in enumerate(sets["val"])]
+    given += ["--val-json", pair[0], "--val-images", pair[1], "--output", tmp_path / "output"]
+    with pytest.raises(SystemExit, match=rf"{wrong}.* is not a (file|folder); it must be"):
+        program_here("tools/check_data.py", *given)
 
 
 @pytest.mark.parametrize(
@@ -202,9 +215,10 @@ CROWD = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "iscrow
 def test_nothing_to_train_on(sets, check, annotations):
     for name in ("train", "val"):
         changed(sets[name][0], lambda data: data.update(annotations=annotations))
-    status, _, data = check(sets)
+    status, printed, data = check(sets)
     assert status == 1
     assert [f["reason"] for f in faults(data, "train")] == ["it has no object to train on"]
+    assert f"remark: {sets['val'][0]}: it has no object to test on; annotate some" in printed
     assert not faults(data, "val")
 
 

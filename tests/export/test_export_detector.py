@@ -129,9 +129,10 @@ def test_refusals(retinanet, tmp_path):
     (folder / "model.onnx").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.onnx, which model\.json names"):
         softpool_det.Predictor(folder)
-    (folder / "model.json").write_text("[]")
-    with pytest.raises(ValueError, match="is not a manifest of softpool-export"):
-        softpool_det.Predictor(folder)
+    for text in ("[]", '{"files": {}, "classes": [], "input": {}}'):
+        (folder / "model.json").write_text(text)
+        with pytest.raises(ValueError, match="is not a manifest of softpool-export"):
+            softpool_det.Predictor(folder)
     (folder / "model.json").unlink()
     with pytest.raises(FileNotFoundError, match="needs its manifest"):
         softpool_det.Predictor(folder / "model.onnx")
@@ -150,6 +151,15 @@ def test_differences_are_seen(retinanet, images):
     assert differences.score == pytest.approx(0.01, abs=1e-4)
     assert differences.unpaired == 1
     assert [line.split()[0] for line in differences.excess({})] == ["boxes", "scores", "unpaired"]
+
+
+def test_boxes_that_are_cut_off_to_the_same_are_paired_by_their_scores():
+    scores = torch.linspace(0.9, 0.1, 5)
+    boxes = Boxes(torch.tensor([[0.0, 0, 64, 48]]).repeat(5, 1))
+    want = Instances((48, 64), pred_boxes=boxes, scores=scores, pred_classes=torch.zeros(5))
+    differences = Differences()
+    differences.add(want, want[torch.tensor([3, 0, 4, 2, 1])])
+    assert (differences.box, differences.score, differences.unpaired) == (0, 0, 0)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 # The annotation files that its tests share with this folder's.
@@ -41,15 +40,12 @@ def data(small_datasets, tmp_path):
         names[part] = f"bad_runs_{part}"
         files = str(folder / "annotations.json"), str(folder / "images")
         register_coco_instances(names[part], {}, *files)
-    yield tmp_path
-    for name in [name for name in DatasetCatalog.list() if name.startswith("bad_runs_")]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return tmp_path
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Registers a file's content under a name, for the time of a test."""
+    """Registers a file's content under a name."""
     names = []
 
     def register(content):
@@ -60,7 +56,4 @@ def dataset(tmp_path):
         names.append(name)
         return name
 
-    yield register
-    for name in [n for n in DatasetCatalog.list() if n.startswith("annotations_test_")]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return register

@@ -173,12 +173,9 @@ def test_test_set_without_annotations(dataset, tmp_path):
 
 def test_other_formats_are_taken_as_they_are(tmp_path):
     DatasetCatalog.register("annotations_test_other", list)
-    try:
-        check_evaluation_annotations("annotations_test_other")
-        found = check_training_annotations("annotations_test_other", True, Skipped(), tmp_path)
-        assert found == "annotations_test_other"
-    finally:
-        DatasetCatalog.remove("annotations_test_other")
+    check_evaluation_annotations("annotations_test_other")
+    found = check_training_annotations("annotations_test_other", True, Skipped(), tmp_path)
+    assert found == "annotations_test_other"
 
 
 def test_file_that_is_right_is_read_once(dataset, tmp_path, monkeypatch):

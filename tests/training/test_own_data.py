@@ -8,7 +8,6 @@ import sys
 
 import pytest
 from detectron2.config import LazyConfig
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import OmegaConf
 from running import RETINANET, TINY
 
@@ -43,16 +42,6 @@ def own(small_datasets, tmp_path_factory):
         (root / part).mkdir()
         found[part] = renamed(small_datasets / f"digit_scenes_{part}", root / part)
     return found
-
-
-@pytest.fixture(autouse=True)
-def forgotten():
-    """Detectron2's catalogs as they were."""
-    known = set(DatasetCatalog.list())
-    yield
-    for name in set(DatasetCatalog.list()) - known:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
 
 
 def options(own, *parts):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from running import RETINANET, TINY
 
 import softpool_det
@@ -110,14 +111,21 @@ def test_names_of_a_run_without_a_test_set(run, small_datasets):
 
 
 def test_says_what_is_missing(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match="is not the folder of a run: it has no config"):
+    with pytest.raises(FileNotFoundError, match=r"neither the config\.yaml of a run nor"):
         softpool_det.Predictor(tmp_path)
+    other = tmp_path / "comparison" / "SoftPool" / "seed_1"
+    other.mkdir(parents=True)
+    shutil.copy(run / "config.yaml", other)
+    with pytest.raises(FileNotFoundError, match=f"name a run of it, as {other}"):
+        softpool_det.Predictor(tmp_path / "comparison")
     shutil.copy(run / "config.yaml", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"weights .*model_final\.pth do not exist"):
         softpool_det.Predictor(tmp_path)
     (tmp_path / "config.yaml").write_text("model:\n  _target_: detectron2.X\n")
     with pytest.raises(ValueError, match=r"is a run of a LazyConfig: name its \.py file"):
         softpool_det.Predictor(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"weights no\.pth do not exist"):
+        softpool_det.Predictor(run, weights="no.pth")
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         softpool_det.Predictor(run, batch_size=0)
 
@@ -128,8 +136,18 @@ def test_wrong_images(predictor, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"text\.png"):
         predictor(tmp_path / "text.png")
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    for wrong, found in (
+        (pixels / 255, r"float64 \(64, 64, 3\)"),
+        (pixels[..., 0], r"uint8 \(64, 64\)"),
+        (pixels[:0], r"uint8 \(0, 64, 3\)"),
+        (Image.fromarray(pixels), "a Image"),
+        ([7], "a int"),
+    ):
+        with pytest.raises(ValueError, match=rf"BGR pixels, uint8 \(H, W, 3\), got {found}"):
+            predictor(wrong)
     with pytest.raises(ValueError, match="1 images and 2 image_ids"):
-        predictor.coco([np.zeros((64, 64, 3), np.uint8)], [1, 2])
+        predictor.coco([pixels], [1, 2])
 
 
 def test_takes_a_config_that_was_read(run, predictor, truth):

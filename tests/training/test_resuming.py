@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from detectron2.engine import SimpleTrainer
 from running import (
     MASK_RCNN,
     RETINANET,
@@ -20,6 +21,7 @@ from running import (
 from torch import nn
 
 from softpool_det.training.checkpointer import SafeCheckpointer
+from softpool_det.training.signals import Interrupted, StopOnSignal, listening
 
 pytestmark = pytest.mark.filterwarnings("ignore:The distutils", "ignore:.*cuda.amp")
 
@@ -104,6 +106,29 @@ def test_signal_in_an_evaluation(train_here, signalled, tmp_path):
     stop = last_checkpoint(tmp_path)
     assert stop % 2 == 1
     assert f"saved after iteration {stop}" in log_of(tmp_path)
+
+
+def test_signal_ends_one_training_only(tmp_path):
+    """The next one of the process listens to none, as in a program of a user's own."""
+
+    class Line(nn.Linear):
+        def forward(self, images):
+            return {"loss": super().forward(images).sum()}
+
+    def train(*signals):
+        for number in signals:
+            signal.raise_signal(number)
+        model = Line(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        trainer = SimpleTrainer(model, [torch.ones(1, 1)] * 3, optimizer)
+        trainer.register_hooks([StopOnSignal(SafeCheckpointer(model, str(tmp_path)))])
+        trainer.train(0, 3)
+        return trainer.iter
+
+    with pytest.raises(Interrupted), listening():
+        train(signal.SIGTERM)
+    assert last_checkpoint(tmp_path) == 0
+    assert train() == 3
 
 
 @pytest.fixture

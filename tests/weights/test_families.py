@@ -103,6 +103,29 @@ def test_authors_checkpoint(wrapper, folder):
         assert_same_logits(model, other)
 
 
+@pytest.mark.parametrize("learn_beta", ["one", "channel"])
+def test_learned_temperature(learn_beta, folder):
+    """It is among the weights: to Detectron2 with the same logits, and back with the same bits."""
+    model = torchvision_model("resnet18")
+    model.maxpool = SoftPool2d(2, 2, beta=4.0, learn_beta=learn_beta, num_channels=64)
+    nn.init.normal_(model.maxpool.log_beta, generator=torch.Generator().manual_seed(0))
+    path = folder / "source.pth"
+    torch.save(model.state_dict(), path)
+    with pytest.raises(ValueError, match=r"cannot be seen\. Say --stem-pool softpool"):
+        read_weights(str(path))
+    with pytest.raises(ValueError, match="a learned beta of SoftPool is among the weights"):
+        read_weights(str(path), stem_pool=MAX_POOL)
+    weights = read_weights(str(path), stem_pool=SOFT_POOL)
+    assert weights.metadata.stem_pool.learn_beta == learn_beta
+    assert_same_logits(model, weights)
+
+    write_weights(folder / "back.safetensors", weights, "torchvision")
+    assert_equal(load_file(folder / "back.safetensors"), dict(model.state_dict()))
+    again = read_weights(str(folder / "back.safetensors"))
+    assert again.metadata.stem_pool == weights.metadata.stem_pool
+    assert_equal(again.tensors, weights.tensors)
+
+
 def test_authors_bottlenecks(folder):
     model = torchvision_model("resnet50")
     model.maxpool = SoftPool2d(kernel_size=2, stride=2)

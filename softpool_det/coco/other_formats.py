@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 
 from softpool_det.io.atomic import write_atomically
 
@@ -69,7 +69,7 @@ def as_coco(classes: Sequence[str], images: Sequence[LabelledImage]) -> tuple[di
 
 def write_if_changed(path: Path, data: dict) -> None:
     """Write JSON atomically; a file of the same content stays as it is."""
-    text = orjson.dumps(data).decode()
+    text = msgspec.json.encode(data).decode()
     if not path.is_file() or path.read_bytes() != text.encode():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
