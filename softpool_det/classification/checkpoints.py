@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
         path = Path(path)
-        if path.is_file() and find_damage(path) is None:
+        # ModelCheckpoint, a callback that a config may name, writes others.
+        if path.name == FILES[0] and path.is_file() and find_damage(path) is None:
             os.replace(path, path.with_name(FILES[1]))
         save_archive(path, checkpoint)
 
@@ -45,7 +46,9 @@ class WholeFiles(TorchCheckpointIO):
                 f"{path} holds more than tensors and plain values; nothing of it was run. Remove "
                 f"it to train from the start ({reason_of(error)})"
             ) from error
-        check_states(checkpoint, path)
+        # What callbacks note is infinite until there is a first evaluation.
+        states = {key: checkpoint.get(key, {}) for key in ("state_dict", "current_model_state")}
+        check_states({**states, **dict(enumerate(checkpoint.get("optimizer_states", [])))}, path)
         return checkpoint
 
 
@@ -67,12 +70,16 @@ class Checkpoints(Checkpoint):
     Args:
         folder: where the checkpoints go.
         handlers: of the signals, which Lightning's own would hide.
+        begin: called before the first step, when nothing can be mistyped any more.
     """
 
-    def __init__(self, folder: Path, handlers: Mapping[signal.Signals, Any]) -> None:
-        self.path, self.handlers = folder / FILES[0], handlers
+    def __init__(
+        self, folder: Path, handlers: Mapping[signal.Signals, Any], begin: Callable[[], None]
+    ) -> None:
+        self.path, self.handlers, self.begin = folder / FILES[0], handlers, begin
 
     def on_train_start(self, *_: Any) -> None:
+        self.begin()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from types import ModuleType
@@ -87,6 +89,11 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> Config:
         KeyError: there is no such key; names the nearest ones.
     """
     values = read_yaml(config_file)
+    if found := re.search(r"\$\{(?![\w.]+\}).{,40}", yaml.safe_dump(values, width=math.inf)):
+        raise ValueError(
+            f"{config_file}: {found[0]} would be computed (from the environment, for example): a "
+            "config may only refer to its own keys, as in ${size}"
+        )
     try:
         given = OmegaConf.from_dotlist(list(overrides))
         for key in {**values, **given}:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from detectron2.solver import get_default_optimizer_params
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
@@ -48,6 +50,7 @@ class Classifier(pl.LightningModule):
 
     Attributes:
         predictions: of the last evaluation.
+        evaluated: the step after which it was, -1 before the first.
         history: what each evaluation in training found, with its epoch.
     """
 
@@ -59,6 +62,7 @@ class Classifier(pl.LightningModule):
         key, classes = "batch_transforms", len(val_set.classes)
         self.mixers = [construct(v2, e, key, num_classes=classes) for e in cfg.batch_transforms]
         self.predictions: Predictions | None = None
+        self.evaluated = -1
         self.history: list[dict[str, float]] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -91,7 +95,9 @@ class Classifier(pl.LightningModule):
             images, labels = v2.RandomChoice(self.mixers)(images, labels)
         logits = self(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
-        if (index + 1) % self.trainer.log_every_n_steps == 0 and not math.isfinite(loss.item()):
+        period = self.trainer.log_every_n_steps
+        is_due = self.trainer.is_last_batch or (period and (index + 1) % period == 0)
+        if is_due and not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"the loss is {loss.item()} by step {self.global_step + 1}: lower optimizer.lr, "
                 "lengthen warmup_epochs, or leave trainer.precision=16-mixed"
@@ -101,6 +107,10 @@ class Classifier(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:
+            # Batch statistics are each process's own.
+            for buffer in self.network.buffers():
+                dist.broadcast(buffer, 0)
         # Zero where another process has the image: the sum over all processes is the whole.
         count = len(self.val_set.targets)
         self.found = torch.zeros(2, count, dtype=torch.int64, device=self.device)
@@ -110,13 +120,21 @@ class Classifier(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             logits = self(images)
         best = logits.topk(min(5, logits.shape[1])).indices
-        self.found[0, indices] = best[:, 0]
+        self.found[0, indices] = best[:, 0] + 1
         self.found[1, indices] = (best == labels[:, None]).any(1).long()
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:
+            return
         predicted, in_top5 = self.trainer.strategy.reduce(self.found, reduce_op="sum").cpu().numpy()
+        if missing := int((predicted == 0).sum()):
+            raise ValueError(
+                f"trainer: limit_val_batches, fast_dev_run and their like leave out {missing} of "
+                f"{len(predicted)} images of val_data, all of which an evaluation needs"
+            )
         labels = np.asarray(self.val_set.targets, np.int64)
-        self.predictions = Predictions(labels, predicted, in_top5.astype(bool))
+        self.predictions = Predictions(labels, predicted - 1, in_top5.astype(bool))
+        self.evaluated = self.trainer.global_step
         metrics = self.predictions.accuracies()
         self.log_dict(metrics, prog_bar=True)
         if self.trainer.state.fn == "fit":
@@ -147,6 +165,15 @@ class Classifier(pl.LightningModule):
         batches = len(self.train_set) // cfg.batch_size
         steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         scheduler = build_scheduler(cfg, optimizer, steps)
+        for callback in self.trainer.callbacks:
+            if steps and isinstance(callback, WeightAveraging) and not (
+                any(callback.should_update(step_idx=i) for i in range(steps * cfg.epochs))
+                or any(callback.should_update(epoch_idx=i) for i in range(cfg.epochs))
+            ):
+                raise ValueError(
+                    f"callbacks: {type(callback).__name__} would begin after the training's "
+                    f"{steps * cfg.epochs} steps, and put the initial weights in place of the last"
+                )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

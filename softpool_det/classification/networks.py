@@ -17,8 +17,8 @@ from softpool_det.classification.config import nearest
 from softpool_det.replace import replace_pooling
 from softpool_det.weights.architecture import Architecture, build_resnet
 
-# Without the heads that only help in training, which would need losses of their own.
-_PLAIN = {"aux_logits": False, "init_weights": True}
+# Heads of GoogLeNet and InceptionV3 that only help in training: they need losses of their own.
+_HEADS = ("aux1", "aux2", "AuxLogits")
 
 
 def build_network(
@@ -61,8 +61,17 @@ def _torchvision(name: str, num_classes: int, options: dict[str, Any]) -> nn.Mod
     known = models.list_models(models)
     if name not in known:
         raise ValueError(f"torchvision has no network {name!r}{nearest(name, known)}")
-    defaults = _PLAIN if name in ("googlenet", "inception_v3") else {}
-    return models.get_model(name, num_classes=num_classes, **{**defaults, **options})
+    if name not in ("googlenet", "inception_v3"):
+        return models.get_model(name, num_classes=num_classes, **options)
+    # Files of weights hold the heads.
+    has_weights = options.get("weights") is not None
+    defaults = {"aux_logits": has_weights, "init_weights": not has_weights}
+    network = models.get_model(name, num_classes=num_classes, **{**defaults, **options})
+    network.aux_logits = False
+    for head in _HEADS:
+        if hasattr(network, head):
+            setattr(network, head, None)
+    return network
 
 
 def _timm(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:

@@ -8,12 +8,15 @@ import os
 import signal
 import sys
 import warnings
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks, loggers
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
@@ -31,6 +34,7 @@ CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model_final.safetensors"
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.safetensors"
+RESULT_FILES = (CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, PREDICTIONS_FILE)
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +49,7 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
 
     Raises:
         FileExistsError: the output folder holds a run of another config.
-        FloatingPointError: the loss is no finite number.
+        FloatingPointError: the loss is not finite.
         Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
         FileNotFoundError, ValueError: data, weights or a key's value are not what they should be.
     """
@@ -55,17 +59,22 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
         logger.info("%s is there already", folder / RESULT_FILE)
         return json.loads((folder / RESULT_FILE).read_text())
     data = _open_data(cfg)
-    _claim_folder(folder, cfg, resume)
     torch.manual_seed(cfg.seed)
     num_classes = len(data[1].classes)
     network = build_network(cfg.network, num_classes, cfg.network_options, cfg.replace)
     if cfg.weights:
         load_weights(network, cfg, num_classes)
     module, timer = Classifier(cfg, network, *data), callbacks.Timer()
+    begin = partial(_claim_folder, folder, cfg, resume)
     with listening():
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        trainer = _trainer(cfg, [timer, Checkpoints(folder, handlers)])
-        _fit(trainer, module, newest_checkpoint(folder) if resume else None)
+        try:
+            trainer = _trainer(cfg, [timer, Checkpoints(folder, handlers, begin)])
+            if resume or not cfg.epochs:
+                begin()
+            _fit(trainer, module, newest_checkpoint(folder) if resume else None)
+        except MisconfigurationException as error:
+            raise ValueError(f"trainer, callbacks or logger: {error}") from error
     if trainer.is_global_zero:
         _record(cfg, module, trainer, timer)
     trainer.strategy.barrier()
@@ -77,9 +86,11 @@ def _open_data(cfg: Config) -> tuple[LabelledImages, LabelledImages]:
     val_set = open_split(cfg, "val")
     train_set = open_split(cfg, "train") if cfg.epochs else val_set
     if train_set.classes != val_set.classes:
+        pairs = zip_longest(train_set.classes, val_set.classes)
+        number, (ours, theirs) = next((i, pair) for i, pair in enumerate(pairs) if len({*pair}) > 1)
         raise ValueError(
-            f"train_data and val_data must have the same classes: {cfg.train_data} has "
-            f"{len(train_set.classes)}, {cfg.val_data} {len(val_set.classes)}"
+            f"train_data and val_data must have the same classes: class {number} of "
+            f"{cfg.train_data} is {ours!r}, of {cfg.val_data} {theirs!r}"
         )
     return train_set, val_set
 
@@ -87,11 +98,12 @@ def _open_data(cfg: Config) -> tuple[LabelledImages, LabelledImages]:
 def _fit(trainer: pl.Trainer, module: Classifier, path: Path | None) -> None:
     if path is not None:
         logger.info("continuing from %s", path)
-    trainer.fit(module, ckpt_path=path, weights_only=True)
+    if module.cfg.epochs:
+        trainer.fit(module, ckpt_path=path, weights_only=True)
     if path is not None and module.predictions is None:
         # All was trained before; where weights are averaged, Lightning keeps the average here.
         module.load_state_dict(WholeFiles().load_checkpoint(path)["state_dict"])
-    if module.predictions is None or module.history[-1]["epoch"] != trainer.current_epoch:
+    if module.evaluated != trainer.global_step:
         trainer.validate(module, verbose=False)
 
 
@@ -99,11 +111,10 @@ def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
     # About numbers of workers and logged steps, and about loaders that EpochBatches makes good.
     warnings.simplefilter("ignore", PossibleUserWarning)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)", FutureWarning)
-    # Without torchrun Lightning starts further processes itself, and sets WORLD_SIZE, too.
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     options: dict[str, Any] = {
-        "devices": local or 1,
-        "num_nodes": int(os.environ["WORLD_SIZE"]) // local if local else 1,
+        # Of torchrun's; Lightning's own launcher, of trainer.devices, sets neither.
+        "devices": int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+        "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", 1)),
         "max_epochs": cfg.epochs,
         "callbacks": [*(construct(callbacks, entry, "callbacks") for entry in cfg.callbacks), *own],
         "logger": construct(loggers, cfg.logger, "logger", save_dir=cfg.output),
@@ -113,17 +124,14 @@ def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
     }
-    try:
-        return pl.Trainer(**{**options, **cfg.trainer})
-    except TypeError as error:
-        raise ValueError(f"trainer: {error}") from error
+    return construct(pl, {**cfg.trainer, "name": "Trainer"}, "trainer", **options)
 
 
 @rank_zero_only
 def _claim_folder(folder: Path, cfg: Config, resume: bool) -> None:
     if not resume:
         # A new run in its place: what is left of an old one would be taken for this one's.
-        for name in (CONFIG_FILE, RESULT_FILE, *CHECKPOINT_FILES):
+        for name in (*RESULT_FILES, *CHECKPOINT_FILES):
             (folder / name).unlink(missing_ok=True)
     claim(folder / CONFIG_FILE, identity(cfg))
 
@@ -141,7 +149,7 @@ def _record(cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbac
         "steps": trainer.global_step,
         "seconds": timer.time_elapsed(),
         "processes": trainer.world_size,
-        "device": module.device.type,
+        "device": trainer.strategy.root_device.type,
     }
     # Last: it says that the others are there.
     write_json(folder / RESULT_FILE, result)

@@ -59,6 +59,8 @@ keep_checkpoints: true
 trainer: {accelerator: cpu, log_every_n_steps: 2}
 callbacks:
 - {name: EMAWeightAveraging, decay: 0.5, update_starting_at_step: 1}
+# Infinite in a checkpoint before the first evaluation.
+- {name: EarlyStopping, monitor: top1, mode: max, patience: 9}
 replace:
 - {where: stem, pool: SoftPool2d, kernel_size: 2, padding: 0, ceil_mode: true}
 """

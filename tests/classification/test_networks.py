@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision import models
 
 from softpool_det.classification import paper
 from softpool_det.classification.networks import build_network, complexity, logits_of
@@ -51,6 +52,29 @@ def test_the_other_libraries():
         (pool,) = [m for m in network.modules() if type(m).__name__ == "LIPPool2d"]
         assert any(parameter.shape[0] == 64 for parameter in pool.parameters())
         assert logits_of(network(torch.zeros(1, 3, 32, 32))).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("googlenet", "googlenet-1378be20.pth"),
+        pytest.param("inception_v3", "inception_v3_google-0cc3c7bd.pth", marks=pytest.mark.slow),
+    ],
+)
+def test_torchvisions_weights_of_inceptions(name, file, monkeypatch, tmp_path):
+    """Its files hold the heads that only help in training; the networks here do not."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    trained = models.get_model(name, aux_logits=True, init_weights=False, transform_input=True)
+    path = tmp_path / "hub" / "checkpoints" / file
+    path.parent.mkdir(parents=True)
+    torch.save(trained.state_dict(), path)
+    network = build_network(f"torchvision/{name}", 1000, {"weights": "IMAGENET1K_V1"})
+    state = network.state_dict()
+    assert not [key for key in state if key.startswith(("aux", "Aux"))]
+    assert all(torch.equal(value, trained.state_dict()[key]) for key, value in state.items())
+    images = torch.rand(2, 3, 96, 96)
+    assert torch.equal(network.eval()(images), trained.eval()(images))
+    assert network.train()(images).shape == (2, 1000)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def interrupt(monkeypatch, method, wanted, number):
     ("method", "call", "number", "step"),
     [
         # In the middle of an epoch, and in its last step, and in an evaluation.
-        ("training_step", 5, signal.SIGUSR1, 5),
+        ("training_step", 2, signal.SIGUSR1, 2),
+        pytest.param("training_step", 5, signal.SIGUSR1, 5, marks=pytest.mark.slow),
         pytest.param("training_step", 6, signal.SIGTERM, 6, marks=pytest.mark.slow),
         ("validation_step", 2, signal.SIGTERM, 3),
         pytest.param("training_step", 9, signal.SIGTERM, 9, marks=pytest.mark.slow),
@@ -59,7 +60,7 @@ def test_signal_saves_and_ends_with_0(
     assert signal.getsignal(number) == before
     assert torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)["global_step"] == step
     assert not (tmp_path / "result.json").exists()
-    run_here(tmp_path, "num_workers=2" if step == 5 else "num_workers=0", resume=True)
+    run_here(tmp_path, "num_workers=2" if step == 2 else "num_workers=0", resume=True)
     assert_same(tmp_path, trained)
 
 
@@ -113,6 +114,13 @@ def test_checkpoint_that_is_not_finite_is_refused(tmp_path):
 def test_new_run_does_not_take_the_previous_checkpoint(run_here, trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "again")
     assert (folder / "checkpoint_previous.ckpt").is_file()
-    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) by step 2"):
-        run_here(folder, "optimizer.lr=1e30")
-    assert not list(folder.glob("checkpoint*"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for mistyped in ("network=torchvision/resnet19", "optimizer.name=SDG", "trainer.precison=16"):
+        with pytest.raises(ValueError, match="resnet19|SDG|precison"):
+            run_here(folder, mistyped)
+    assert {path: path.read_bytes() for path in before} == before
+    # Also where no step is a multiple of the period.
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) by step 3"):
+        run_here(folder, "optimizer.lr=1e30", "trainer.log_every_n_steps=50")
+    left = {path.name for path in folder.iterdir() if path.is_file()}
+    assert left == {"config.yaml"}

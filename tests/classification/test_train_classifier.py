@@ -84,7 +84,7 @@ def test_evaluation_is_detectron2s(trained, pictures, run_here, tmp_path):
 def test_is_a_plain_loop(tiny, run_here, tmp_path):
     """The same batches through torch's own optimizer, with the rates worked out by hand."""
     overrides = (*PLAIN, "warmup_epochs=0", "norm_weight_decay=null")
-    run_here(tmp_path, *overrides, "keep_checkpoints=false")
+    run_here(tmp_path, *overrides, "keep_checkpoints=false", "trainer.num_sanity_val_steps=1")
     assert not list(tmp_path.glob("checkpoint*"))
     cfg = load_config(str(tiny), overrides)
     torch.manual_seed(cfg.seed)
@@ -110,6 +110,21 @@ def test_is_a_plain_loop(tiny, run_here, tmp_path):
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
+def two_processes(folder, environment, tiny, *arguments, launcher=TORCHRUN):
+    command = [sys.executable, *launcher, PROGRAM, str(tiny), *arguments, f"output={folder}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_what_is_written(environment, tiny, run_here, tmp_path):
+    """Each has other batch statistics; the predictions are those of the weights in the file."""
+    two, one = tmp_path / "two", tmp_path / "one"
+    two_processes(two, environment, tiny, "epochs=1", "callbacks=[]")
+    run_here(one, "epochs=0", f"weights={two / 'model_final.safetensors'}")
+    assert np.array_equal(predictions(two).predicted, predictions(one).predicted)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "devices"), [(TORCHRUN, ()), ((), ("trainer.devices=2",))], ids=["torchrun", "own"]
@@ -119,9 +134,7 @@ def test_two_processes_train_as_one(launcher, devices, environment, tiny, run_he
     two, one = tmp_path / "two", tmp_path / "one"
     # Later steps enlarge what is rounded differently.
     plain = (*PLAIN, "warmup_epochs=0", "trainer.limit_train_batches=2")
-    command = [sys.executable, *launcher, PROGRAM, str(tiny), *plain, *devices, f"output={two}"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    two_processes(two, environment, tiny, *plain, *devices, launcher=launcher)
     run_here(one, *plain)
     run_here(tmp_path / "start", *plain, "epochs=0")
     assert (result(two)["processes"], result(two)["steps"]) == (2, 2)
@@ -250,7 +263,7 @@ def test_other_classes(run_here, pictures, tmp_path):
     fewer = tmp_path / "fewer"
     (fewer / "amber").mkdir(parents=True)
     (fewer / "amber" / "0.png").write_bytes((pictures / "val/amber/0.png").read_bytes())
-    with pytest.raises(ValueError, match=r"must have the same classes: .* has 3, .* 1"):
+    with pytest.raises(ValueError, match=r"same classes: class 1 of .*'blue', of .* None"):
         run_here(tmp_path / "output", f"val_data={fewer}")
 
 
@@ -260,6 +273,12 @@ def test_other_classes(run_here, pictures, tmp_path):
         ("batch_size=31", "batch_size is 31, but the training set has only 30 images"),
         ("trainer.precison=16", r"trainer: .*unexpected keyword argument 'precison'"),
         ("callbacks=[{name: EarlyStop}]", "callbacks must name a class of .*, got 'EarlyStop'"),
+        ("callbacks=[{name: EarlyStopping, monitor: top1, mode: top}]", "callbacks.*`mode` can be"),
+        ("trainer.limit_val_batches=1", "trainer: limit_val_batches.* leave out 5 of 15 images"),
+        (
+            "callbacks=[{name: EMAWeightAveraging, update_starting_at_step: 9}]",
+            "EMAWeightAveraging would begin after the training's 9 steps",
+        ),
     ],
 )
 def test_wrong_values(override, message, run_here, tmp_path):

@@ -80,6 +80,16 @@ def test_no_tag_runs(call, load, marker, tmp_path):
         load(str(file))
 
 
+@pytest.mark.parametrize(
+    "value", ["${oc.env:HOME}", "a ${oc.decode:${oc.env:HOME}}", "${oc.${output}:HOME}"]
+)
+def test_classifiers_config_does_not_read_the_environment(value, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"network_options: {{overlay: {value!r}}}\n")
+    with pytest.raises(ValueError, match=r"config\.yaml: \$\{.* would be computed"):
+        load_classifier_config(str(file))
+
+
 FORMS = ["{}", "!!python/object/apply:eval ['{}']", "[{}]", "${{{}}}"]
 
 
