@@ -29,7 +29,7 @@ _FASHION_BYTES = 16 + 60000 * 28 * 28
 # Where Debian's package dataset-fashion-mnist puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_HELP = """\
-Fashion-MNIST is not there: {name} is missing in {folder} and in {debian}. On Debian:
+Fashion-MNIST was not found: {name} is missing in {folder} and in {debian}. On Debian:
   apt-get install dataset-fashion-mnist
 or, without root, apt-get download dataset-fashion-mnist, unpack it with dpkg-deb -x, and put its
 four .gz files into {folder}. digits_train and digits_val need nothing of the kind."""
@@ -82,7 +82,7 @@ def _fashion_mnist(file: str, skip: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be unpacked: {error}") from error
     if not skip < len(content) <= _FASHION_BYTES:
-        raise ValueError(f"{path} is no file of Fashion-MNIST: it has another size, unpacked")
+        raise ValueError(f"{path} is not a file of Fashion-MNIST: it has another size, unpacked")
     return np.frombuffer(content, np.uint8, offset=skip)
 
 

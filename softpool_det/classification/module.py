@@ -142,8 +142,7 @@ class Classifier(pl.LightningModule):
             self.history.append({"epoch": epoch, **metrics})
             loss = self.trainer.callback_metrics["loss"]
             text = "epoch %d/%d  loss of a batch %.4f  top-1 %.2f  top-5 %.2f"
-            if self.trainer.is_global_zero:
-                logger.info(text, epoch, self.cfg.epochs, loss, *metrics.values())
+            logger.info(text, epoch, self.cfg.epochs, loss, *metrics.values())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history

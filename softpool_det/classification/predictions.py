@@ -1,4 +1,4 @@
-"""What a classifier said of every image of a data set, and McNemar's test of two (Table 4)."""
+"""What a classifier predicts for every image of a data set, and McNemar's test of two (Table 4)."""
 
 from __future__ import annotations
 

@@ -141,8 +141,8 @@ def _record(cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbac
     assert predictions is not None
     predictions.save(folder / PREDICTIONS_FILE)
     if cfg.epochs or not cfg.weights:
-        told = metadata(cfg, module.network, len(module.val_set.classes))
-        write_weights(folder / WEIGHTS_FILE, module.network, told)
+        known = metadata(cfg, module.network, len(module.val_set.classes))
+        write_weights(folder / WEIGHTS_FILE, module.network, known)
     result = {
         "metrics": predictions.accuracies(),
         "history": module.history,

@@ -14,11 +14,13 @@ from tabulate import tabulate
 from softpool_det.io.atomic import replacing, write_atomically, write_json
 
 NOTE = (
-    "paper: as printed, on ImageNet-1k. ours: mean over seeds; in parentheses the difference from "
+    "paper: as printed, on ImageNet-1k (differences computed here). ours: mean over seeds; in parentheses the difference from "
     "Original's runs of the same seeds, with a 95 % interval (Student's t) where there are two or "
     "more."
 )
-_FORMS = {"accuracy": ".2f", "each": ".3g", "plain": ".4g"}
+# Of these each seed's is shown, not their mean.
+_BY_SEED = {"count": "d", "statistic": ".2f", "p": ".3g"}
+_FORMS = {"accuracy": ".2f", "plain": ".4g", **_BY_SEED}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Cell:
         paper: the paper's; None where it has none.
         ours: by seed.
         baseline: what both are compared with: the paper's figure, and ours by seed.
-        style: "accuracy" (percent), "each" (every seed's, not their mean) or "plain".
+        style: "accuracy" (percent), "plain", or, by seed, "count", "statistic" or "p".
     """
 
     paper: float | None
@@ -39,9 +41,9 @@ class Cell:
 
     def differences(self) -> tuple[float | None, float | None, float]:
         """From the baseline: the paper's, our mean, and half of its 95 % interval (NaN of one)."""
-        told, first = self.baseline or (None, {})
-        paper = self.paper - told if self.paper is not None and told is not None else None
-        values = [value - first[seed] for seed, value in self.ours.items() if seed in first]
+        printed, base = self.baseline or (None, {})
+        paper = self.paper - printed if self.paper is not None and printed is not None else None
+        values = [value - base[seed] for seed, value in self.ours.items() if seed in base]
         if not values:
             return paper, None, np.nan
         count = len(values)
@@ -52,15 +54,15 @@ class Cell:
         """The paper's and ours."""
         paper, ours, half = self.differences()
         values = list(self.ours.values())
-        shown = values if self.style == "each" else [float(np.mean(values))] if values else []
-        told, said = (
+        shown = values if self.style in _BY_SEED else [float(np.mean(values))] if values else []
+        printed, measured = (
             ", ".join(f"{value:{_FORMS[self.style]}}" for value in part if value is not None)
             for part in ([self.paper], shown)
         )
         about = "" if np.isnan(half) else f" ± {half:.2f}"
         return (
-            told if paper is None else f"{told} ({paper:+.2f})",
-            said if ours is None else f"{said} ({ours:+.2f}{about})",
+            printed if paper is None else f"{printed} ({paper:+.2f})",
+            measured if ours is None else f"{measured} ({ours:+.2f}{about})",
         )
 
 
@@ -78,9 +80,9 @@ class Table:
         lines = []
         for label, row in self.rows.items():
             texts = [cell.texts() for cell in row]
-            for place, of in enumerate(("paper", "ours")):
+            for place, source in enumerate(("paper", "ours")):
                 shown = [pair[place] for pair in texts]
-                lines += [[label, of, *shown]] if any(shown) else []
+                lines += [[label, source, *shown]] if any(shown) else []
         table = tabulate(lines, ["", "", *self.columns], tablefmt="github", disable_numparse=True)
         return f"## {self.title}\n\n{table}\n\n{self.note}\n"
 
@@ -111,11 +113,11 @@ class Table:
         axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axis, (name, cells) in zip(axes, columns, strict=True):
             for place, cell in enumerate(cells):
-                told, ours, half = cell.differences()
+                printed, ours, half = cell.differences()
                 if not compared:
-                    told, ours = cell.paper, np.mean([*cell.ours.values()]) if cell.ours else None
+                    printed, ours = cell.paper, np.mean([*cell.ours.values()]) if cell.ours else None
                 # None and NaN are not drawn.
-                theirs, mine, error = np.array([told, ours, half], float)
+                theirs, mine, error = np.array([printed, ours, half], float)
                 axis.plot(theirs, place, "D", color="0.6")
                 axis.errorbar(mine, place, xerr=np.nan_to_num(error), fmt="o", color="C0")
             axis.axvline(0, color="0.8", zorder=0)

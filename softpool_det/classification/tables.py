@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from softpool_det.classification.run import (
     WEIGHTS_FILE,
     train,
 )
-from softpool_det.classification.table_report import Cell, Table
-from softpool_det.io.atomic import claim
+from softpool_det.classification.table_report import NOTE, Cell, Table
+from softpool_det.io.errors import error_text
 from softpool_det.layers import pooling_name
 from softpool_det.model_zoo import get_config_file
 
@@ -34,6 +35,7 @@ MCNEMAR = (
     "paper: as printed, on ImageNet-1k. ours: continuity-corrected, one test for each seed. It "
     "says whether these two sets of weights are right equally often, not whether others would be."
 )
+SIZES = "Parameters and GFLOP: of 1,000 classes and 224 pixels, whatever the data are."
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +52,11 @@ class Arm:
 
     @property
     def key(self) -> str:
-        """The network's name in the paper's tables here."""
-        return self.network.partition("/")[2]
+        """The network's name in tables; the paper's are torchvision's."""
+        return self.network.removeprefix("torchvision/")
 
     def __str__(self) -> str:
-        return f"{self.network.removeprefix('torchvision/')}, {self.pool}"
+        return f"{self.key}, {self.pool}"
 
     def replacements(self) -> list[dict[str, Any]]:
         """Calls of `replace_pooling`.
@@ -123,46 +125,61 @@ class Runs:
         )
 
     def path(self, arm: Arm, seed: int, *file: str) -> Path:
+        if arm.pool == SWAPPED:
+            # With the weights that it is about.
+            return self.path(Arm(arm.network, ORIGINAL), seed, SWAPPED, *file)
         return Path(self.folder, arm.network, arm.pool, f"seed_{seed}", *file)
 
-    def train(self, arms: Sequence[Arm]) -> None:
-        """Train what is missing or was interrupted; raises what `train` does."""
+    def train(
+        self, arms: Sequence[Arm], expected: tuple[type[Exception], ...]
+    ) -> dict[str, list[str]]:
+        """Train what is missing or was interrupted, each run whatever becomes of the others.
+
+        Returns:
+            Errors of the `expected` types, and the runs that they ended.
+        """
         wanted = [(arm, seed) for seed in self.seeds for arm in arms]
+        failed: dict[str, list[str]] = defaultdict(list)
         for number, (arm, seed) in enumerate(wanted, start=1):
             logger.info("run %d/%d: %s, seed %d", number, len(wanted), arm, seed)
-            train(self.config(arm, seed), resume=True)
+            try:
+                train(self.config(arm, seed), resume=True)
+            except expected as error:
+                failed[error_text(error)].append(f"{arm}, seed {seed}")
+        return failed
+
+    def is_finished(self, arm: Arm, seed: int) -> bool:
+        """Whether there is a result, and of this config: not of other epochs, for example."""
+        config, result = (self.path(arm, seed, name) for name in (CONFIG_FILE, RESULT_FILE))
+        return result.is_file() and config.read_text() == identity(self.config(arm, seed))
 
     def missing(self, arms: Sequence[Arm]) -> list[str]:
         """A line for each arm with runs that are not finished."""
         lines = []
         for arm in arms:
-            seeds = [s for s in self.seeds if not self.path(arm, s, RESULT_FILE).is_file()]
+            seeds = [seed for seed in self.seeds if not self.is_finished(arm, seed)]
             if seeds:
                 lines.append(f"{arm}, seed {', '.join(map(str, seeds))}")
         return lines
 
     def found(self, network: str, pool: str) -> dict[int, Predictions]:
-        """What the finished runs of an arm said, by seed.
-
-        Raises:
-            FileExistsError: they are of another config, of other epochs for example.
-        """
-        arm, predictions = Arm(network, pool), {}
-        for seed in self.seeds:
-            if self.path(arm, seed, RESULT_FILE).is_file():
-                claim(self.path(arm, seed, CONFIG_FILE), identity(self.config(arm, seed)))
-                predictions[seed] = Predictions.load(self.path(arm, seed, PREDICTIONS_FILE))
-        return predictions
+        """The predictions of an arm's finished runs, by seed."""
+        arm = Arm(network, pool)
+        return {
+            seed: Predictions.load(self.path(arm, seed, PREDICTIONS_FILE))
+            for seed in self.seeds
+            if self.is_finished(arm, seed)
+        }
 
     def cell(
-        self, top: str, network: str, pool: str, told: float | None, against: float | None
+        self, metric: str, network: str, pool: str, printed: float | None, stock: float | None
     ) -> Cell:
-        """The accuracy `top` of an arm beside the paper's, and beside Original's."""
-        ours, first = (
-            {seed: said.accuracies()[top] for seed, said in self.found(network, name).items()}
+        """An arm's "top1" or "top5" beside the paper's, both compared with Original's."""
+        ours, baseline = (
+            {seed: found.accuracies()[metric] for seed, found in self.found(network, name).items()}
             for name in (pool, ORIGINAL)
         )
-        return Cell(told, ours, None if pool == ORIGINAL else (against, first), style="accuracy")
+        return Cell(printed, ours, None if pool == ORIGINAL else (stock, baseline), "accuracy")
 
 
 def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> list[Arm]:
@@ -176,13 +193,29 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
     defaults = {2: tuple(paper.TABLE_2), 4: tuple(paper.TABLE_4), 5: paper.TABLE_5_NETWORKS}
     pools = [pooling_name(name) for name in poolings]
     pools = pools or (list(paper.TABLE_5)[1:] if number == 5 else [SOFTPOOL])
-    arms = [
+    return [
         Arm(name if "/" in name else f"torchvision/{name}", pool)
         for name in networks or defaults[number]
         for pool in (ORIGINAL, *pools, *([SWAPPED] if number == 2 else []))
     ]
-    # Some of GoogLeNet's and InceptionV3's poolings have stride 1, which BlurPool has not.
-    return [a for a in arms if a.pool != "BlurPool" or a.key not in ("googlenet", "inception_v3")]
+
+
+def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Arm]:
+    """The arms of a table without those that the paper trains from scratch, if these runs do not.
+
+    Raises:
+        ValueError: all of the table are.
+    """
+    cfg = runs.config(arms[0], runs.seeds[0])
+    given = cfg.weights or any(cfg.network_options.get(key) for key in ("weights", "pretrained"))
+    if cfg.epochs and not given:
+        return arms
+    if number in (4, 5, 6):
+        raise ValueError(
+            f"Table {number} is of networks trained from scratch: leave out --epochs 0, weights "
+            "and network_options.weights (Table 2 takes them)"
+        )
+    return [arm for arm in arms if number != 2 or arm.pool != SOFTPOOL]
 
 
 def _level(level: str) -> str:
@@ -195,48 +228,55 @@ def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
     columns = [f"{name}, {top}" for top in ("top-1", "top-5") for name in settings]
     rows = {}
     for arm in (arm for arm in arms if arm.pool == ORIGINAL):
-        told = paper.TABLE_2.get(arm.key)
-        sizes = (told.parameters, told.gflop) if told else (None, None)
+        printed = paper.TABLE_2.get(arm.key)
+        sizes = (printed.parameters, printed.gflop) if printed else (None, None)
         row = [Cell(s, {0: ours}) for s, ours in zip(sizes, complexity(arm.network), strict=True)]
-        for place, top in enumerate(("top1", "top5")):
+        for place, metric in enumerate(("top1", "top5")):
             for name, pool in settings.items():
-                pair = (getattr(told, name)[place], told.original[place]) if told else (None, None)
-                row.append(runs.cell(top, arm.network, pool, *pair))
+                pair: Any = (None, None)
+                if printed:
+                    pair = getattr(printed, name)[place], printed.original[place]
+                is_run = Arm(arm.network, pool) in arms
+                row.append(
+                    runs.cell(metric, arm.network, pool, *pair)
+                    if is_run
+                    else Cell(pair[0], {}, (pair[1], {}), "accuracy")
+                )
         rows[arm.key] = row
     title = "Table 2: SoftPool in networks, and put into trained ones"
-    return Table(title, ["parameters, M", "GFLOP", *columns], rows)
+    return Table(title, ["parameters, M", "GFLOP", *columns], rows, f"{NOTE} {SIZES}")
 
 
 def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
     columns = {
-        "only_baseline": "Original alone right",
-        "only_candidate": "other alone right",
-        "statistic": "chi-squared",
-        "p_value": "p",
-        "exact_p_value": "exact p",
+        "only_baseline": ("Original alone right", "count"),
+        "only_candidate": ("other alone right", "count"),
+        "statistic": ("chi-squared", "statistic"),
+        "p_value": ("p", "p"),
+        "exact_p_value": ("exact p", "p"),
     }
     rows = {}
     for arm in (arm for arm in arms if arm.pool != ORIGINAL):
         first, second = (runs.found(arm.network, pool) for pool in (ORIGINAL, arm.pool))
         tests = {seed: mcnemar_test(first[seed], second[seed]) for seed in first if seed in second}
         known = paper.TABLE_4.get(arm.key) if arm.pool == SOFTPOOL else None
-        told = dict(zip(("statistic", "p_value"), known or (), strict=False))
+        printed = dict(zip(("statistic", "p_value"), known or (), strict=False))
         rows[str(arm)] = [
-            Cell(told.get(key), {seed: test[key] for seed, test in tests.items()}, style="each")
-            for key in columns
+            Cell(printed.get(key), {seed: test[key] for seed, test in tests.items()}, style=style)
+            for key, (_, style) in columns.items()
         ]
-    return Table("Table 4: McNemar's test", list(columns.values()), rows, MCNEMAR)
+    return Table("Table 4: McNemar's test", [name for name, _ in columns.values()], rows, MCNEMAR)
 
 
 def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
-    def told(network: str, pool: str) -> float | None:
+    def printed(network: str, pool: str) -> float | None:
         known = network in paper.TABLE_5_NETWORKS and pool in paper.TABLE_5
         return paper.TABLE_5[pool][paper.TABLE_5_NETWORKS.index(network)] if known else None
 
     networks = {arm.key: arm.network for arm in arms}
     rows = {
         pool: [
-            runs.cell("top1", network, pool, told(key, pool), told(key, ORIGINAL))
+            runs.cell("top1", network, pool, printed(key, pool), printed(key, ORIGINAL))
             for key, network in networks.items()
         ]
         for pool in dict.fromkeys(arm.pool for arm in arms)
@@ -248,12 +288,12 @@ def table_6(runs: Runs, arms: Sequence[Arm]) -> Table:
     stock = paper.TABLE_6["N"]
     rows = {
         level: [
-            runs.cell(top, arm.network, arm.pool, getattr(told, top), getattr(stock, top))
-            for top in ("top1", "top5")
+            runs.cell(key, arm.network, arm.pool, getattr(printed, key), getattr(stock, key))
+            for key in ("top1", "top5")
         ]
-        for (level, told), arm in zip(paper.TABLE_6.items(), arms, strict=True)
+        for (level, printed), arm in zip(paper.TABLE_6.items(), arms, strict=True)
     }
-    return Table("Table 6: InceptionV3 with ever more poolings replaced", ["top-1", "top-5"], rows)
+    return Table("Table 6: InceptionV3 with more and more poolings replaced", ["top-1", "top-5"], rows)
 
 
 TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {

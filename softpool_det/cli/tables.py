@@ -14,11 +14,13 @@ The second command trains nothing: it puts SoftPool into torchvision's weights.
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from detectron2.utils import comm
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from softpool_det.classification.tables import TABLES, Runs, arms_of
+from softpool_det.classification.tables import TABLES, Arm, Runs, arms_of, without_scratch
 from softpool_det.cli.program import FAILURES, run_program
 from softpool_det.cli.train_classifier import run_here
 
@@ -60,24 +62,25 @@ def parse_args() -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     runs = Runs(args.data, args.output, args.seeds, args.epochs, args.recipe, args.set)
     arms = arms_of(args.table, args.networks, args.poolings)
-    runs.config(arms[0], args.seeds[0])  # for its errors, before anything is done
-    failure = None
-    try:
-        runs.train([] if args.report else arms)
-    except FAILURES as error:
-        failure = error
-    if not comm.is_main_process():
-        return
+    arms = without_scratch(args.table, runs, arms)
+    failed = runs.train([] if args.report else arms, FAILURES)
+    if not rank_zero_only.rank:
+        report(args, runs, arms)
+    for reason, names in failed.items():
+        print(f"\n{len(names)} failed ({'; '.join(names)}):\n{reason}", file=sys.stderr)
+    if failed:
+        sys.exit(1)
+
+
+def report(args: argparse.Namespace, runs: Runs, arms: Sequence[Arm]) -> None:
     table = TABLES[args.table](runs, arms)
     about = {"table": args.table, "data": args.data, "seeds": args.seeds, "epochs": args.epochs}
     table.write(runs.folder, f"table_{args.table}", about)
     print(table.markdown())
     lacking = runs.missing(arms)
     if lacking:
-        print("Not finished:", *lacking, sep="\n- ")
+        print("Not finished, or of another config:", *lacking, sep="\n- ")
     print(f"Written: {runs.folder}/table_{args.table}.md, .json and .png")
-    if failure is not None:
-        raise failure
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable
 
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from softpool_det.classification import train
 from softpool_det.classification.config import load_config
@@ -42,7 +43,8 @@ def run_here(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
     Lightning says only what is wrong.
     """
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("softpool_det").setLevel(logging.INFO)
+    level = logging.WARNING if rank_zero_only.rank else logging.INFO
+    logging.getLogger("softpool_det").setLevel(level)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with process_group("cuda" if torch.cuda.is_available() else "cpu"):
         run(args)
