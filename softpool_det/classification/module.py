@@ -165,9 +165,13 @@ class Classifier(pl.LightningModule):
         steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         scheduler = build_scheduler(cfg, optimizer, steps)
         for callback in self.trainer.callbacks:
-            if steps and isinstance(callback, WeightAveraging) and not (
-                any(callback.should_update(step_idx=i) for i in range(steps * cfg.epochs))
-                or any(callback.should_update(epoch_idx=i) for i in range(cfg.epochs))
+            if (
+                steps
+                and isinstance(callback, WeightAveraging)
+                and not (
+                    any(callback.should_update(step_idx=i) for i in range(steps * cfg.epochs))
+                    or any(callback.should_update(epoch_idx=i) for i in range(cfg.epochs))
+                )
             ):
                 raise ValueError(
                     f"callbacks: {type(callback).__name__} would begin after the training's "

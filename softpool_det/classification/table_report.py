@@ -115,7 +115,10 @@ class Table:
             for place, cell in enumerate(cells):
                 printed, ours, half = cell.differences()
                 if not compared:
-                    printed, ours = cell.paper, np.mean([*cell.ours.values()]) if cell.ours else None
+                    printed, ours = (
+                        cell.paper,
+                        np.mean([*cell.ours.values()]) if cell.ours else None,
+                    )
                 # None and NaN are not drawn.
                 theirs, mine, error = np.array([printed, ours, half], float)
                 axis.plot(theirs, place, "D", color="0.6")

@@ -293,7 +293,9 @@ def table_6(runs: Runs, arms: Sequence[Arm]) -> Table:
         ]
         for (level, printed), arm in zip(paper.TABLE_6.items(), arms, strict=True)
     }
-    return Table("Table 6: InceptionV3 with more and more poolings replaced", ["top-1", "top-5"], rows)
+    return Table(
+        "Table 6: InceptionV3 with more and more poolings replaced", ["top-1", "top-5"], rows
+    )
 
 
 TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {

@@ -105,5 +105,7 @@ def _check(path: Path, known: Any, wanted: Any, other_pool: bool) -> None:
     if not other_pool and not wanted.stem_pool.takes_weights_of(known.stem_pool):
         wrong.append("stem_pool")
     if wrong:
-        faults = (f"{name} is {getattr(wanted, name)}, not {getattr(known, name)}" for name in wrong)
+        faults = (
+            f"{name} is {getattr(wanted, name)}, not {getattr(known, name)}" for name in wrong
+        )
         raise ValueError(f"{path} was trained otherwise than the config says: {'; '.join(faults)}")

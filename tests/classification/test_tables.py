@@ -20,9 +20,9 @@ PROGRAM = str(Path(__file__).parents[2] / "tools" / "tables.py")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def output(tmp_path_factory):
-    return tmp_path_factory.mktemp("tables")
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "tables"
 
 
 @pytest.fixture
@@ -82,7 +82,9 @@ def test_missing_data_is_said_below_the_table(capsys, monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match="1"):
         runpy.run_path(PROGRAM, run_name="__main__")
     out, err = capsys.readouterr()
-    assert re.search(r"8 failed \(.*VI, seed 7.*\):\nval_data names .*imagenet/val, which does", err)
+    assert re.search(
+        r"8 failed \(.*VI, seed 7.*\):\nval_data names .*imagenet/val, which does", err
+    )
     assert "| VII | paper | 79.04 (+1.59) | 93.98 (+0.42) |" in out
     assert "- inception_v3, VI, seed 7" in out
 
@@ -112,3 +114,19 @@ def test_intervals_are_students():
     expected = (1.51, np.mean(second - first), (interval.high - interval.low) / 2)
     assert found == pytest.approx(expected)
     assert Cell(None, {1: 3.0}, (None, {1: 2.0}), "accuracy").texts() == ("", "3.00 (+1.00)")
+
+
+def test_given_weights_are_not_called_scratch(tables, tiny, output):
+    command = ("--networks", "resnet18", "detectron2/resnet18", "--set", "size=40")
+    text = tables(2, "--epochs", 0, *command)
+    folder = output / tiny.parent.name
+    rows = json.loads((folder / "table_2.json").read_text())["rows"]
+    assert rows.keys() == {"resnet18", "detectron2/resnet18"}
+    for row in rows.values():
+        assert row["swapped, top-1"]["ours"].keys() == {"1"}
+        assert row["scratch, top-1"]["ours"] == {}
+    # The other is not the paper's network.
+    assert text.count("| paper ") == 1
+    for given in (("--epochs", 0, *command), (*command, "weights=a.safetensors")):
+        with pytest.raises(SystemExit, match="Table 4 is of networks trained from scratch"):
+            tables(4, *given)
