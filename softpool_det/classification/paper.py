@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 ORIGINAL, SOFTPOOL = "Original", "SoftPool"
+# SoftPool in the weights that Original learned, without training.
+SWAPPED = "swapped"
 
 
 class Table2(NamedTuple):
@@ -82,4 +84,24 @@ TABLE_6 = {
     "V": Table6(78.65, 93.84, ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e")),
     "VI": Table6(78.83, 93.90, ("Mixed_7a",)),
     "VII": Table6(79.04, 93.98, ("Mixed_7b", "Mixed_7c")),
+}
+# Its first and last are in Table 4, too.
+POOLS_6 = (ORIGINAL, *list(TABLE_6)[1:-1], SOFTPOOL)
+
+# Top-1 and, but for Table 5's, top-5, of a network with a pooling. Where two tables have one, they
+# agree.
+ACCURACIES: dict[tuple[str, str], tuple[float, float | None]] = {
+    **{
+        (network, pool): (top1, None)
+        for pool, row in TABLE_5.items()
+        for network, top1 in zip(TABLE_5_NETWORKS, row, strict=True)
+    },
+    **{
+        (network, pool): pair
+        for network, row in TABLE_2.items()
+        for pool, pair in zip((ORIGINAL, SWAPPED, SOFTPOOL), row[2:], strict=True)
+    },
+    **{
+        ("inception_v3", pool): row[:2] for pool, row in zip(POOLS_6, TABLE_6.values(), strict=True)
+    },
 }

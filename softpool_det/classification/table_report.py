@@ -14,9 +14,9 @@ from tabulate import tabulate
 from softpool_det.io.atomic import replacing, write_atomically, write_json
 
 NOTE = (
-    "paper: as printed, on ImageNet-1k (differences computed here). ours: mean over seeds; in parentheses the difference from "
-    "Original's runs of the same seeds, with a 95 % interval (Student's t) where there are two or "
-    "more."
+    "paper: as printed, on ImageNet-1k. ours: mean over seeds. In parentheses the difference from "
+    "Original, computed here for the paper's, too; ours is that of runs of the same seeds, with a "
+    "95 % interval (Student's t) where there are two or more."
 )
 # Of these each seed's is shown, not their mean.
 _BY_SEED = {"count": "d", "statistic": ".2f", "p": ".3g"}
@@ -115,10 +115,8 @@ class Table:
             for place, cell in enumerate(cells):
                 printed, ours, half = cell.differences()
                 if not compared:
-                    printed, ours = (
-                        cell.paper,
-                        np.mean([*cell.ours.values()]) if cell.ours else None,
-                    )
+                    printed, values = cell.paper, [*cell.ours.values()]
+                    ours = np.mean(values) if values else None
                 # None and NaN are not drawn.
                 theirs, mine, error = np.array([printed, ours, half], float)
                 axis.plot(theirs, place, "D", color="0.6")

@@ -12,7 +12,7 @@ from typing import Any
 from softpool_det.classification import paper
 from softpool_det.classification.config import Config, identity, load_config
 from softpool_det.classification.networks import complexity
-from softpool_det.classification.paper import ORIGINAL, SOFTPOOL
+from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED
 from softpool_det.classification.predictions import Predictions, mcnemar_test
 from softpool_det.classification.run import (
     CONFIG_FILE,
@@ -26,8 +26,6 @@ from softpool_det.io.errors import error_text
 from softpool_det.layers import pooling_name
 from softpool_det.model_zoo import get_config_file
 
-# SoftPool in the weights that Original learned, without training.
-SWAPPED = "swapped"
 _RECIPES = {"digits": "digits", "fashion_mnist": "fashion_mnist", "imagenet": "imagenet_paper"}
 # Least sides of images in pixels.
 _LEAST_SIZES = {"inception_v3": 75, "densenet": 32}
@@ -53,7 +51,7 @@ class Arm:
     @property
     def key(self) -> str:
         """The network's name in tables; the paper's are torchvision's."""
-        return self.network.removeprefix("torchvision/")
+        return self.network.removeprefix("torchvision/").removeprefix("video/")
 
     def __str__(self) -> str:
         return f"{self.key}, {self.pool}"
@@ -131,7 +129,7 @@ class Runs:
         return Path(self.folder, arm.network, arm.pool, f"seed_{seed}", *file)
 
     def train(
-        self, arms: Sequence[Arm], expected: tuple[type[Exception], ...]
+        self, arms: Sequence[Arm], expected: tuple[type[Exception], ...] = ()
     ) -> dict[str, list[str]]:
         """Train what is missing or was interrupted, each run whatever becomes of the others.
 
@@ -158,8 +156,7 @@ class Runs:
         lines = []
         for arm in arms:
             seeds = [seed for seed in self.seeds if not self.is_finished(arm, seed)]
-            if seeds:
-                lines.append(f"{arm}, seed {', '.join(map(str, seeds))}")
+            lines += [f"{arm}, seed {', '.join(map(str, seeds))}"] if seeds else []
         return lines
 
     def found(self, network: str, pool: str) -> dict[int, Predictions]:
@@ -189,7 +186,7 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
     if number in (2, 6) and poolings:
         raise ValueError(f"Table {number} is of SoftPool: leave out --poolings")
     if number == 6:
-        return [Arm("torchvision/inception_v3", _level(level)) for level in paper.TABLE_6]
+        return [Arm("torchvision/inception_v3", pool) for pool in paper.POOLS_6]
     defaults = {2: tuple(paper.TABLE_2), 4: tuple(paper.TABLE_4), 5: paper.TABLE_5_NETWORKS}
     pools = [pooling_name(name) for name in poolings]
     pools = pools or (list(paper.TABLE_5)[1:] if number == 5 else [SOFTPOOL])
@@ -218,9 +215,14 @@ def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Ar
     return [arm for arm in arms if number != 2 or arm.pool != SOFTPOOL]
 
 
-def _level(level: str) -> str:
-    """Table 6's first and last are in Table 4, too."""
-    return {"N": ORIGINAL, "VII": SOFTPOOL}.get(level, level)
+def _row(runs: Runs, arms: Sequence[Arm], metrics: Sequence[str] = ("top1", "top5")) -> list[Cell]:
+    """Accuracies of arms, those of one metric together."""
+    row = []
+    for place, arm in ((place, arm) for place in range(len(metrics)) for arm in arms):
+        accuracies = (paper.ACCURACIES.get((arm.key, pool)) for pool in (arm.pool, ORIGINAL))
+        printed = [known[place] if known else None for known in accuracies]
+        row.append(runs.cell(metrics[place], arm.network, arm.pool, *printed))
+    return row
 
 
 def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
@@ -228,21 +230,11 @@ def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
     columns = [f"{name}, {top}" for top in ("top-1", "top-5") for name in settings]
     rows = {}
     for arm in (arm for arm in arms if arm.pool == ORIGINAL):
-        printed = paper.TABLE_2.get(arm.key)
-        sizes = (printed.parameters, printed.gflop) if printed else (None, None)
+        sizes = paper.TABLE_2.get(arm.key, (None, None))[:2]
         row = [Cell(s, {0: ours}) for s, ours in zip(sizes, complexity(arm.network), strict=True)]
-        for place, metric in enumerate(("top1", "top5")):
-            for name, pool in settings.items():
-                pair: Any = (None, None)
-                if printed:
-                    pair = getattr(printed, name)[place], printed.original[place]
-                is_run = Arm(arm.network, pool) in arms
-                row.append(
-                    runs.cell(metric, arm.network, pool, *pair)
-                    if is_run
-                    else Cell(pair[0], {}, (pair[1], {}), "accuracy")
-                )
-        rows[arm.key] = row
+        wanted = [Arm(arm.network, pool) for pool in settings.values()]
+        cells = zip(wanted * 2, _row(runs, wanted), strict=True)
+        rows[arm.key] = row + [c if a in arms else replace(c, ours={}) for a, c in cells]
     title = "Table 2: SoftPool in networks, and put into trained ones"
     return Table(title, ["parameters, M", "GFLOP", *columns], rows, f"{NOTE} {SIZES}")
 
@@ -269,33 +261,17 @@ def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
 
 
 def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
-    def printed(network: str, pool: str) -> float | None:
-        known = network in paper.TABLE_5_NETWORKS and pool in paper.TABLE_5
-        return paper.TABLE_5[pool][paper.TABLE_5_NETWORKS.index(network)] if known else None
-
-    networks = {arm.key: arm.network for arm in arms}
     rows = {
-        pool: [
-            runs.cell("top1", network, pool, printed(key, pool), printed(key, ORIGINAL))
-            for key, network in networks.items()
-        ]
+        pool: _row(runs, [arm for arm in arms if arm.pool == pool], ["top1"])
         for pool in dict.fromkeys(arm.pool for arm in arms)
     }
-    return Table("Table 5: poolings, top-1", list(networks), rows)
+    names = list(dict.fromkeys(arm.key for arm in arms))
+    return Table("Table 5: poolings, top-1", names, rows)
 
 
 def table_6(runs: Runs, arms: Sequence[Arm]) -> Table:
-    stock = paper.TABLE_6["N"]
-    rows = {
-        level: [
-            runs.cell(key, arm.network, arm.pool, getattr(printed, key), getattr(stock, key))
-            for key in ("top1", "top5")
-        ]
-        for (level, printed), arm in zip(paper.TABLE_6.items(), arms, strict=True)
-    }
-    return Table(
-        "Table 6: InceptionV3 with more and more poolings replaced", ["top-1", "top-5"], rows
-    )
+    rows = {level: _row(runs, [arm]) for level, arm in zip(paper.TABLE_6, arms, strict=True)}
+    return Table("Table 6: InceptionV3, level by level", ["top-1", "top-5"], rows)
 
 
 TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def metadata(cfg: Config, network: nn.Module, num_classes: int) -> WeightsMetadata | None:
-    """What is to be known of the weights that `cfg` trains; None unless it is a ResNet."""
+    """What is to be known of the weights that `cfg` trains; None for what is no ResNet."""
     library, _, name = cfg.network.partition("/")
     try:
         Architecture.from_name(name)
@@ -45,11 +45,11 @@ def metadata(cfg: Config, network: nn.Module, num_classes: int) -> WeightsMetada
     )
 
 
-def write_weights(path: Path, network: nn.Module, known: WeightsMetadata | None) -> None:
+def write_weights(path: Path, network: nn.Module, told: WeightsMetadata | None) -> None:
     """Write a network's weights under its own names as safetensors, atomically."""
     tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    if known is not None:
-        save_weights(path, tensors, known)
+    if told is not None:
+        save_weights(path, tensors, told)
         return
     with replacing(path) as temporary:
         save_file(tensors, temporary)
@@ -66,18 +66,18 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
     """
     path = Path(cfg.weights)
     if not path.is_file() or path.suffix != ".safetensors":
-        problem = "is not a .safetensors file" if path.is_file() else "does not exist"
+        problem = "is no .safetensors" if path.is_file() else "does not exist"
         raise (ValueError if path.is_file() else FileNotFoundError)(
             f"weights names {path}, which {problem}: softpool-train-classifier writes such a file, "
             "softpool-convert-weights makes one of other libraries' checkpoints, and "
             "network_options.weights=IMAGENET1K_V1 takes torchvision's"
         )
     try:
-        state_dict, known = load_file(path), read_metadata(path)
+        state_dict, told = load_file(path), read_metadata(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a .safetensors file, or is damaged: {error}") from error
+        raise ValueError(f"{path} is no .safetensors, or is damaged: {error}") from error
     check_values(state_dict, path)
-    _check(path, known, metadata(cfg, network, num_classes), cfg.allow_other_stem_pool)
+    _check(path, told, metadata(cfg, network, num_classes), cfg.allow_other_stem_pool)
     try:
         missing, unexpected = network.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
@@ -96,16 +96,14 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
         )
 
 
-def _check(path: Path, known: Any, wanted: Any, other_pool: bool) -> None:
-    """Compare the metadata of weights with what the config says; None where nothing is known."""
-    if known is None or wanted is None:
+def _check(path: Path, told: Any, wanted: Any, other_pool: bool) -> None:
+    """Compare what was told with weights and what the config says; None where nothing is known."""
+    if told is None or wanted is None:
         return
     names = ["architecture", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1"]
-    wrong = [name for name in names if getattr(known, name) != getattr(wanted, name)]
-    if not other_pool and not wanted.stem_pool.takes_weights_of(known.stem_pool):
+    wrong = [name for name in names if getattr(told, name) != getattr(wanted, name)]
+    if not other_pool and not wanted.stem_pool.takes_weights_of(told.stem_pool):
         wrong.append("stem_pool")
     if wrong:
-        faults = (
-            f"{name} is {getattr(wanted, name)}, not {getattr(known, name)}" for name in wrong
-        )
+        faults = (f"{name} is {getattr(wanted, name)}, not {getattr(told, name)}" for name in wrong)
         raise ValueError(f"{path} was trained otherwise than the config says: {'; '.join(faults)}")

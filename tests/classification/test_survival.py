@@ -116,7 +116,7 @@ def test_new_run_does_not_take_the_previous_checkpoint(run_here, trained, tmp_pa
     assert (folder / "checkpoint_previous.ckpt").is_file()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for mistyped in ("network=torchvision/resnet19", "optimizer.name=SDG", "trainer.precison=16"):
-        with pytest.raises(ValueError, match="resnet19|SDG|precison"):
+        with pytest.raises(ValueError, match=r"resnet19|SDG|precison"):
             run_here(folder, mistyped)
     assert {path: path.read_bytes() for path in before} == before
     # Also where no step is a multiple of the period.
