@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from softpool_det.io.archives import find_damage, save_archive
-from softpool_det.training.signals import Interrupted, any_received
+from softpool_det.training.signals import SIGNALS, Interrupted, any_received
 from softpool_det.weights.entries import check_states
 from softpool_det.weights.pickles import reason_of
 
@@ -47,8 +47,9 @@ class WholeFiles(TorchCheckpointIO):
                 f"it to train from the start ({reason_of(error)})"
             ) from error
         # What callbacks note is infinite until there is a first evaluation.
-        states = {key: checkpoint.get(key, {}) for key in ("state_dict", "current_model_state")}
-        check_states({**states, **dict(enumerate(checkpoint.get("optimizer_states", [])))}, path)
+        weights = [checkpoint.get(key, {}) for key in ("state_dict", "current_model_state")]
+        for state in (*weights, *checkpoint.get("optimizer_states", [])):
+            check_states(state, path)
         return checkpoint
 
 
@@ -69,14 +70,13 @@ class Checkpoints(Checkpoint):
 
     Args:
         folder: where the checkpoints go.
-        handlers: of the signals, which Lightning's own would hide.
         begin: called before the first step, when nothing can be mistyped any more.
     """
 
-    def __init__(
-        self, folder: Path, handlers: Mapping[signal.Signals, Any], begin: Callable[[], None]
-    ) -> None:
-        self.path, self.handlers, self.begin = folder / FILES[0], handlers, begin
+    def __init__(self, folder: Path, begin: Callable[[], None]) -> None:
+        self.path, self.begin = folder / FILES[0], begin
+        # Those of `listening`, which Lightning's own would hide.
+        self.handlers = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_train_start(self, *_: Any) -> None:
         self.begin()

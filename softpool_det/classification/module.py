@@ -68,6 +68,10 @@ class Classifier(pl.LightningModule):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return logits_of(self.network(images))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Averages of weights copy the module, and need no data.
+        return {**super().__getstate__(), "train_set": None, "val_set": None}
+
     def train_dataloader(self) -> DataLoader:
         cfg, trainer = self.cfg, self.trainer
         place = trainer.global_rank, trainer.world_size
@@ -164,18 +168,14 @@ class Classifier(pl.LightningModule):
         batches = len(self.train_set) // cfg.batch_size
         steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         scheduler = build_scheduler(cfg, optimizer, steps)
-        for callback in self.trainer.callbacks:
-            if (
-                steps
-                and isinstance(callback, WeightAveraging)
-                and not (
-                    any(callback.should_update(step_idx=i) for i in range(steps * cfg.epochs))
-                    or any(callback.should_update(epoch_idx=i) for i in range(cfg.epochs))
-                )
-            ):
+        total = steps * cfg.epochs
+        for average in (c for c in self.trainer.callbacks if isinstance(c, WeightAveraging)):
+            by_step = (average.should_update(step_idx=i) for i in range(total))
+            by_epoch = (average.should_update(epoch_idx=i) for i in range(cfg.epochs))
+            if total and not any(by_step) and not any(by_epoch):
                 raise ValueError(
-                    f"callbacks: {type(callback).__name__} would begin after the training's "
-                    f"{steps * cfg.epochs} steps, and put the initial weights in place of the last"
+                    f"callbacks: {type(average).__name__} would begin after the training's {total} "
+                    "steps, and put the initial weights in place of the last"
                 )
         return {
             "optimizer": optimizer,

@@ -66,7 +66,7 @@ def _torchvision(name: str, num_classes: int, options: dict[str, Any]) -> nn.Mod
     # Files of weights hold the heads.
     has_weights = options.get("weights") is not None
     defaults = {"aux_logits": has_weights, "init_weights": not has_weights}
-    network = models.get_model(name, num_classes=num_classes, **{**defaults, **options})
+    network: Any = models.get_model(name, num_classes=num_classes, **{**defaults, **options})
     network.aux_logits = False
     for head in _HEADS:
         if hasattr(network, head):
@@ -94,17 +94,25 @@ def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
         if "num_channels" not in str(error) or "num_channels" in arguments:
             raise
         # Each pooling has a number of its own, which a forward shows.
+        channels: dict[str, int] = {}
         probe = copy.deepcopy(network).eval()
         window = {k: v for k, v in arguments.items() if k in ("where", *_WINDOW)}
-        for row in replace_pooling(probe, pool="SoftPool", **window).replaced:
+        found = replace_pooling(probe, pool="SoftPool", **window).replaced
+        for name in (row.name for row in found):
 
-            def put_in(_: nn.Module, inputs: Any, name: str = row.name) -> None:
-                there = {"where": [name], "num_channels": inputs[0].shape[1]}
-                replace_pooling(network, **{**arguments, **there})
+            def note(_: nn.Module, inputs: Any, name: str = name) -> None:
+                channels[name] = inputs[0].shape[1]
 
-            probe.get_submodule(row.name).register_forward_pre_hook(put_in)
+            probe.get_submodule(name).register_forward_pre_hook(note)
         with torch.no_grad():
             probe(next(probe.parameters()).new_zeros(1, 3, 224, 224))
+        if unused := [row.name for row in found if row.name not in channels]:
+            raise ValueError(
+                f"replace: no image reaches {', '.join(unused)}: give num_channels, or name others"
+            ) from error
+        for name, count in channels.items():
+            there = {"where": [name], "num_channels": count}
+            replace_pooling(network, **{**arguments, **there})
 
 
 _WINDOW = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")

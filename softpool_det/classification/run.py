@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 import warnings
 from functools import partial
@@ -28,7 +27,7 @@ from softpool_det.classification.module import Classifier
 from softpool_det.classification.networks import build_network
 from softpool_det.classification.weights import load_weights, metadata, write_weights
 from softpool_det.io.atomic import claim, write_json
-from softpool_det.training.signals import SIGNALS, listening
+from softpool_det.training.signals import listening
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model_final.safetensors"
@@ -67,9 +66,8 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
     module, timer = Classifier(cfg, network, *data), callbacks.Timer()
     begin = partial(_claim_folder, folder, cfg, resume)
     with listening():
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
-            trainer = _trainer(cfg, [timer, Checkpoints(folder, handlers, begin)])
+            trainer = _trainer(cfg, [timer, Checkpoints(folder, begin)])
             if resume or not cfg.epochs:
                 begin()
             _fit(trainer, module, newest_checkpoint(folder) if resume else None)

@@ -53,17 +53,14 @@ class Cell:
     def texts(self) -> tuple[str, str]:
         """The paper's and ours."""
         paper, ours, half = self.differences()
-        values = list(self.ours.values())
-        shown = values if self.style in _BY_SEED else [float(np.mean(values))] if values else []
-        printed, measured = (
-            ", ".join(f"{value:{_FORMS[self.style]}}" for value in part if value is not None)
-            for part in ([self.paper], shown)
-        )
+        form, values = _FORMS[self.style], [*self.ours.values()]
+        if values and self.style not in _BY_SEED:
+            values = [float(np.mean(values))]
         about = "" if np.isnan(half) else f" ± {half:.2f}"
-        return (
-            printed if paper is None else f"{printed} ({paper:+.2f})",
-            measured if ours is None else f"{measured} ({ours:+.2f}{about})",
-        )
+        printed = "" if self.paper is None else f"{self.paper:{form}}"
+        printed += "" if paper is None else f" ({paper:+.2f})"
+        measured = ", ".join(f"{value:{form}}" for value in values)
+        return printed, measured + ("" if ours is None else f" ({ours:+.2f}{about})")
 
 
 @dataclass(frozen=True)

@@ -106,21 +106,16 @@ class Runs:
         if cfg.size < least:
             # Read again, for the transforms refer to it.
             cfg = load_config(recipe, [*self.overrides, f"size={least}"])
+        changes: dict[str, Any] = {"network": arm.network, "replace": arm.replacements()}
+        changes |= {"seed": seed, "output": str(self.path(arm, seed))}
         if self.data not in _RECIPES:
-            cfg = replace(cfg, train_data=f"{self.data}/train", val_data=f"{self.data}/val")
+            changes |= {f"{split}_data": f"{self.data}/{split}" for split in ("train", "val")}
         if arm.pool == SWAPPED:
             weights = self.path(Arm(arm.network, ORIGINAL), seed, WEIGHTS_FILE)
-            cfg = replace(cfg, weights=str(weights), allow_other_stem_pool=True)
+            changes |= {"weights": str(weights), "allow_other_stem_pool": True, "epochs": 0}
         elif self.epochs is not None:
-            cfg = replace(cfg, epochs=self.epochs)
-        return replace(
-            cfg,
-            network=arm.network,
-            replace=arm.replacements(),
-            seed=seed,
-            epochs=0 if arm.pool == SWAPPED else cfg.epochs,
-            output=str(self.path(arm, seed)),
-        )
+            changes["epochs"] = self.epochs
+        return replace(cfg, **changes)
 
     def path(self, arm: Arm, seed: int, *file: str) -> Path:
         if arm.pool == SWAPPED:

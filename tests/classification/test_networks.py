@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
 from torchvision import models
 
-from softpool_det.classification import paper
+from softpool_det.classification import networks, paper
 from softpool_det.classification.networks import build_network, complexity, logits_of
 from softpool_det.classification.tables import Arm
 from softpool_det.ops import SoftPool2d
@@ -14,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_parameters_and_gflop_of_table_2(name):
     """All equal the paper's as printed, but for one: its GFLOP are near ResNet101's."""
     parameters, gflop = complexity(f"torchvision/{name}")
-    told = paper.TABLE_2[name]
-    assert f"{parameters:.1f}" == f"{told.parameters:.1f}"
-    expected = 16.54 if name == "resnext101_32x8d" else told.gflop
+    printed = paper.TABLE_2[name]
+    assert f"{parameters:.1f}" == f"{printed.parameters:.1f}"
+    expected = 16.54 if name == "resnext101_32x8d" else printed.gflop
     assert f"{gflop:.2f}" == f"{expected:.2f}"
 
 
@@ -52,6 +53,19 @@ def test_the_other_libraries():
         (pool,) = [m for m in network.modules() if type(m).__name__ == "LIPPool2d"]
         assert any(parameter.shape[0] == 64 for parameter in pool.parameters())
         assert logits_of(network(torch.zeros(1, 3, 32, 32))).shape == (1, 7)
+
+
+def test_poolings_that_no_image_reaches(monkeypatch):
+    """Their channels cannot be found; they are not left out in silence."""
+
+    def built(*_args, **_options):
+        network = models.resnet18()
+        network.layer1[0].unused = nn.MaxPool2d(2)
+        return network
+
+    monkeypatch.setitem(networks._LIBRARIES, "torchvision", built)
+    with pytest.raises(ValueError, match=r"no image reaches layer1\.0\.unused"):
+        build_network("torchvision/resnet18", 10, {}, [{"where": "all", "pool": "lip"}])
 
 
 @pytest.mark.parametrize(

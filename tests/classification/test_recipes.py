@@ -9,6 +9,7 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim.swa_utils import AveragedModel
 
 from softpool_det.classification.config import construct, identity, load_config
 from softpool_det.classification.datasets import open_split
@@ -87,6 +88,7 @@ def test_norms_and_poolings_have_a_weight_decay_of_their_own(tiny):
         for group in module.configure_optimizers()["optimizer"].param_groups
         for parameter in group["params"]
     }
+    assert AveragedModel(module).module.val_set is None  # it copies the module
     found = [decays[id(parameter)] for parameter in network.parameters()]
     assert found == [0.0005, 0.0005, 0.25, 0.25, 0.0]
 

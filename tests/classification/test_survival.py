@@ -64,6 +64,18 @@ def test_signal_saves_and_ends_with_0(
     assert_same(tmp_path, trained)
 
 
+@pytest.mark.slow
+def test_interrupted_without_an_average(run_here, monkeypatch, tmp_path):
+    plain = ("callbacks=[]", "epochs=2")
+    run_here(tmp_path / "whole", *plain)
+    with monkeypatch.context() as patched:
+        interrupt(patched, "training_step", 4, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            run_here(tmp_path / "two", *plain)
+    run_here(tmp_path / "two", *plain, resume=True)
+    assert_same(tmp_path / "two", tmp_path / "whole")
+
+
 def unfinished(trained, folder):
     """A copy as a kill after the last checkpoint leaves it."""
     shutil.copytree(trained, folder)
@@ -101,6 +113,12 @@ def test_damaged_checkpoint_does_not_take_the_place_of_the_one_before(tmp_path):
     files.save_checkpoint({"number": 3}, path)
     path.unlink()
     assert files.load_checkpoint(newest_checkpoint(tmp_path)) == {"number": 1}
+
+
+def test_checkpoints_of_callbacks_are_not_kept_for_damage(tmp_path):
+    for number in (1, 2):
+        WholeFiles().save_checkpoint({"number": number}, tmp_path / "last.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_checkpoint_that_is_not_finite_is_refused(tmp_path):

@@ -116,6 +116,12 @@ def test_intervals_are_students():
     assert Cell(None, {1: 3.0}, (None, {1: 2.0}), "accuracy").texts() == ("", "3.00 (+1.00)")
 
 
+def test_figures_by_seed_can_be_read():
+    assert Cell(None, {1: 12345, 2: 7}, style="count").texts() == ("", "12345, 7")
+    assert Cell(411.02, {1: 1234.5}, style="statistic").texts() == ("411.02", "1234.50")
+    assert Cell(2.19e-91, {1: 0.25}, style="p").texts() == ("2.19e-91", "0.25")
+
+
 def test_given_weights_are_not_called_scratch(tables, tiny, output):
     command = ("--networks", "resnet18", "detectron2/resnet18", "--set", "size=40")
     text = tables(2, "--epochs", 0, *command)

@@ -47,12 +47,12 @@ def predictions(folder):
 
 
 def test_what_a_run_leaves(trained):
-    found, said = result(trained), predictions(trained)
+    found, of_images = result(trained), predictions(trained)
     assert [entry["epoch"] for entry in found["history"]] == [1, 2, 3]
     assert found["history"][2] == {"epoch": 3, **found["metrics"]}
     assert (found["steps"], found["device"], found["processes"]) == (9, "cpu", 1)
-    assert said.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
-    right = np.mean(said.predicted == said.labels)
+    assert of_images.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    right = np.mean(of_images.predicted == of_images.labels)
     # Of three classes the right one is always among the first five.
     assert found["metrics"] == {"top1": pytest.approx(100 * right), "top5": 100}
 
@@ -79,6 +79,16 @@ def test_evaluation_is_detectron2s(trained, pictures, run_here, tmp_path):
     assert predictions(tmp_path).predicted.tolist() == found
     run_here(tmp_path, "epochs=0", f"weights={path}")
     assert result(tmp_path)["metrics"] == result(trained)["metrics"]
+
+
+def test_result_is_of_the_last_weights(run_here, tmp_path):
+    """Also where the last evaluation in training was before the last step."""
+    run_here(tmp_path / "run", *PLAIN[:3], "trainer.val_check_interval=2", "optimizer.lr=0.1")
+    path = tmp_path / "run" / "model_final.safetensors"
+    run_here(tmp_path / "again", "epochs=0", f"weights={path}")
+    found = [predictions(tmp_path / name).predicted for name in ("run", "again")]
+    assert np.array_equal(*found)
+    assert len(result(tmp_path / "run")["history"]) == 1
 
 
 def test_is_a_plain_loop(tiny, run_here, tmp_path):
@@ -114,6 +124,8 @@ def two_processes(folder, environment, tiny, *arguments, launcher=TORCHRUN):
     command = [sys.executable, *launcher, PROGRAM, str(tiny), *arguments, f"output={folder}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    # The first process alone reports.
+    assert done.stderr.count("epoch 1/1 ") == 1
 
 
 @pytest.mark.slow
@@ -153,10 +165,10 @@ def detector(*overrides, config=DETECTOR):
 
 def test_detector_starts_from_the_weights(trained):
     path = trained / "model_final.safetensors"
-    told = read_metadata(path)
-    assert (told.architecture, told.channel_order, told.num_classes) == ("resnet18", "RGB", 3)
-    assert told.stem_pool.window == ("SoftPool2d", 2, 2, 0)
-    assert told.stem_pool.ceil_mode
+    about = read_metadata(path)
+    assert (about.architecture, about.channel_order, about.num_classes) == ("resnet18", "RGB", 3)
+    assert about.stem_pool.window == ("SoftPool2d", 2, 2, 0)
+    assert about.stem_pool.ceil_mode
     model = detector()
     SafeCheckpointer(model).load(str(path))
     expected = weights(trained)
@@ -191,12 +203,16 @@ def test_converted_weights_start_a_detector(network, run_here, tmp_path):
     assert torch.equal(stem.conv1.weight, weights(tmp_path)["conv1.weight"])
 
 
-def test_detector_starts_from_a_learned_temperature(run_here, tmp_path):
+@pytest.mark.parametrize("network", ["detectron2/resnet18", "torchvision/resnet18"])
+def test_detector_starts_from_a_learned_temperature(network, run_here, tmp_path):
     pool = "{where: stem, pool: SoftPool, kernel_size: 2, padding: 0, ceil_mode: true, "
     pool += "beta: 2.0, learn_beta: channel}"
-    run_here(tmp_path, f"replace=[{pool}]", *PLAIN[:3])
+    run_here(tmp_path, f"network={network}", f"replace=[{pool}]", *PLAIN[:3])
     path = tmp_path / "model_final.safetensors"
-    learned = weights(tmp_path)["stem.pool.log_beta"]
+    if network.startswith("torchvision"):
+        converted, path = read_weights(str(path)), tmp_path / "converted.safetensors"
+        write_weights(path, converted)
+    learned = load_file(path)["stem.pool.log_beta"]
     assert learned.unique().numel() > 32
     model = detector("MODEL.STEM_POOL.LEARN_BETA", "channel")
     SafeCheckpointer(model).load(str(path))
