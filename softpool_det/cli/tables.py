@@ -61,8 +61,8 @@ def parse_args() -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     runs = Runs(args.data, args.output, args.seeds, args.epochs, args.recipe, args.set)
-    arms = arms_of(args.table, args.networks, args.poolings)
-    arms = without_scratch(args.table, runs, arms)
+    all_arms = arms_of(args.table, args.networks, args.poolings)
+    arms = without_scratch(args.table, runs, all_arms)
     failed = runs.train([] if args.report else arms, FAILURES)
     if not rank_zero_only.rank:
         report(args, runs, arms)
