@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,3 +42,27 @@ def frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
     """The frames that are left, BGR, uint8 (H, W, 3)."""
     while (frame := capture.read()[1]) is not None:
         yield frame
+
+
+def frames_at(capture: cv2.VideoCapture, indices: Sequence[int]) -> list[np.ndarray]:
+    """Frames by number, RGB, uint8 (H, W, 3); fewer than `indices` where the video ends before.
+
+    Args:
+        capture: of `open_video`, at any place.
+        indices: from 0, none smaller than the one before it.
+    """
+    found: list[np.ndarray] = []
+    if indices:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, indices[0])
+    place = indices[0] - 1 if indices else 0
+    for index in indices:
+        if index == place:
+            found.append(found[-1])
+            continue
+        while place < index and capture.grab():
+            place += 1
+        frame = capture.retrieve()[1] if place == index else None
+        if frame is None:
+            break
+        found.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    return found

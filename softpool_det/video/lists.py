@@ -1,0 +1,182 @@
+"""Lists of labelled videos: UCF-101, Kinetics, HACS Clips and PySlowFast, through one reader."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from softpool_det.io.data_errors import DataError, Skipped
+
+logger = logging.getLogger(__name__)
+
+_SUFFIXES = (".avi", ".mkv", ".mp4", ".webm")
+# The names of one column in the lists of Kinetics, HACS Clips and the authors' cut HACS.
+_COLUMNS = {
+    "label": ("classname", "label"),
+    "id": ("youtube_id", "id"),
+    "start": ("time_start", "start"),
+    "end": ("time_end", "end"),
+    "split": ("split", "subset"),
+}
+
+SOURCES = """\
+UCF-101: https://www.crcv.ucf.edu/data/UCF101.php, UCF101.rar and UCF101TrainTestSplits-*.zip.
+Kinetics-700: https://github.com/cvdfoundation/kinetics-dataset. HACS Clips:
+https://github.com/hangzhaomit/HACS-dataset. Without any: moving digits, made in minutes (docs/video.md)."""
+
+
+class Clip(NamedTuple):
+    """A labelled part of a video file."""
+
+    path: str
+    start: float | None  # seconds; None: the whole file
+    end: float | None
+    label: int  # index into the list's classes
+
+
+@dataclass(frozen=True)
+class ClipList:
+    """What a list names and the disk holds.
+
+    Args:
+        clips: in the list's order.
+        classes: names by label.
+        missing: files that are not there.
+    """
+
+    clips: tuple[Clip, ...]
+    classes: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def read_clips(
+    file: str | Path,
+    videos: str | Path,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> ClipList:
+    """Read a list of labelled videos; its layout is recognised by what it holds.
+
+    - UCF-101's `trainlist01.txt`, `testlist01.txt`, with `classInd.txt` beside it. Labels are those
+      of the folders.
+    - Kinetics' csv. Files `<id>_<start, 6 digits>_<end, 6 digits>.*` lie anywhere below `videos`.
+    - HACS Clips' csv, of which the positive clips are taken: seconds of the whole videos
+      `v_<id>.*`, anywhere below `videos`, or files that were cut, named as Kinetics'.
+    - PySlowFast's: a path, absolute or below `videos`, and a label from 0, with a space or a comma
+      between them.
+
+    Args:
+        file: the list.
+        videos: the folder of the files.
+        split: "train", "val" or "test": take those rows of a csv alone. HACS' words for them do,
+            too.
+        classes: of the training's list, for the others of the same data; None: those of this one,
+            sorted.
+
+    Raises:
+        FileNotFoundError: the list is missing, or all of its files; with where to get data.
+        DataError: it is of none of those layouts, or names a class that is not in `classes`.
+    """
+    path, folder = Path(file), Path(videos)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, must be a list of videos.\n{SOURCES}")
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    header = next(csv.reader(lines[:1]), [])
+    if set(header) & set(_COLUMNS["id"]):
+        rows = list(_csv_rows(path, lines, folder, split))
+    elif (path.parent / "classInd.txt").is_file():
+        rows = [(row.split()[0], None, None, Path(row).parts[0]) for row in lines if row.strip()]
+        classes = classes or _ucf_classes(path.parent / "classInd.txt")
+        rows = [(str(folder / name), *rest) for name, *rest in rows]
+    else:
+        rows = [_path_row(path, number, line, folder) for number, line in enumerate(lines, 1)]
+        largest = max((int(label) for *_, label in rows), default=-1)
+        classes = classes or [str(label) for label in range(largest + 1)]
+    return _checked(path, folder, rows, classes)
+
+
+# A path that may be missing, start, end, class.
+_Row = tuple[str, float | None, float | None, str]
+
+
+def _csv_rows(path: Path, lines: list[str], folder: Path, split: str | None) -> Iterator[_Row]:
+    files = _files_by_name(folder)
+    reader = csv.DictReader(lines)
+    names = {
+        key: next((name for name in choice if name in (reader.fieldnames or ())), None)
+        for key, choice in _COLUMNS.items()
+    }
+    if lacking := [key for key, name in names.items() if not name and key != "split"]:
+        raise DataError(f"{path} lacks the column {' or '.join(_COLUMNS[lacking[0]])}")
+    for row in reader:
+        value = {key: row[name] or "" for key, name in names.items() if name}
+        # HACS marks what a class is not by -1.
+        if names["label"] == "classname" and row.get("label") == "-1":
+            continue
+        # train, training; val, validate, validation; test, testing.
+        if split and not value.get("split", split).startswith(split):
+            continue
+        try:
+            start, end = float(value["start"]), float(value["end"])
+        except ValueError:
+            raise DataError(f"{path}, line {reader.line_num}: no times in {row}") from None
+        if not value["label"]:
+            raise DataError(f"{path}, line {reader.line_num}: no label; it cannot be evaluated on")
+        name, cut = value["id"], f"{value['id']}_{int(start):06d}_{int(end):06d}"
+        whole = files.get(f"v_{name}") or files.get(name)
+        if cut in files or not whole:
+            yield files.get(cut, str(folder / cut)), None, None, value["label"]
+        else:
+            yield whole, start, end, value["label"]
+
+
+def _files_by_name(folder: Path) -> dict[str, str]:
+    found = {}
+    for place, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in _SUFFIXES:
+                found[stem] = os.path.join(place, name)
+    return found
+
+
+def _ucf_classes(path: Path) -> list[str]:
+    return [line.split()[1] for line in path.read_text().splitlines() if line.strip()]
+
+
+def _path_row(path: Path, number: int, line: str, folder: Path) -> _Row:
+    name, _, label = line.strip().replace(",", " ").rpartition(" ")
+    if not name or not label.isdecimal():
+        raise DataError(
+            f"{path}, line {number}: {line!r:.80} is no path with a label from 0 behind it, and "
+            "the list is no csv of Kinetics or HACS and has no classInd.txt beside it"
+        )
+    return str(folder / name), None, None, label
+
+
+def _checked(
+    path: Path, folder: Path, rows: list[_Row], classes: Sequence[str] | None
+) -> ClipList:
+    names = tuple(classes or sorted({name for *_, name in rows}))
+    labels = {name: label for label, name in enumerate(names)}
+    if unknown := next((name for *_, name in rows if name not in labels), None):
+        raise DataError(f"{path} has the class {unknown!r}, which is none of {len(names)} classes")
+    is_there = {name: os.path.isfile(name) for name, *_ in rows}
+    missing = tuple(name for name in is_there if not is_there[name])
+    if len(missing) == len(is_there):
+        first = f"; the first is {missing[0]}" if missing else ""
+        raise FileNotFoundError(
+            f"{folder} has none of the {len(missing)} videos of {path}{first}.\n{SOURCES}"
+        )
+    if missing:
+        logger.warning(
+            *("%d of the %d videos of %s are missing: %s", len(missing), len(is_there), path),
+            ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else ""),
+        )
+    clips = tuple(Clip(n, start, end, labels[c]) for n, start, end, c in rows if is_there[n])
+    return ClipList(clips, names, missing)
