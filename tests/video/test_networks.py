@@ -1,0 +1,177 @@
+"""Table 7's networks: sizes, operations, names."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from softpool_det import replace_pooling
+from softpool_det.video import NETWORKS, build_network
+from softpool_det.video.networks import AUTHORS_SOFTPOOL
+from softpool_det.video.resnets import SqueezeAndRecursion
+from softpool_det.video.weights import load_weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+aten = torch.ops.aten
+
+# Millions of parameters, and 10^9 multiply-adds of convolutions, linear and recurrent layers with
+# everything else, for 400 classes: measured on independent prototypes, of which MF-Net's and
+# r3d-50's outputs were those of the authors' code.
+MEASURED = {
+    "r3d_50": (36.72, 53.18),
+    "r3d_101": (69.06, 78.56),
+    "r2plus1d_50": (34.86, 50.07),
+    "i3d": (12.70, 55.75),
+    "ir_csn_101_narrow": (5.25, 17.29),
+    "mfnet": (8.00, 22.49),
+    "slowfast_r50_4x16": (34.57, 36.65),
+    "srtg_r3d_50": (56.90, 53.25),
+    "srtg_r2plus1d_50": (55.04, 50.13),
+    "srtg_r3d_101": (107.14, 78.69),
+}
+
+
+def on_meta(name, num_classes=400):
+    with torch.device("meta"):
+        return build_network(name, num_classes).eval()
+
+
+def elements(factor):
+    """Operations of what is done to each element of the first argument."""
+    return lambda shape, *_, **__: 2 * factor * torch.Size(shape).numel()
+
+
+def giga_operations(model, side, frames=32):
+    """Multiply-adds of one clip; batch norm 2 an element, ReLU and poolings 1."""
+    others = {
+        aten._native_batch_norm_legit_no_training: elements(2),
+        aten.native_batch_norm: elements(2),
+        aten.relu: elements(1),
+        aten.relu_: elements(1),
+        aten.max_pool3d_with_indices: elements(1),
+    }
+    with FlopCounterMode(display=False, custom_mapping=others) as counter, torch.no_grad():
+        output = model(torch.empty(1, 3, frames, side, side, device="meta"))
+    return counter.get_total_flops() / 2e9, output
+
+
+# Recurrent layers are unrolled, which takes seconds.
+SLOW = ("srtg_r2plus1d_50", "srtg_r3d_101")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MEASURED]
+)
+def test_parameters_and_operations_are_those_of_table_7(name):
+    network, model = NETWORKS[name], on_meta(name)
+    operations, output = giga_operations(model, network.side)
+    assert output.shape == (1, 400)
+    parameters, measured = MEASURED[name]
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.005)
+    assert operations == pytest.approx(measured, abs=0.02)
+    assert operations == pytest.approx(network.gflops, rel=0.01 if name == "i3d" else 0.002)
+
+
+def test_the_real_csn_and_slowfast_have_the_sizes_of_other_libraries():
+    count = {
+        name: sum(p.numel() for p in on_meta(name).parameters())
+        for name in ("ir_csn_101", "slowfast_r50_4x16")
+    }
+    # pytorchvideo's SlowFast, to the parameter.
+    assert count["slowfast_r50_4x16"] == 34_566_488
+    assert count["ir_csn_101"] / 1e6 == pytest.approx(22.21, abs=0.005)
+    assert set(NETWORKS) - set(MEASURED) == {"ir_csn_101", "r3d_10"}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stem_poolings_are_named_and_found(name):
+    names = list(NETWORKS[name].stem_pools)
+    model = on_meta(name)
+    assert all(type(model.get_submodule(pool)) is nn.MaxPool3d for pool in names)
+    result = replace_pooling(model)
+    assert [row.name for row in result.replaced] == names
+    assert not result.left
+
+
+def test_the_authors_soft_pool():
+    model = on_meta("r3d_10", 5)
+    shape = model.stem(torch.empty(1, 3, 7, 65, 64, device="meta")).shape
+    replace_pooling(model, "stem", **AUTHORS_SOFTPOOL)
+    assert "SoftPool3d" in str(model.stem[3])
+    assert model.stem(torch.empty(1, 3, 7, 65, 64, device="meta")).shape == shape
+
+
+@pytest.mark.parametrize("name", ["r3d_10", "i3d", "mfnet", "slowfast_r50_4x16"])
+def test_any_clip_trains(name):
+    torch.manual_seed(0)
+    model = build_network(name, 3)
+    replace_pooling(model)
+    output = model(torch.randn(2, 3, 9, 34, 40))
+    assert output.shape == (2, 3)
+    output.square().sum().backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[:1])
+
+
+def test_squeeze_and_recursion_is_its_formula():
+    """a'_t = a_t h_t, where h is what two LSTMs make of the means e_t, gates as Hochreiter's."""
+    torch.manual_seed(0)
+    block = SqueezeAndRecursion(4).double()
+    x = torch.randn(2, 4, 5, 3, 3, dtype=torch.float64)
+    inputs = [x[:, :, t].mean((2, 3)) for t in range(5)]
+    for layer in (0, 1):
+        w, v = (getattr(block.lstm, f"weight_{kind}_l{layer}") for kind in ("ih", "hh"))
+        bias = getattr(block.lstm, f"bias_ih_l{layer}") + getattr(block.lstm, f"bias_hh_l{layer}")
+        h = c = torch.zeros(2, 4, dtype=torch.float64)
+        for t, e in enumerate(inputs):
+            i, f, g, o = (e @ w.T + h @ v.T + bias).chunk(4, dim=1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            inputs[t] = h = o.sigmoid() * c.tanh()
+    expected = torch.stack([x[:, :, t] * inputs[t][..., None, None] for t in range(5)], dim=2)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="name must be a network such as r3d_50, got 'r3d50'"):
+        build_network("r3d50", 10)
+    with pytest.raises(ValueError, match="num_classes must be 1 or more, got 0"):
+        build_network("r3d_10", 0)
+
+
+def authors_checkpoint(model):
+    """As the authors' training writes it: DataParallel's prefix, a Sequential a convolution."""
+    state = {}
+    for name, value in model.state_dict().items():
+        parts = name.split(".")
+        if parts[0].startswith("layer") and parts[2] in ("conv1", "conv2") and value.ndim == 5:
+            parts.insert(-1, "0")
+        state["module." + ".".join(parts)] = value
+    return {"epoch": 3, "state_dict": state, "optimizer": {"state": {0: {"m": torch.zeros(3)}}}}
+
+
+def test_the_authors_checkpoints_load_by_renaming(tmp_path):
+    torch.manual_seed(0)
+    trained, path = build_network("r3d_10", 3), tmp_path / "r3d_ep-0003.pth"
+    torch.save(authors_checkpoint(trained), path)
+    model = build_network("r3d_10", 3)
+    assert load_weights(model, path) == []
+    for name, value in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    other = build_network("r3d_10", 5)
+    before = other.fc.weight.clone()
+    assert load_weights(other, path) == ["fc.weight", "fc.bias"]
+    assert torch.equal(other.fc.weight, before)
+    assert torch.equal(other.stem[0].weight, trained.stem[0].weight)
+
+
+def test_weights_of_other_networks_are_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    with pytest.raises(FileNotFoundError, match="must be a checkpoint"):
+        load_weights(on_meta("r3d_10"), path)
+    torch.save(build_network("r3d_10", 3).state_dict(), path)
+    with pytest.raises(ValueError, match=r"another network than I3D: conv1.0.weight is missing; .* more"):
+        load_weights(on_meta("i3d"), path)
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        load_weights(on_meta("r3d_10"), path)
