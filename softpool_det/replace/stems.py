@@ -136,7 +136,7 @@ def _follow(found: Sequence[Site | Unknown], readers: dict[Site, Site | None]) -
         elif not has_window_of_one(site.module) and (base := windowed_base(site.module)):
             pooled = True
             # Stems may be defined side by side: a convolution for each, then a pooling for each.
-            # None is given to a pathway that may be no more than a connection before the others.
+            # What may be no more than a connection comes last.
             fitting = [p for p in waiting if _dims(p.reader) == base[1]]
             for pathway in sorted(fitting, key=lambda p: p.feeder is not None):
                 waiting.remove(pathway)
