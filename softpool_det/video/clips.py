@@ -90,9 +90,7 @@ def read_clip(clip: Clip, view: View) -> np.ndarray:
     """
     try:
         with open_video(clip.path) as capture:
-            count, fps = (
-                capture.get(key) for key in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS)
-            )
+            count, fps = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
             start = 0 if clip.start is None else round(clip.start * fps)
             stop = int(count) if clip.end is None else min(round(clip.end * fps), int(count))
             while start < stop:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from softpool_det.io.data_errors import DataError, Skipped
+from softpool_det.io.data_errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ _COLUMNS = {
 SOURCES = """\
 UCF-101: https://www.crcv.ucf.edu/data/UCF101.php, UCF101.rar and UCF101TrainTestSplits-*.zip.
 Kinetics-700: https://github.com/cvdfoundation/kinetics-dataset. HACS Clips:
-https://github.com/hangzhaomit/HACS-dataset. Without any: moving digits, made in minutes (docs/video.md)."""
+https://github.com/hangzhaomit/HACS-dataset. Moving digits need no download (docs/video.md)."""
 
 
 class Clip(NamedTuple):
@@ -90,11 +91,13 @@ def read_clips(
     if set(header) & set(_COLUMNS["id"]):
         rows = list(_csv_rows(path, lines, folder, split))
     elif (path.parent / "classInd.txt").is_file():
-        rows = [(row.split()[0], None, None, Path(row).parts[0]) for row in lines if row.strip()]
-        classes = classes or _ucf_classes(path.parent / "classInd.txt")
-        rows = [(str(folder / name), *rest) for name, *rest in rows]
+        names = [line.split()[0] for line in lines if line.strip()]
+        rows = [(str(folder / name), None, None, name.partition("/")[0]) for name in names]
+        text = (path.parent / "classInd.txt").read_text()
+        classes = classes or [line.split()[1] for line in text.splitlines() if line.strip()]
     else:
-        rows = [_path_row(path, number, line, folder) for number, line in enumerate(lines, 1)]
+        numbered = enumerate(lines, 1)
+        rows = [_path_row(path, number, line, folder) for number, line in numbered if line.strip()]
         largest = max((int(label) for *_, label in rows), default=-1)
         classes = classes or [str(label) for label in range(largest + 1)]
     return _checked(path, folder, rows, classes)
@@ -145,33 +148,29 @@ def _files_by_name(folder: Path) -> dict[str, str]:
     return found
 
 
-def _ucf_classes(path: Path) -> list[str]:
-    return [line.split()[1] for line in path.read_text().splitlines() if line.strip()]
-
-
 def _path_row(path: Path, number: int, line: str, folder: Path) -> _Row:
-    name, _, label = line.strip().replace(",", " ").rpartition(" ")
-    if not name or not label.isdecimal():
+    match = re.fullmatch(r"(.+)[ ,](\d+)", line.strip())
+    if not match:
         raise DataError(
             f"{path}, line {number}: {line!r:.80} is no path with a label from 0 behind it, and "
             "the list is no csv of Kinetics or HACS and has no classInd.txt beside it"
         )
-    return str(folder / name), None, None, label
+    return str(folder / match[1]), None, None, str(int(match[2]))
 
 
-def _checked(
-    path: Path, folder: Path, rows: list[_Row], classes: Sequence[str] | None
-) -> ClipList:
+def _checked(path: Path, folder: Path, rows: list[_Row], classes: Sequence[str] | None) -> ClipList:
     names = tuple(classes or sorted({name for *_, name in rows}))
     labels = {name: label for label, name in enumerate(names)}
     if unknown := next((name for *_, name in rows if name not in labels), None):
         raise DataError(f"{path} has the class {unknown!r}, which is none of {len(names)} classes")
+    if not rows:
+        raise DataError(f"{path} names no videos of that split, or none at all")
     is_there = {name: os.path.isfile(name) for name, *_ in rows}
     missing = tuple(name for name in is_there if not is_there[name])
     if len(missing) == len(is_there):
-        first = f"; the first is {missing[0]}" if missing else ""
         raise FileNotFoundError(
-            f"{folder} has none of the {len(missing)} videos of {path}{first}.\n{SOURCES}"
+            f"{folder} has none of the {len(missing)} videos of {path}; the first is {missing[0]}."
+            f"\n{SOURCES}"
         )
     if missing:
         logger.warning(

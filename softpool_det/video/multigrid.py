@@ -6,6 +6,7 @@ batch * frames * crop^2 stays the same. Both schedules are functions of numbers 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Multigrid:
         if self.variant not in ("authors", "wu"):
             raise ValueError(f"variant must be 'authors' or 'wu', got {self.variant!r}")
         bounds = [0, *self.steps, self.epochs]
-        if any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+        if any(low >= high for low, high in itertools.pairwise(bounds)):
             raise ValueError(f"steps must rise between 0 and {self.epochs}, got {self.steps}")
 
     @property
@@ -82,7 +83,7 @@ class Multigrid:
         bounds = [0, *self.steps, self.epochs]
         # Epochs, shape, rate; as far apart as they shall be but for one factor.
         parts: list[tuple[float, Shape, float]] = []
-        for number, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for number, (low, high) in enumerate(itertools.pairwise(bounds)):
             rate = self.gamma**number
             if high < self.epochs or not self.steps:
                 for shape, share in zip(shapes, clips, strict=True):

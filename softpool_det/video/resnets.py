@@ -80,7 +80,9 @@ def resnet(
     """
 
     def stem() -> nn.Sequential:
-        pool = nn.MaxPool3d(3, 2, 1) if pool_frames else nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        pool = (
+            nn.MaxPool3d(3, 2, 1) if pool_frames else nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        )
         return (R2Plus1dStem() if conv is Conv2Plus1D else BasicStem()).append(pool)
 
     return VideoResNet(block, [conv] * 4, list(depths), stem, num_classes)

@@ -13,9 +13,7 @@ _FUSION_FRAMES = 7
 class _Stem(nn.Module):
     def __init__(self, width: int, frames: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(
-            3, width, (frames, 7, 7), (1, 2, 2), (frames // 2, 3, 3), bias=False
-        )
+        self.conv = nn.Conv3d(3, width, (frames, 7, 7), (1, 2, 2), (frames // 2, 3, 3), bias=False)
         self.bn = nn.BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
         self.pool_layer = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))

@@ -106,7 +106,9 @@ def test_the_structure_of_pytorchvideos_slowfast():
 
 def test_connections_that_are_defined_before_the_fast_pathway():
     """As in MMAction2, whose pathways also have a second pooling, which SlowFast never calls."""
-    fast = nn.Sequential(networks.SlowFast._stem(8, 5), nn.MaxPool3d((2, 1, 1)), nn.Conv3d(8, 32, 1))
+    fast = nn.Sequential(
+        networks.SlowFast._stem(8, 5), nn.MaxPool3d((2, 1, 1)), nn.Conv3d(8, 32, 1)
+    )
     slow = nn.Sequential(networks.SlowFast._stem(64, 1), nn.MaxPool3d((2, 1, 1)))
     slow.extend([nn.Conv3d(80, 256, 1), nn.Conv3d(8, 16, 1), nn.Conv3d(32, 64, 1)])
     model = nn.ModuleDict({"slow": slow, "fast": fast})

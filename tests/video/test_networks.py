@@ -170,7 +170,7 @@ def test_weights_of_other_networks_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="must be a checkpoint"):
         load_weights(on_meta("r3d_10"), path)
     torch.save(build_network("r3d_10", 3).state_dict(), path)
-    with pytest.raises(ValueError, match=r"another network than I3D: conv1.0.weight is missing; .* more"):
+    with pytest.raises(ValueError, match=r"another network than I3D: conv1.0.weight is .* more"):
         load_weights(on_meta("i3d"), path)
     path.write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match="is no checkpoint"):

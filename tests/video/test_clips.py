@@ -1,0 +1,131 @@
+"""Frames out of real video files, and what becomes of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import numbers_of, write_video
+from torch.utils.data import DataLoader
+
+from softpool_det.io.data_errors import DataError
+from softpool_det.io.video import frames_at, open_video
+from softpool_det.video.clips import VideoClips, View, clip_transform, frame_indices, read_clip
+from softpool_det.video.lists import Clip, read_clips
+from softpool_det.video.multigrid import Multigrid, MultigridBatchSampler, Shape
+
+CENTRE = View(4, 32, 32, (2, 2), train=False)
+
+
+@pytest.fixture(scope="module", params=["XVID", "MJPG", "mp4v"])
+def video(request, tmp_path_factory):
+    """40 frames, of which 8 are a second."""
+    suffix = "mp4" if request.param == "mp4v" else "avi"
+    path = tmp_path_factory.mktemp("clips") / f"video.{suffix}"
+    return write_video(path, 40, fps=8, codec=request.param)
+
+
+def test_every_frame_is_the_one_asked_for(video):
+    with open_video(video) as capture:
+        for indices in ([0, 1, 2], [39], [3, 10, 10, 31], [5], [17, 38, 39, 39]):
+            assert numbers_of(frames_at(capture, indices)) == indices
+        assert numbers_of(frames_at(capture, [38, 39, 40, 41])) == [38, 39]
+        assert frames_at(capture, []) == []
+
+
+def test_the_centre_of_a_clip(video):
+    # Of frames 0 to 39, 7 are spanned; of those from second 1 to second 2, which are 8, too.
+    assert numbers_of(read_clip(Clip(video, None, None, 0), CENTRE)) == [16, 18, 20, 22]
+    assert numbers_of(read_clip(Clip(video, 1.0, 2.0, 0), CENTRE)) == [8, 10, 12, 14]
+    # Short ones repeat their last frame; ends behind the video's end are its end.
+    assert numbers_of(read_clip(Clip(video, 4.5, 9.0, 0), CENTRE)) == [36, 38, 39, 39]
+
+
+def test_random_clips_lie_anywhere_inside(video):
+    torch.manual_seed(0)
+    view = View(4, 32, 32, (1, 3))
+    drawn = [frame_indices(5, 20, view) for _ in range(300)]
+    assert {b - a for indices in drawn for a, b in pairwise(indices)} == {1, 2, 3}
+    assert {indices[0] for indices in drawn} == set(range(5, 17))
+    assert max(indices[-1] for indices in drawn) == 19
+    pictures = read_clip(Clip(video, None, None, 0), view)
+    assert pictures.shape == (4, 32, 32, 3)
+    assert len({*np.diff(numbers_of(pictures))}) == 1
+
+
+@pytest.mark.parametrize("codec", ["XVID", "MJPG"])
+def test_headers_that_promise_too_much(codec, tmp_path):
+    """A file that was cut short gives the frames that it has."""
+    path = Path(write_video(tmp_path / "cut.avi", 200, codec=codec))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with open_video(path) as capture:
+        there = numbers_of(frames_at(capture, range(200)))
+    assert there == list(range(len(there)))
+    assert 50 < len(there) < 190
+    view = View(100, 32, 32, (1, 1), train=False)
+    assert set(numbers_of(read_clip(Clip(str(path), None, None, 0), view))) <= set(there)
+    # A clip near the promised end becomes one at the end that is there.
+    late = numbers_of(read_clip(Clip(str(path), (len(there) - 10) / 25, 8.0, 0), CENTRE))
+    assert late[-1] in there[-10:]
+
+
+def test_one_transform_for_all_frames():
+    torch.manual_seed(0)
+    frame = torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)
+    video = frame.expand(5, -1, -1, -1)
+    outputs = set()
+    for _ in range(8):
+        output = clip_transform(View(5, 12, 16))(video)
+        assert output.shape == (5, 3, 12, 12)
+        assert all(torch.equal(output[0], other) for other in output)
+        outputs.add(float(output.sum()))
+    assert len(outputs) == 8
+    view = View(5, 12, 16, train=False)
+    assert torch.equal(clip_transform(view)(video), clip_transform(view)(video))
+
+
+def test_views():
+    coarse = View(16, 256, 384, (1, 2)).coarser(4, 128)
+    assert (coarse.frames, coarse.crop, coarse.resize, coarse.strides) == (4, 128, 192, (1, 8))
+    with pytest.raises(ValueError, match=r"crop must be 1 to resize \(100\), got 128"):
+        View(8, 128, 100)
+    with pytest.raises(ValueError, match="frames must be 1 or more, got 0"):
+        View(0)
+    with pytest.raises(ValueError, match="strides must be"):
+        View(strides=(3, 2))
+
+
+def test_batches_of_a_multigrid_training(digits_folder):
+    found = read_clips(
+        digits_folder / "ucfTrainTestlist" / "trainlist01.txt", digits_folder / "UCF-101"
+    )
+    clips = VideoClips(found.clips, View(8, 32, 32, (1, 1), flip=False))
+    schedule = Multigrid(Shape(2, 8, 32), (2,), 4)
+    sampler = MultigridBatchSampler(len(clips), schedule, seed=0)
+    labels = []
+    for (videos, classes), step in zip(
+        DataLoader(clips, batch_sampler=sampler), sampler.steps, strict=True
+    ):
+        shape = step.shape
+        assert videos.shape == (shape.batch, 3, shape.frames, shape.crop, shape.crop)
+        assert videos.dtype == torch.float32
+        labels += classes.tolist()
+    assert len(labels) > 100
+    assert set(labels) == set(range(10))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_files_are_named_once_and_others_taken(tmp_path, caplog, workers):
+    good = write_video(tmp_path / "good.avi", 10)
+    bad = tmp_path / "bad.avi"
+    bad.write_text("no video")
+    clips = VideoClips([Clip(str(bad), None, None, 0), Clip(good, None, None, 1)], CENTRE)
+    for _ in range(2):
+        ((_, labels),) = DataLoader(clips, batch_size=2, num_workers=workers)
+        assert labels.tolist() == [1, 1]
+    assert clips.broken == [str(bad)]
+    assert workers or caplog.text.count("bad.avi cannot be read") == 1
+    with pytest.raises(DataError, match="none of the 1 clips can be read"):
+        VideoClips([Clip(str(bad), None, None, 0)], CENTRE)[0]
+    with pytest.raises(DataError, match=r"good.avi has no frame that can be read from 9.0 s on"):
+        read_clip(Clip(good, 9.0, 11.0, 0), CENTRE)
