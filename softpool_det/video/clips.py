@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -57,13 +57,9 @@ class View:
 
     def coarser(self, frames: int, crop: int) -> View:
         """The same extent with fewer frames and pixels, as multigrid training takes it."""
-        return View(
-            frames,
-            crop,
-            max(round(self.resize * crop / self.crop), crop),
-            (self.strides[0], max(self.strides[1] * self.frames // frames, 1)),
-            *(self.train, self.flip, self.jitter),
-        )
+        resize = round(self.resize * crop / self.crop)
+        strides = (self.strides[0], self.strides[1] * self.frames // frames)
+        return replace(self, frames=frames, crop=crop, resize=resize, strides=strides)
 
 
 def frame_indices(start: int, stop: int, view: View) -> list[int]:
@@ -146,9 +142,8 @@ class VideoClips(Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int | tuple[int, int, int]) -> tuple[torch.Tensor, int]:
-        number, view = index, self.view
-        if isinstance(index, tuple):
-            number, view = index[0], view.coarser(*index[1:])
+        number, *grid = index if isinstance(index, tuple) else (index,)
+        view = self.view.coarser(*grid) if grid else self.view
         for i in range(len(self)):
             chosen = (number + i) % len(self)
             if self._is_broken[chosen]:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 import torch
 from torch import nn
+from torchvision.ops import Conv3dNormActivation as _Unit
 
 # Input channels; then 1x1x1, 1x1x1 before 3x3x3, 3x3x3, the same two again, 1x1x1 behind a pooling.
 _MIXED = {
@@ -19,31 +20,21 @@ _MIXED = {
     "mixed5b": (832, 256, 160, 320, 32, 128, 128),
     "mixed5c": (832, 384, 192, 384, 48, 128, 128),
 }
+_POOL = ((1, 3, 3), (1, 2, 2), (0, 1, 1))
 
 
-def _unit(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm3d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class _Mixed(nn.Module):
+class _Mixed(nn.ModuleList):
     """Four branches side by side."""
 
-    def __init__(self, inputs: int, *widths: int) -> None:
-        super().__init__()
-        one, reduce_a, three_a, reduce_b, three_b, pooled = widths
-        self.branch0 = _unit(inputs, one, 1)
-        self.branch1 = nn.Sequential(_unit(inputs, reduce_a, 1), _unit(reduce_a, three_a, 3))
-        self.branch2 = nn.Sequential(_unit(inputs, reduce_b, 1), _unit(reduce_b, three_b, 3))
-        self.branch3 = nn.Sequential(nn.MaxPool3d(3, 1, 1), _unit(inputs, pooled, 1))
+    def __init__(self, inputs: int, one: int, *widths: int) -> None:
+        before_a, three_a, before_b, three_b, pooled = widths
+        branch_a = nn.Sequential(_Unit(inputs, before_a, 1), _Unit(before_a, three_a, 3))
+        branch_b = nn.Sequential(_Unit(inputs, before_b, 1), _Unit(before_b, three_b, 3))
+        branch_c = nn.Sequential(nn.MaxPool3d(3, 1, 1), _Unit(inputs, pooled, 1))
+        super().__init__([_Unit(inputs, one, 1), branch_a, branch_b, branch_c])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat(
-            [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1
-        )
+        return torch.cat([branch(x) for branch in self], dim=1)
 
 
 class I3D(nn.Sequential):
@@ -51,17 +42,16 @@ class I3D(nn.Sequential):
 
     Args:
         num_classes: outputs.
-        dropout: probability, before the last layer.
     """
 
-    def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
+    def __init__(self, num_classes: int) -> None:
         mixed = {name: _Mixed(*widths) for name, widths in _MIXED.items()}
         layers: dict[str, nn.Module] = {
-            "conv1": _unit(3, 64, 7, 2),
-            "pool1": nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-            "conv2": _unit(64, 64, 1),
-            "conv3": _unit(64, 192, 3),
-            "pool2": nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            "conv1": _Unit(3, 64, 7, 2),
+            "pool1": nn.MaxPool3d(*_POOL),
+            "conv2": _Unit(64, 64, 1),
+            "conv3": _Unit(64, 192, 3),
+            "pool2": nn.MaxPool3d(*_POOL),
             **{name: mixed[name] for name in mixed if "3" in name},
             "pool3": nn.MaxPool3d(3, 2, 1),
             **{name: mixed[name] for name in mixed if "4" in name},
@@ -69,7 +59,7 @@ class I3D(nn.Sequential):
             **{name: mixed[name] for name in mixed if "5" in name},
             "avgpool": nn.AdaptiveAvgPool3d(1),
             "flatten": nn.Flatten(),
-            "dropout": nn.Dropout(dropout),
+            "dropout": nn.Dropout(),
             "fc": nn.Linear(1024, num_classes),
         }
         super().__init__(OrderedDict(layers))

@@ -55,6 +55,10 @@ class ClipList:
     missing: tuple[str, ...]
 
 
+# A path that may be missing, start, end, class.
+_Row = tuple[str, float | None, float | None, str]
+
+
 def read_clips(
     file: str | Path,
     videos: str | Path,
@@ -63,89 +67,77 @@ def read_clips(
 ) -> ClipList:
     """Read a list of labelled videos; its layout is recognised by what it holds.
 
-    - UCF-101's `trainlist01.txt`, `testlist01.txt`, with `classInd.txt` beside it. Labels are those
-      of the folders.
+    - UCF-101's `trainlist01.txt` and `testlist01.txt`, with `classInd.txt` beside them. Folders are
+      the labels.
     - Kinetics' csv. Files `<id>_<start, 6 digits>_<end, 6 digits>.*` lie anywhere below `videos`.
-    - HACS Clips' csv, of which the positive clips are taken: seconds of the whole videos
-      `v_<id>.*`, anywhere below `videos`, or files that were cut, named as Kinetics'.
-    - PySlowFast's: a path, absolute or below `videos`, and a label from 0, with a space or a comma
-      between them.
+    - HACS Clips' csv, of which the positive clips are taken: seconds of whole videos `v_<id>.*`
+      anywhere below `videos`, or files that were cut, named as Kinetics'.
+    - PySlowFast's: a path, absolute or below `videos`, a space or a comma, and a label from 0.
 
     Args:
         file: the list.
         videos: the folder of the files.
-        split: "train", "val" or "test": take those rows of a csv alone. HACS' words for them do,
-            too.
-        classes: of the training's list, for the others of the same data; None: those of this one,
-            sorted.
+        split: "train", "val" or "test", to take those rows of a csv alone, also where it has
+            "training" and the like.
+        classes: of the training's list, for the others of the same data; None: this one's, sorted.
 
     Raises:
         FileNotFoundError: the list is missing, or all of its files; with where to get data.
-        DataError: it is of none of those layouts, or names a class that is not in `classes`.
+        DataError: it has none of those layouts, or a class that is not in `classes`.
     """
     path, folder = Path(file), Path(videos)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, must be a list of videos.\n{SOURCES}")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    header = next(csv.reader(lines[:1]), [])
-    if set(header) & set(_COLUMNS["id"]):
+    index = path.with_name("classInd.txt")
+    if set(next(csv.reader(lines[:1]), [])) & set(_COLUMNS["id"]):
         rows = list(_csv_rows(path, lines, folder, split))
-    elif (path.parent / "classInd.txt").is_file():
+    elif index.is_file():
         names = [line.split()[0] for line in lines if line.strip()]
         rows = [(str(folder / name), None, None, name.partition("/")[0]) for name in names]
-        text = (path.parent / "classInd.txt").read_text()
-        classes = classes or [line.split()[1] for line in text.splitlines() if line.strip()]
+        classes = classes or [line.split()[1] for line in index.read_text().splitlines() if line]
     else:
         numbered = enumerate(lines, 1)
         rows = [_path_row(path, number, line, folder) for number, line in numbered if line.strip()]
         largest = max((int(label) for *_, label in rows), default=-1)
         classes = classes or [str(label) for label in range(largest + 1)]
-    return _checked(path, folder, rows, classes)
-
-
-# A path that may be missing, start, end, class.
-_Row = tuple[str, float | None, float | None, str]
+    if not rows:
+        raise DataError(f"{path} names no videos of that split, or none at all")
+    return _found(path, folder, rows, tuple(classes or sorted({name for *_, name in rows})))
 
 
 def _csv_rows(path: Path, lines: list[str], folder: Path, split: str | None) -> Iterator[_Row]:
-    files = _files_by_name(folder)
-    reader = csv.DictReader(lines)
-    names = {
-        key: next((name for name in choice if name in (reader.fieldnames or ())), None)
-        for key, choice in _COLUMNS.items()
+    files = {
+        os.path.splitext(name)[0]: os.path.join(place, name)
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(_SUFFIXES)
     }
-    if lacking := [key for key, name in names.items() if not name and key != "split"]:
+    reader = csv.DictReader(lines)
+    columns = {
+        key: next((name for name in names if name in (reader.fieldnames or ())), None)
+        for key, names in _COLUMNS.items()
+    }
+    if lacking := [key for key, name in columns.items() if not name and key != "split"]:
         raise DataError(f"{path} lacks the column {' or '.join(_COLUMNS[lacking[0]])}")
     for row in reader:
-        value = {key: row[name] or "" for key, name in names.items() if name}
-        # HACS marks what a class is not by -1.
-        if names["label"] == "classname" and row.get("label") == "-1":
-            continue
-        # train, training; val, validate, validation; test, testing.
-        if split and not value.get("split", split).startswith(split):
+        value = {key: row[name] or "" for key, name in columns.items() if name}
+        # HACS marks by -1 what is not of the class.
+        is_negative = columns["label"] == "classname" and row.get("label") == "-1"
+        if is_negative or (split and not value.get("split", split).startswith(split)):
             continue
         try:
             start, end = float(value["start"]), float(value["end"])
         except ValueError:
             raise DataError(f"{path}, line {reader.line_num}: no times in {row}") from None
         if not value["label"]:
-            raise DataError(f"{path}, line {reader.line_num}: no label; it cannot be evaluated on")
+            raise DataError(f"{path}, line {reader.line_num}: no label, as in lists for tests")
         name, cut = value["id"], f"{value['id']}_{int(start):06d}_{int(end):06d}"
         whole = files.get(f"v_{name}") or files.get(name)
         if cut in files or not whole:
             yield files.get(cut, str(folder / cut)), None, None, value["label"]
         else:
             yield whole, start, end, value["label"]
-
-
-def _files_by_name(folder: Path) -> dict[str, str]:
-    found = {}
-    for place, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in _SUFFIXES:
-                found[stem] = os.path.join(place, name)
-    return found
 
 
 def _path_row(path: Path, number: int, line: str, folder: Path) -> _Row:
@@ -158,13 +150,12 @@ def _path_row(path: Path, number: int, line: str, folder: Path) -> _Row:
     return str(folder / match[1]), None, None, str(int(match[2]))
 
 
-def _checked(path: Path, folder: Path, rows: list[_Row], classes: Sequence[str] | None) -> ClipList:
-    names = tuple(classes or sorted({name for *_, name in rows}))
-    labels = {name: label for label, name in enumerate(names)}
+def _found(path: Path, folder: Path, rows: list[_Row], classes: tuple[str, ...]) -> ClipList:
+    labels = {name: label for label, name in enumerate(classes)}
     if unknown := next((name for *_, name in rows if name not in labels), None):
-        raise DataError(f"{path} has the class {unknown!r}, which is none of {len(names)} classes")
-    if not rows:
-        raise DataError(f"{path} names no videos of that split, or none at all")
+        raise DataError(
+            f"{path} has the class {unknown!r}, which is none of {len(classes)} classes"
+        )
     is_there = {name: os.path.isfile(name) for name, *_ in rows}
     missing = tuple(name for name in is_there if not is_there[name])
     if len(missing) == len(is_there):
@@ -173,9 +164,8 @@ def _checked(path: Path, folder: Path, rows: list[_Row], classes: Sequence[str] 
             f"\n{SOURCES}"
         )
     if missing:
-        logger.warning(
-            *("%d of the %d videos of %s are missing: %s", len(missing), len(is_there), path),
-            ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else ""),
-        )
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        count = f"{len(missing)} of the {len(is_there)} videos"
+        logger.warning("%s of %s are missing: %s", count, path, names)
     clips = tuple(Clip(n, start, end, labels[c]) for n, start, end, c in rows if is_there[n])
-    return ClipList(clips, names, missing)
+    return ClipList(clips, classes, missing)

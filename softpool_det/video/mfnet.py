@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,36 +11,38 @@ from torch import nn
 _GROUPS = 16
 # Width, number of blocks, stride of the first one.
 _STAGES = ((96, 3, (2, 1, 1)), (192, 4, (1, 2, 2)), (384, 6, (1, 2, 2)), (768, 3, (1, 2, 2)))
+_ONE = (1, 1, 1)
 
 
-def _named(**modules: nn.Module) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(modules))
+def _norm(channels: int) -> dict[str, nn.Module]:
+    return {"bn": nn.BatchNorm3d(channels), "relu": nn.ReLU(inplace=True)}
 
 
-def _unit(
+def _conv(
     inputs: int,
     outputs: int,
-    kernel: tuple[int, int, int] = (1, 1, 1),
-    stride: tuple[int, int, int] = (1, 1, 1),
+    kernel: tuple[int, ...] = _ONE,
+    stride: tuple[int, ...] = _ONE,
     groups: int = 1,
-) -> nn.Sequential:
+) -> nn.Module:
     padding = tuple(side // 2 for side in kernel)
-    return _named(
-        bn=nn.BatchNorm3d(inputs),
-        relu=nn.ReLU(inplace=True),
-        conv=nn.Conv3d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
-    )
+    return nn.Conv3d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+
+
+def _unit(inputs: int, *args: Any, **kwargs: Any) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(**_norm(inputs), conv=_conv(inputs, *args, **kwargs)))
 
 
 class _Block(nn.Module):
     """A residual block of grouped convolutions, which a multiplexer of 1x1x1 ones connects."""
 
-    def __init__(self, inputs: int, width: int, stride: tuple[int, int, int], first: bool) -> None:
+    def __init__(self, inputs: int, width: int, stride: tuple[int, ...], first: bool) -> None:
         super().__init__()
         self.conv_i1 = _unit(inputs, width // 4)
         self.conv_i2 = _unit(width // 4, inputs)
         self.conv_m1 = _unit(inputs, width, (3, 3, 3), stride, _GROUPS)
-        self.conv_m2 = _unit(width, width) if first else _unit(width, width, (1, 3, 3), groups=16)
+        last = {} if first else {"kernel": (1, 3, 3), "groups": _GROUPS}
+        self.conv_m2 = _unit(width, width, **last)
         self.conv_w1 = _unit(inputs, width, stride=stride) if first else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -47,7 +50,7 @@ class _Block(nn.Module):
         return self.conv_m2(self.conv_m1(mixed)) + self.conv_w1(x)
 
 
-class MFNet(nn.Module):
+class MFNet(nn.Sequential):
     """Multi-fiber network.
 
     Args:
@@ -55,28 +58,23 @@ class MFNet(nn.Module):
     """
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.conv1 = _named(
-            conv=nn.Conv3d(3, 16, (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False),
-            bn=nn.BatchNorm3d(16),
-            relu=nn.ReLU(inplace=True),
-        )
-        self.maxpool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        stem = OrderedDict(conv=_conv(3, 16, (3, 5, 5), (1, 2, 2)), **_norm(16))
+        layers: dict[str, nn.Module] = {
+            "conv1": nn.Sequential(stem),
+            "maxpool": nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        }
         inputs = 16
         for number, (width, blocks, stride) in enumerate(_STAGES, start=2):
-            stage = {"B01": _Block(inputs, width, stride, first=True)}
+            stage = OrderedDict(B01=_Block(inputs, width, stride, first=True))
             for i in range(2, blocks + 1):
-                stage[f"B{i:02d}"] = _Block(width, width, (1, 1, 1), first=False)
-            setattr(self, f"conv{number}", _named(**stage))
+                stage[f"B{i:02d}"] = _Block(width, width, _ONE, first=False)
+            layers[f"conv{number}"] = nn.Sequential(stage)
             inputs = width
-        self.tail = _named(bn=nn.BatchNorm3d(inputs), relu=nn.ReLU(inplace=True))
-        self.globalpool = nn.AdaptiveAvgPool3d(1)
-        self.classifier = nn.Linear(inputs, num_classes)
+        layers["tail"] = nn.Sequential(OrderedDict(_norm(inputs)))
+        layers["globalpool"] = nn.AdaptiveAvgPool3d(1)
+        layers["flatten"] = nn.Flatten()
+        layers["classifier"] = nn.Linear(inputs, num_classes)
+        super().__init__(OrderedDict(layers))
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.Linear):
                 nn.init.xavier_normal_(module.weight)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.maxpool(self.conv1(x))
-        x = self.conv5(self.conv4(self.conv3(self.conv2(x))))
-        return self.classifier(self.globalpool(self.tail(x)).flatten(1))

@@ -1,6 +1,6 @@
 """Multigrid training (Wu et al., CVPR 2020): small clips in large batches first.
 
-batch * frames * crop^2 stays the same. Both schedules are functions of numbers alone.
+batch * frames * crop^2 stays the same. Schedules depend on numbers alone.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Multigrid:
     """A schedule.
 
     Args:
-        shape: the batch at full size, of all processes.
-        steps: epochs at which the learning rate falls, without multigrid.
+        shape: the batch at full size.
+        steps: epochs at which the learning rate falls, without multigrid; one or more for "wu".
         epochs: of the training without multigrid.
         variant: "authors": the four shapes follow each other in every epoch, the rate is halved
-            from one to the next, and crops are made even. "wu": each part between two `steps` goes
-            through the four shapes, with the rates multiplied by 8, 4, 2 and 1.
+            from one to the next, and crops are made even. "wu": each part before one of `steps`
+            goes through the four shapes, with the rates multiplied by 8, 4, 2 and 1.
         gamma: by which the rate is multiplied at each of `steps`.
         epoch_factor: "wu" trains so many times the epochs.
     """
@@ -68,8 +68,8 @@ class Multigrid:
     def __post_init__(self) -> None:
         if self.variant not in ("authors", "wu"):
             raise ValueError(f"variant must be 'authors' or 'wu', got {self.variant!r}")
-        bounds = [0, *self.steps, self.epochs]
-        if any(low >= high for low, high in itertools.pairwise(bounds)):
+        rise = all(low < high for low, high in itertools.pairwise([0, *self.steps, self.epochs]))
+        if not rise or (self.variant == "wu" and not self.steps):
             raise ValueError(f"steps must rise between 0 and {self.epochs}, got {self.steps}")
 
     @property
@@ -77,48 +77,36 @@ class Multigrid:
         return self.epochs if self.variant == "authors" else self.stages()[-1].end
 
     def stages(self) -> list[Stage]:
-        """Wu's schedule. Each shape of a part has as many iterations as the others."""
+        """Wu's schedule. The shapes of a part have as many iterations each."""
         shapes = [self._long(i) for i in range(4)]
-        clips = [sum(s.batch for s in self.short_cycle(shape)) / 3 for shape in shapes]
-        bounds = [0, *self.steps, self.epochs]
-        # Epochs, shape, rate; as far apart as they shall be but for one factor.
-        parts: list[tuple[float, Shape, float]] = []
-        for number, (low, high) in enumerate(itertools.pairwise(bounds)):
-            rate = self.gamma**number
-            if high < self.epochs or not self.steps:
-                for shape, share in zip(shapes, clips, strict=True):
-                    factor = shape.batch / self.shape.batch
-                    parts.append(((high - low) * share / sum(clips), shape, rate * round(factor)))
-            else:
-                parts.append(((high - low) * clips[-1] / (sum(clips) / 4), shapes[-1], rate))
-        scale = self.epochs * self.epoch_factor / sum(length for length, *_ in parts)
-        stages, reached = [], 0.0
-        for length, shape, rate in parts:
-            reached += length * scale
-            stages.append(Stage(round(reached), shape, rate))
-        if self.steps:
-            # The first half of the last part has the rate of the one before it.
-            last, before = stages[-1], stages[-2]
-            middle = (before.end + last.end) // 2
-            stages[-1:] = [Stage(middle, last.shape, before.rate), last]
-        return stages
+        clips = [_mean_batch(self.short_cycle(shape)) for shape in shapes]
+        lengths, rest = [], []
+        for number, (low, high) in enumerate(itertools.pairwise([0, *self.steps, self.epochs])):
+            # The last part is at full size, as much shorter as the others.
+            first, total = (3, sum(clips) / 4) if high == self.epochs else (0, sum(clips))
+            for shape, mean in list(zip(shapes, clips, strict=True))[first:]:
+                lengths.append((high - low) * mean / total)
+                rest.append((shape, self.gamma**number * (shape.batch // self.shape.batch)))
+        scale = self.epochs * self.epoch_factor / sum(lengths)
+        ends = [round(scale * length) for length in itertools.accumulate(lengths)]
+        # The first half of the last part has the rate of the part before.
+        ends.insert(-1, (ends[-2] + ends[-1]) // 2)
+        rest.insert(-1, rest[-2])
+        return [Stage(end, *others) for end, others in zip(ends, rest, strict=True)]
 
     def epoch(self, number: int, samples: int) -> list[Step]:
-        """The iterations of an epoch, `number` from 0, over so many samples."""
+        """The iterations of an epoch, `number` from 0: one pass over so many samples."""
         if self.variant == "authors":
-            cycles = [self.short_cycle(self._long(i)) for i in range(4)]
-            rates = [self.gamma ** bisect.bisect(self.steps, number) / 2**i for i in range(4)]
+            rate = self.gamma ** bisect.bisect(self.steps, number)
+            parts = [(self.short_cycle(self._long(i)), rate / 2**i) for i in range(4)]
         else:
             stages = self.stages()
-            ends = [stage.end for stage in stages]
-            stage = stages[min(bisect.bisect(ends, number), len(stages) - 1)]
-            cycles, rates = [self.short_cycle(stage.shape)], [stage.rate]
-        clips = sum(shape.batch for cycle in cycles for shape in cycle) / 3
-        # As many of each shape as fill one pass over the samples.
-        count = int(samples / clips)
+            stage = stages[bisect.bisect([stage.end for stage in stages[:-1]], number)]
+            parts = [(self.short_cycle(stage.shape), stage.rate)]
+        count = int(samples / sum(_mean_batch(cycle) for cycle, _ in parts))
         plan = [
             Step(cycle[(i * count + k) % 3], rate)
-            for i, (cycle, rate) in enumerate(zip(cycles, rates, strict=True))
+            for i, (cycle, rate) in enumerate(parts)
             for k in range(count)
         ]
         while sum(step.shape.batch for step in plan) > samples:
@@ -141,17 +129,21 @@ class Multigrid:
         return Shape(self.shape.batch * frames * area, max(self.shape.frames // frames, 1), crop)
 
 
+def _mean_batch(shapes: list[Shape]) -> float:
+    return sum(shape.batch for shape in shapes) / len(shapes)
+
+
 class MultigridBatchSampler(Sampler):
-    """Batches of (index, frames, crop) for a `VideoClips`; `steps` has the rate of each.
+    """Batches of (index, frames, crop) for `VideoClips`; `steps` has the rate of each.
 
     Args:
-        samples: number of clips, at least one batch of the largest shape.
-        schedule: batches are those of all processes.
+        samples: number of clips.
+        schedule: its batches are shared out among all processes.
         seed: of the order, 0 or more.
-        rank, world_size: of this process and of all, among which batches are shared out.
+        rank, world_size: of this process and of all.
 
     Raises:
-        ValueError: a batch cannot be shared out evenly, or there are too few samples.
+        ValueError: a batch cannot be shared out evenly, or the samples fill none.
     """
 
     def __init__(
@@ -168,8 +160,7 @@ class MultigridBatchSampler(Sampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Take the batches of an epoch, from 0, next."""
-        self.epoch = epoch
-        self.steps = self.schedule.epoch(epoch, self.samples)
+        self.epoch, self.steps = epoch, self.schedule.epoch(epoch, self.samples)
         if not self.steps:
             raise ValueError(f"samples must fill a batch of epoch {epoch}, got {self.samples}")
 
@@ -178,9 +169,7 @@ class MultigridBatchSampler(Sampler):
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.samples, generator=generator).tolist()
-        first = 0
+        order = iter(torch.randperm(self.samples, generator=generator).tolist())
         for (batch, frames, crop), _ in self.steps:
-            share = order[first + self.rank : first + batch : self.world_size]
-            first += batch
+            share = list(itertools.islice(order, batch))[self.rank :: self.world_size]
             yield [(index, frames, crop) for index in share]

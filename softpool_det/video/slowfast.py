@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
 _BLOCKS = (3, 4, 6, 3)
-_SLOW_KERNELS = (1, 1, 3, 3)  # frames of the first convolution of a block, by stage
-_FUSION_FRAMES = 7
+# Frames of a block's first convolution, by stage: of the slow pathway, of the fast one.
+_KERNELS = ((1, 1, 3, 3), (3, 3, 3, 3))
 
 
-class _Stem(nn.Module):
-    def __init__(self, width: int, frames: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(3, width, (frames, 7, 7), (1, 2, 2), (frames // 2, 3, 3), bias=False)
-        self.bn = nn.BatchNorm3d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool_layer = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.pool_layer(self.relu(self.bn(self.conv(x))))
+def _conv(
+    inputs: int, outputs: int, *kernel: int, stride: tuple[int, ...] = (1, 1, 1)
+) -> nn.Module:
+    padding = tuple(side // 2 for side in kernel)
+    return nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=False)
 
 
-class _Branch(nn.Module):
-    def __init__(self, inputs: int, width: int, frames: int, stride: int) -> None:
-        super().__init__()
-        padding = (frames // 2, 0, 0)
-        self.a = nn.Conv3d(inputs, width, (frames, 1, 1), padding=padding, bias=False)
-        self.a_bn = nn.BatchNorm3d(width)
-        self.b = nn.Conv3d(width, width, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
-        self.b_bn = nn.BatchNorm3d(width)
-        self.c = nn.Conv3d(width, 4 * width, 1, bias=False)
-        self.c_bn = nn.BatchNorm3d(4 * width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.a_bn(self.a(x)).relu_()
-        x = self.b_bn(self.b(x)).relu_()
-        return self.c_bn(self.c(x))
+def _stem(width: int, frames: int) -> nn.Sequential:
+    layers = OrderedDict(
+        conv=_conv(3, width, frames, 7, 7, stride=(1, 2, 2)),
+        bn=nn.BatchNorm3d(width),
+        relu=nn.ReLU(inplace=True),
+        pool_layer=nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    )
+    return nn.Sequential(layers)
 
 
 class _Block(nn.Module):
     def __init__(self, inputs: int, width: int, frames: int, stride: int) -> None:
         super().__init__()
-        self.branch2 = _Branch(inputs, width, frames, stride)
+        strides = (1, stride, stride)
         self.projects = inputs != 4 * width
         if self.projects:
-            strides = (1, stride, stride)
-            self.branch1 = nn.Conv3d(inputs, 4 * width, 1, strides, bias=False)
+            self.branch1 = _conv(inputs, 4 * width, 1, 1, 1, stride=strides)
             self.branch1_bn = nn.BatchNorm3d(4 * width)
+        layers = OrderedDict(
+            a=_conv(inputs, width, frames, 1, 1),
+            a_bn=nn.BatchNorm3d(width),
+            a_relu=nn.ReLU(inplace=True),
+            b=_conv(width, width, 1, 3, 3, stride=strides),
+            b_bn=nn.BatchNorm3d(width),
+            b_relu=nn.ReLU(inplace=True),
+            c=_conv(width, 4 * width, 1, 1, 1),
+            c_bn=nn.BatchNorm3d(4 * width),
+        )
+        self.branch2 = nn.Sequential(layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = self.branch1_bn(self.branch1(x)) if self.projects else x
@@ -59,8 +59,7 @@ class _Fusion(nn.Module):
 
     def __init__(self, width: int, alpha: int) -> None:
         super().__init__()
-        kernel, padding = (_FUSION_FRAMES, 1, 1), (_FUSION_FRAMES // 2, 0, 0)
-        self.conv_f2s = nn.Conv3d(width, 2 * width, kernel, (alpha, 1, 1), padding, bias=False)
+        self.conv_f2s = _conv(width, 2 * width, 7, 1, 1, stride=(alpha, 1, 1))
         self.bn = nn.BatchNorm3d(2 * width)
 
     def forward(self, slow: torch.Tensor, fast: torch.Tensor) -> torch.Tensor:
@@ -68,45 +67,37 @@ class _Fusion(nn.Module):
 
 
 class SlowFast(nn.Module):
-    """Two pathways: few frames with many channels, all frames with few channels.
+    """Two pathways: few frames with many channels, all frames with an eighth of the channels.
 
     Args:
         num_classes: outputs.
         alpha: of so many frames the slow pathway takes one: 8 for 4 x 16, of 32 frames.
-        beta_inverse: the slow pathway has so many times the fast one's channels.
-        dropout: probability, before the last layer.
     """
 
-    def __init__(
-        self, num_classes: int, alpha: int = 8, beta_inverse: int = 8, dropout: float = 0.5
-    ) -> None:
+    def __init__(self, num_classes: int, alpha: int = 8) -> None:
         super().__init__()
         self.alpha = alpha
-        widths = (64, 64 // beta_inverse)
-        stems = {f"pathway{i}_stem": _Stem(width, 1 + 4 * i) for i, width in enumerate(widths)}
-        self.s1 = nn.ModuleDict(stems)
-        self.s1_fuse = _Fusion(widths[1], alpha)
-        inputs = [widths[0] + 2 * widths[1], widths[1]]
+        self.s1 = nn.ModuleDict({"pathway0_stem": _stem(64, 1), "pathway1_stem": _stem(8, 5)})
+        self.s1_fuse = _Fusion(8, alpha)
+        inputs = [64 + 2 * 8, 8]
         for stage, blocks in enumerate(_BLOCKS):
             layers = nn.ModuleDict()
-            for i in (0, 1):
-                width = widths[i] * 2**stage
-                frames = 3 if i else _SLOW_KERNELS[stage]
+            for i, width in enumerate((64 * 2**stage, 8 * 2**stage)):
                 for block in range(blocks):
                     stride = 2 if stage and not block else 1
+                    frames = _KERNELS[i][stage]
                     layers[f"pathway{i}_res{block}"] = _Block(inputs[i], width, frames, stride)
                     inputs[i] = 4 * width
             setattr(self, f"s{stage + 2}", layers)
             if stage < 3:
                 setattr(self, f"s{stage + 2}_fuse", _Fusion(inputs[1], alpha))
                 inputs[0] += 2 * inputs[1]
-        self.head = nn.ModuleDict(
-            {"dropout": nn.Dropout(dropout), "projection": nn.Linear(sum(inputs), num_classes)}
-        )
+        head = OrderedDict(dropout=nn.Dropout(), projection=nn.Linear(sum(inputs), num_classes))
+        self.head = nn.Sequential(head)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.head["projection"].weight, std=0.01)
+        nn.init.normal_(self.head.projection.weight, std=0.01)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pathways = [x[:, :, :: self.alpha], x]
@@ -116,5 +107,4 @@ class SlowFast(nn.Module):
                 pathways[i] = block(pathways[i])
             if stage != "s5":
                 pathways[0] = getattr(self, f"{stage}_fuse")(*pathways)
-        means = torch.cat([pathway.mean((2, 3, 4)) for pathway in pathways], dim=1)
-        return self.head["projection"](self.head["dropout"](means))
+        return self.head(torch.cat([pathway.mean((2, 3, 4)) for pathway in pathways], dim=1))

@@ -1,5 +1,6 @@
 """Frames out of real video files, and what becomes of them."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np

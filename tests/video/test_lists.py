@@ -115,5 +115,5 @@ def test_what_cannot_be_used(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none of the 1 videos .* first is .*a.mp4\.\nUCF"):
         read_clips(file, tmp_path)
     touch(tmp_path, "a.mp4")
-    with pytest.raises(DataError, match="the class '0', which is none of 1 classes"):
+    with pytest.raises(DataError, match="the class '0', none of the 1 classes"):
         read_clips(file, tmp_path, classes=["1"])
