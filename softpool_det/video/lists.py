@@ -153,9 +153,7 @@ def _path_row(path: Path, number: int, line: str, folder: Path) -> _Row:
 def _found(path: Path, folder: Path, rows: list[_Row], classes: tuple[str, ...]) -> ClipList:
     labels = {name: label for label, name in enumerate(classes)}
     if unknown := next((name for *_, name in rows if name not in labels), None):
-        raise DataError(
-            f"{path} has the class {unknown!r}, which is none of {len(classes)} classes"
-        )
+        raise DataError(f"{path} has the class {unknown!r}, none of the {len(classes)} classes")
     is_there = {name: os.path.isfile(name) for name, *_ in rows}
     missing = tuple(name for name in is_there if not is_there[name])
     if len(missing) == len(is_there):

@@ -1,5 +1,6 @@
 """Frames out of real video files, and what becomes of them."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,14 +9,15 @@ import pytest
 import torch
 from conftest import numbers_of, write_video
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.video import frames_at, open_video
-from softpool_det.video.clips import VideoClips, View, clip_transform, frame_indices, read_clip
-from softpool_det.video.lists import Clip, read_clips
+from softpool_det.video.clips import VideoClips, frame_indices, read_clip
+from softpool_det.video.lists import Clip, ClipList, read_clips
 from softpool_det.video.multigrid import Multigrid, MultigridBatchSampler, Shape
 
-CENTRE = View(4, 32, 32, (2, 2), train=False)
+CENTRE = 4, (1, 2)
 
 
 @pytest.fixture(scope="module", params=["XVID", "MJPG", "mp4v"])
@@ -36,20 +38,19 @@ def test_every_frame_is_the_one_asked_for(video):
 
 def test_the_centre_of_a_clip(video):
     # Of frames 0 to 39, 7 are spanned; of those from second 1 to second 2, which are 8, too.
-    assert numbers_of(read_clip(Clip(video, None, None, 0), CENTRE)) == [16, 18, 20, 22]
-    assert numbers_of(read_clip(Clip(video, 1.0, 2.0, 0), CENTRE)) == [8, 10, 12, 14]
+    assert numbers_of(read_clip(Clip(video, None, None, 0), *CENTRE)) == [16, 18, 20, 22]
+    assert numbers_of(read_clip(Clip(video, 1.0, 2.0, 0), *CENTRE)) == [8, 10, 12, 14]
     # Short ones repeat their last frame; ends behind the video's end are its end.
-    assert numbers_of(read_clip(Clip(video, 4.5, 9.0, 0), CENTRE)) == [36, 38, 39, 39]
+    assert numbers_of(read_clip(Clip(video, 4.5, 9.0, 0), *CENTRE)) == [36, 38, 39, 39]
 
 
 def test_random_clips_lie_anywhere_inside(video):
     torch.manual_seed(0)
-    view = View(4, 32, 32, (1, 3))
-    drawn = [frame_indices(5, 20, view) for _ in range(300)]
+    drawn = [frame_indices(5, 20, 4, (1, 3), True) for _ in range(300)]
     assert {b - a for indices in drawn for a, b in pairwise(indices)} == {1, 2, 3}
     assert {indices[0] for indices in drawn} == set(range(5, 17))
     assert max(indices[-1] for indices in drawn) == 19
-    pictures = read_clip(Clip(video, None, None, 0), view)
+    pictures = read_clip(Clip(video, None, None, 0), 4, (1, 3), True)
     assert pictures.shape == (4, 32, 32, 3)
     assert len({*np.diff(numbers_of(pictures))}) == 1
 
@@ -63,44 +64,54 @@ def test_headers_that_promise_too_much(codec, tmp_path):
         there = numbers_of(frames_at(capture, range(200)))
     assert there == list(range(len(there)))
     assert 50 < len(there) < 190
-    view = View(100, 32, 32, (1, 1), train=False)
-    assert set(numbers_of(read_clip(Clip(str(path), None, None, 0), view))) <= set(there)
+    assert set(numbers_of(read_clip(Clip(str(path), None, None, 0), 100, (1, 1)))) <= set(there)
     # A clip near the promised end becomes one at the end that is there.
-    late = numbers_of(read_clip(Clip(str(path), (len(there) - 10) / 25, 8.0, 0), CENTRE))
+    late = numbers_of(read_clip(Clip(str(path), (len(there) - 10) / 25, 8.0, 0), *CENTRE))
     assert late[-1] in there[-10:]
 
 
-def test_one_transform_for_all_frames():
+def test_one_transform_for_all_frames(digits_folder):
     torch.manual_seed(0)
-    frame = torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)
-    video = frame.expand(5, -1, -1, -1)
-    outputs = set()
+    steps = [v2.RandomCrop(24), v2.ColorJitter(0.5, 0.5), v2.ToDtype(torch.float32)]
+    clips = VideoClips(still(digits_folder), v2.Compose(steps), 5)
+    sums = set()
     for _ in range(8):
-        output = clip_transform(View(5, 12, 16))(video)
-        assert output.shape == (5, 3, 12, 12)
-        assert all(torch.equal(output[0], other) for other in output)
-        outputs.add(float(output.sum()))
-    assert len(outputs) == 8
-    view = View(5, 12, 16, train=False)
-    assert torch.equal(clip_transform(view)(video), clip_transform(view)(video))
+        video, label = clips[3]
+        assert (video.shape, video.dtype, label) == ((3, 5, 24, 24), torch.float32, 0)
+        assert all(torch.equal(video[:, 0], video[:, t]) for t in range(5))
+        sums.add(float(video.sum()))
+    assert len(sums) == 8
 
 
-def test_views():
-    coarse = View(16, 256, 384, (1, 2)).coarser(4, 128)
-    assert (coarse.frames, coarse.crop, coarse.resize, coarse.strides) == (4, 128, 192, (1, 8))
-    with pytest.raises(ValueError, match=r"crop must be 1 to resize \(100\), got 128"):
-        View(8, 128, 100)
+def still(folder):
+    """The first frames alone, as clips of which all frames are the same."""
+    found = read_digits(folder)
+    return replace(found, clips=tuple(clip._replace(end=1 / 25) for clip in found.clips))
+
+
+def read_digits(folder):
+    return read_clips(folder / "ucfTrainTestlist" / "trainlist01.txt", folder / "UCF-101")
+
+
+def test_a_coarser_grid_has_the_same_extent(video):
+    clips = VideoClips(ClipList((Clip(video, None, None, 0),), ("a",), ()), v2.Identity(), 16)
+    fine, coarse = clips[0][0], clips[0, 4, 16][0]
+    assert (fine.shape, coarse.shape) == ((3, 16, 32, 32), (3, 4, 16, 16))
+    coarse = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    numbers = [numbers_of(x.permute(1, 2, 3, 0).numpy()) for x in (fine, coarse)]
+    assert numbers == [list(range(12, 28)), [13, 17, 21, 25]]
+
+
+def test_bad_arguments(digits_folder):
+    found = read_digits(digits_folder)
     with pytest.raises(ValueError, match="frames must be 1 or more, got 0"):
-        View(0)
-    with pytest.raises(ValueError, match="strides must be"):
-        View(strides=(3, 2))
+        VideoClips(found, v2.Identity(), 0)
+    with pytest.raises(ValueError, match=r"strides must be .*, got \(3, 2\)"):
+        VideoClips(found, v2.Identity(), 8, (3, 2))
 
 
 def test_batches_of_a_multigrid_training(digits_folder):
-    found = read_clips(
-        digits_folder / "ucfTrainTestlist" / "trainlist01.txt", digits_folder / "UCF-101"
-    )
-    clips = VideoClips(found.clips, View(8, 32, 32, (1, 1), flip=False))
+    clips = VideoClips(read_digits(digits_folder), v2.ToDtype(torch.float32), 8, is_random=True)
     schedule = Multigrid(Shape(2, 8, 32), (2,), 4)
     sampler = MultigridBatchSampler(len(clips), schedule, seed=0)
     labels = []
@@ -120,13 +131,14 @@ def test_broken_files_are_named_once_and_others_taken(tmp_path, caplog, workers)
     good = write_video(tmp_path / "good.avi", 10)
     bad = tmp_path / "bad.avi"
     bad.write_text("no video")
-    clips = VideoClips([Clip(str(bad), None, None, 0), Clip(good, None, None, 1)], CENTRE)
+    two = (Clip(str(bad), None, None, 0), Clip(good, None, None, 1))
+    clips = VideoClips(ClipList(two, ("a", "b"), ()), v2.Identity(), *CENTRE)
     for _ in range(2):
         ((_, labels),) = DataLoader(clips, batch_size=2, num_workers=workers)
         assert labels.tolist() == [1, 1]
     assert clips.broken == [str(bad)]
     assert workers or caplog.text.count("bad.avi cannot be read") == 1
     with pytest.raises(DataError, match="none of the 1 clips can be read"):
-        VideoClips([Clip(str(bad), None, None, 0)], CENTRE)[0]
+        VideoClips(ClipList(two[:1], ("a",), ()), v2.Identity(), *CENTRE)[0]
     with pytest.raises(DataError, match=r"good.avi has no frame that can be read from 9.0 s on"):
-        read_clip(Clip(good, 9.0, 11.0, 0), CENTRE)
+        read_clip(Clip(good, 9.0, 11.0, 0), *CENTRE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import SMALL
 
-from softpool_det.video.clips import View, read_clip
+from softpool_det.video.clips import read_clip
 from softpool_det.video.lists import Clip
 from softpool_det.video.moving_digits import (
     CLASSES,
@@ -46,8 +46,7 @@ def test_digits_move_as_their_class_says(tmp_path_factory, name):
     settings = MovingDigits(clips=1, frames=6, noise=0, speeds=(2, 2))
     write_moving_digits(folder, settings)
     path = folder / "UCF-101" / name / f"v_{name}_g01_c01.avi"
-    view = View(6, 64, 64, (1, 1), train=False)
-    frames = read_clip(Clip(str(path), None, None, 0), view).mean(-1)
+    frames = read_clip(Clip(str(path), None, None, 0), 6, (1, 1)).mean(-1)
     ink = frames[0] > 128
     # Both digits leave their places, and the ink moves along the class's directions alone.
     scores = {
