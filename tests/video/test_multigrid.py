@@ -55,10 +55,10 @@ def test_the_authors_variant_has_the_papers_ranges():
 
 
 @given(
-    batch=st.integers(1, 64),
+    batch=st.integers(4, 64),
     frames=st.integers(4, 64),
     crop=st.integers(64, 256),
-    samples=st.integers(2_000, 100_000),
+    samples=st.integers(2_000, 20_000),
     epoch=st.integers(0, 14),
     variant=st.sampled_from(["authors", "wu"]),
 )

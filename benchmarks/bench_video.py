@@ -1,0 +1,136 @@
+"""Video: clips a second of the loader, training steps of the networks, 3-D SoftPool in the stem.
+
+python benchmarks/bench_video.py --json output/bench/video.json
+python benchmarks/bench_video.py --device cuda --frames 16 --side 224 --batch 8
+
+Made videos, random weights and clips of noise; docs/video.md says what is measured and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from measuring.arguments import positive
+from measuring.files import write_json
+from measuring.machine import description, require
+from measuring.timing import interleaved
+from tabulate import tabulate
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.models.video import r3d_18
+from torchvision.transforms import v2
+
+from softpool_det import replace_pooling
+from softpool_det.ops import soft_pool3d
+from softpool_det.video import NETWORKS, build_network
+from softpool_det.video.clips import VideoClips
+from softpool_det.video.lists import read_clips
+from softpool_det.video.moving_digits import MovingDigits, write_moving_digits
+
+REFERENCE = "torchvision's r3d_18"
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=positive, help="of PyTorch (default: its choice)")
+    parser.add_argument("--frames", type=positive, default=8)
+    parser.add_argument("--side", type=positive, default=64, help="pixels")
+    parser.add_argument("--batch", type=positive, default=8, help="clips")
+    parser.add_argument("--workers", type=int, default=0, help="of the loader")
+    parser.add_argument("--networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--seconds", type=float, default=20, help="for each table row")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    return parser.parse_args()
+
+
+def loader_row(args: argparse.Namespace, side: int) -> dict:
+    """Videos of UCF-101's size or the digits' own, one epoch a call."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = write_moving_digits(
+            Path(folder, "made"), MovingDigits(clips=1, side=side, frames=64, size=side // 4)
+        )
+        found = read_clips(made / "ucfTrainTestlist" / "testlist01.txt", made / "UCF-101")
+        steps = [v2.RandomCrop(min(side, 224)), v2.ToDtype(torch.float32)]
+        clips = VideoClips(found, v2.Compose(steps), args.frames, (1, 2), is_random=True)
+        loader = DataLoader(clips, args.batch, num_workers=args.workers)
+        times = interleaved({"": lambda: list(loader)}, seconds=args.seconds, min_rounds=3)[""]
+        count = len(clips)
+    row = {"video": f"{side} x {side} x 64", "workers": args.workers}
+    return row | {"clips_per_second": 1e3 * count / times.median_ms, "rounds": times.rounds}
+
+
+def step(model: nn.Module, args: argparse.Namespace) -> Callable[[], None]:
+    """A training step with stochastic gradient descent."""
+    model.to(args.device).train()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
+    shape = (args.batch, 3, args.frames, args.side, args.side)
+    clips = torch.randn(shape, device=args.device)
+    labels = torch.zeros(args.batch, dtype=torch.long, device=args.device)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(clips), labels).backward()
+        optimizer.step()
+
+    return run
+
+
+def network_row(name: str, args: argparse.Namespace) -> dict:
+    """Stock and SoftPool beside the reference, in turn."""
+    soft = build_network(name, 400)
+    replace_pooling(soft)
+    models = {REFERENCE: r3d_18(num_classes=400), "stock": build_network(name, 400), "soft": soft}
+    steps = {key: step(model, args) for key, model in models.items()}
+    times = interleaved(steps, seconds=args.seconds, min_rounds=3)
+    row: dict = {"network": name, **{f"{key}_ms": t.median_ms for key, t in times.items()}}
+    return row | {"of_r3d_18": row["stock_ms"] / row[f"{REFERENCE}_ms"]}
+
+
+def pooling_rows(args: argparse.Namespace) -> list[dict]:
+    """The stem's pooling alone, forward and backward."""
+    shape = (args.batch, 64, args.frames, args.side // 2, args.side // 2)
+    x = torch.randn(shape, device=args.device, requires_grad=True)
+    windows = {"r3d's": (3, 2, 1), "CSN's, SlowFast's": ((1, 3, 3), (1, 2, 2), (0, 1, 1))}
+    rows = []
+    for name, window in windows.items():
+        gradient = torch.ones_like(F.max_pool3d(x, *window))
+        functions = {
+            key: lambda pool=pool, window=window: pool(x, *window).backward(gradient)
+            for key, pool in (("max_pool3d", F.max_pool3d), ("soft_pool3d", soft_pool3d))
+        }
+        times = interleaved(functions, seconds=args.seconds, min_rounds=5)
+        figures = {f"{key}_ms": t.median_ms for key, t in times.items()}
+        rows.append({"window": name, **figures})
+        rows[-1]["ratio"] = figures["soft_pool3d_ms"] / figures["max_pool3d_ms"]
+    return rows
+
+
+def main() -> None:
+    args = parsed()
+    require(args.device)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    shape = {key: getattr(args, key) for key in ("batch", "frames", "side")}
+    result: dict = {"machine": description(args.device), **shape}
+    print(f"{result['machine']['device_name']}, {torch.get_num_threads()} CPU threads; {shape}")
+    result["loader"] = [loader_row(args, side) for side in (64, 256)]
+    result["pooling"] = pooling_rows(args)
+    result["networks"] = []
+    for name in args.networks:
+        result["networks"].append(network_row(name, args))
+        if args.json:  # each time, so that a later failure loses nothing
+            write_json(args.json, result)
+    for table in ("loader", "pooling", "networks"):
+        print("\n" + tabulate(result[table], "keys", tablefmt="github", floatfmt=".3g"))
+
+
+if __name__ == "__main__":
+    main()
