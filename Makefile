@@ -108,7 +108,7 @@ bench-compare: setup  ## speed and memory of the statistics on a pair of val2017
 	@$(QUIET) $(BIN)/python benchmarks/bench_compare.py --json output/bench/compare.json
 
 lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt, lint.txt and audit.txt again
-	$(UV) pip compile pyproject.toml --extra detectron2 --extra compare --extra dev \
+	$(UV) pip compile pyproject.toml --extra detectron2 --extra compare --extra classification --extra dev \
 	    --constraints requirements/constraints.txt \
 	    --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 	    --output-file requirements/lock.txt

@@ -1,5 +1,5 @@
-"""ResNets trained as classifiers, for detectors to start from."""
+"""Networks trained as classifiers, for tables and for detectors to start from."""
 
-from softpool_det.classification.run import run
+from softpool_det.classification.run import evaluate, train
 
-__all__ = ["run"]
+__all__ = ["evaluate", "train"]

@@ -1,224 +1,179 @@
-"""One run of tools/train_classifier.py: train or evaluate, and record the result."""
+"""One run: train or evaluate, and record the result."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
+import os
+import signal
+import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
-from detectron2.config import CfgNode
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
-from torch import nn
+from pytorch_lightning import callbacks, loggers
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
-from softpool_det.classification.build import (
-    build_model,
-    build_test_dataset,
-    build_test_loader,
-    build_train_dataset,
-    build_train_loader,
-    build_training,
-)
-from softpool_det.classification.checkpoint import (
+from softpool_det.classification.checkpoints import (
     CHECKPOINT_FILE,
     PREVIOUS_FILE,
-    load_checkpoint,
-    save_checkpoint,
+    Checkpoints,
+    WholeFiles,
+    newest_checkpoint,
 )
-from softpool_det.classification.config import identity, load_config
-from softpool_det.classification.datasets import LabelledImages
-from softpool_det.classification.evaluation import predict
+from softpool_det.classification.config import Config, construct, identity
+from softpool_det.classification.datasets import LabelledImages, open_dataset
+from softpool_det.classification.loaders import image_transform
+from softpool_det.classification.module import Classifier
+from softpool_det.classification.networks import build_network
 from softpool_det.classification.predictions import Predictions
-from softpool_det.classification.training import Training
-from softpool_det.classification.weights import load_weights, metadata
+from softpool_det.classification.weights import load_weights, metadata, write_weights
 from softpool_det.io.atomic import claim, write_json
 from softpool_det.training.hooks import peak_memory_bytes
-from softpool_det.training.process_group import process_group
-from softpool_det.training.signals import Interrupted, any_received, listening
-from softpool_det.weights import save_weights
+from softpool_det.training.signals import SIGNALS, listening
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model_final.safetensors"
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.npz"
-EVALUATION_FILE = "evaluation.json"
-EVALUATION_PREDICTIONS_FILE = "evaluation_predictions.npz"
-# Iterations after which several processes look whether one got a signal.
-STOP_PERIOD = 10
 
 logger = logging.getLogger(__name__)
 
 
-def run(args: argparse.Namespace) -> dict:
-    """Train or evaluate as tools/train_classifier.py's arguments say.
-
-    Args:
-        args: `config_file`, `opts`, `eval_only` and `resume`.
+def train(cfg: Config, resume: bool = False) -> dict:
+    """Train, evaluate and write weights; with `resume`, from the last checkpoint on.
 
     Returns:
-        What `result.json` or, where nothing is trained, `evaluation.json` holds: "metrics" (top1
-        and top5 in percent), "device", "processes" and "peak_memory_bytes", and of a training its
-        "train_seconds", "images_per_second" (of all processes), "iterations" and "history".
+        What `result.json` holds: "metrics" (top1 and top5 in percent), "device", "processes",
+        "peak_memory_bytes", "train_seconds" (evaluations left out), "images_per_second" (of all
+        processes), "steps" and "history". A finished run's is read with `resume`.
 
     Raises:
         FileExistsError: the output folder holds a run of another config.
         FloatingPointError: the loss is no finite number.
-        Interrupted: SIGTERM or SIGUSR1 came; a checkpoint of the training is saved.
+        Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
         FileNotFoundError, ValueError: data, weights or a key's value are not what they should be.
     """
-    cfg = load_config(args.config_file, args.opts)
-    with listening(), process_group(cfg.MODEL.DEVICE) as device:
-        cfg.defrost()
-        cfg.MODEL.DEVICE = device
-        cfg.freeze()
-        setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="softpool_det")
-        return evaluate_only(cfg) if args.eval_only else train(cfg, args.resume)
-
-
-def evaluate_only(cfg: CfgNode) -> dict:
-    """Evaluate `MODEL.WEIGHTS` with the config's own stem pooling."""
-    if not cfg.MODEL.WEIGHTS:
-        raise ValueError("MODEL.WEIGHTS is empty: name the .safetensors to evaluate")
-    folder = Path(cfg.OUTPUT_DIR)
-    predictions = evaluate_weights(cfg)
-    result = {"metrics": predictions.accuracies(), **_machine(cfg)}
-    if comm.is_main_process():
-        predictions.save(folder / EVALUATION_PREDICTIONS_FILE)
-        write_json(folder / EVALUATION_FILE, result)
-    logger.info("%s", result["metrics"])
-    return result
-
-
-def evaluate_weights(cfg: CfgNode) -> Predictions:
-    """Predictions of `MODEL.WEIGHTS` for `DATASETS.TEST`; raises what `load_weights` does."""
-    dataset = build_test_dataset(cfg)
-    model = build_model(cfg, len(dataset.classes))
-    load_weights(model, cfg)
-    return _predict(cfg, model, dataset)
-
-
-def _predict(cfg: CfgNode, model: nn.Module, dataset: LabelledImages) -> Predictions:
-    loader = build_test_loader(cfg, dataset)
-    return predict(model, loader, dataset.targets, cfg.MODEL.DEVICE)
-
-
-def train(cfg: CfgNode, resume: bool) -> dict:
-    """Train, evaluate and write weights, or take the result that is there with `resume`."""
-    folder = Path(cfg.OUTPUT_DIR)
+    folder = Path(cfg.output)
+    val_set = open_split(cfg, "val")
+    train_set = open_split(cfg, "train")
+    if train_set.classes != val_set.classes:
+        raise ValueError(
+            f"train_data and val_data must have the same classes: {cfg.train_data} has "
+            f"{len(train_set.classes)}, {cfg.val_data} {len(val_set.classes)}"
+        )
     _claim_folder(folder, cfg, resume)
     if resume and (folder / RESULT_FILE).is_file():
         logger.info("%s is there already", folder / RESULT_FILE)
         return json.loads((folder / RESULT_FILE).read_text())
-    test_set = build_test_dataset(cfg)
-    training = start(cfg, test_set)
-    if resume:
-        _go_on(training, folder, cfg.MODEL.DEVICE)
-    final = _evaluate_epoch(cfg, training, test_set) if training.awaits_evaluation else None
-
-    def save() -> None:
-        if comm.is_main_process():
-            save_checkpoint(folder, training.state_dict())
-
-    def after_iteration(ends_epoch: bool) -> None:
-        nonlocal final
-        iteration = training.progress.iteration
-        try:
-            _stop_if_asked(iteration)
-            if ends_epoch:
-                final = _evaluate_epoch(cfg, training, test_set)
-        except Interrupted:
-            save()
-            logger.info("saved after iteration %d; --resume continues from there", iteration)
-            raise
-        if ends_epoch or iteration % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-            save()
-
-    training.run(after_iteration)
-    # A run that was interrupted behind its last iteration is not evaluated yet.
-    final = final or _predict(cfg, training.result, test_set)
-    return _finish(cfg, training, final, len(test_set.classes))
+    module = Classifier(cfg, _network(cfg, len(val_set.classes)), train_set, val_set)
+    timer = callbacks.Timer()
+    with listening():
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        trainer = _trainer(cfg, [timer, Checkpoints(folder, handlers)])
+        path = newest_checkpoint(folder) if resume else None
+        if path is not None:
+            logger.info("continuing from %s", path)
+        trainer.fit(module, ckpt_path=path, weights_only=True)
+    if path is not None and module.predictions is None:
+        # All was trained before; where weights are averaged, Lightning keeps the average here.
+        module.load_state_dict(WholeFiles().load_checkpoint(path)["state_dict"])
+    if module.predictions is None or module.history[-1]["epoch"] != trainer.current_epoch:
+        trainer.validate(module, verbose=False)
+    return _finish(cfg, module, trainer, timer)
 
 
-def _go_on(training: Training, folder: Path, device: str) -> None:
-    state = load_checkpoint(folder, device)
-    if state is not None:
-        training.load_state_dict(state)
-        logger.info("going on from iteration %d", training.progress.iteration)
+def evaluate(cfg: Config) -> Predictions:
+    """What `weights`, or the random ones, say of `val_data`."""
+    val_set = open_split(cfg, "val")
+    network = _network(cfg, len(val_set.classes))
+    module = Classifier(cfg, network, None, val_set)
+    _trainer(cfg, []).validate(module, verbose=False)
+    assert module.predictions is not None
+    return module.predictions
 
 
-def _stop_if_asked(iteration: int) -> None:
-    # Processes have to wait for their GPUs to ask each other.
-    if (comm.get_world_size() == 1 or iteration % STOP_PERIOD == 0) and any_received():
-        raise Interrupted
+def open_split(cfg: Config, split: str) -> LabelledImages:
+    """The images of "train" or "val".
+
+    Raises:
+        FileNotFoundError: they are not there; says where to get them.
+    """
+    entries, key = getattr(cfg, f"{split}_transforms"), f"{split}_transforms"
+    transform = image_transform(entries, cfg.pixel_mean, cfg.pixel_std, key)
+    return open_dataset(getattr(cfg, f"{split}_data"), transform, f"{split}_data")
 
 
-def _claim_folder(folder: Path, cfg: CfgNode, resume: bool) -> None:
-    if comm.is_main_process():
-        path = folder / CONFIG_FILE
-        if not resume:
-            # A new run in its place: what is left of an old one would be taken for this one's.
-            for name in (CONFIG_FILE, CHECKPOINT_FILE, PREVIOUS_FILE, RESULT_FILE):
-                (folder / name).unlink(missing_ok=True)
-        claim(path, identity(cfg))
-    comm.synchronize()
+def _network(cfg: Config, num_classes: int) -> torch.nn.Module:
+    torch.manual_seed(cfg.seed)
+    network = build_network(cfg.network, num_classes, cfg.network_options, cfg.replace)
+    if cfg.weights:
+        load_weights(network, cfg, num_classes)
+    return network
 
 
-def start(cfg: CfgNode, test_set: LabelledImages) -> Training:
-    """A run before its first iteration."""
-    train_set = build_train_dataset(cfg)
-    classes = train_set.classes
-    if classes != test_set.classes:
-        raise ValueError(
-            f"DATASETS.TRAIN and DATASETS.TEST must have the same classes: {cfg.DATASETS.TRAIN} "
-            f"has {len(classes)}, {cfg.DATASETS.TEST} {len(test_set.classes)}"
-        )
-    loader = build_train_loader(cfg, train_set)
-    model = build_model(cfg, len(classes))
-    if cfg.MODEL.WEIGHTS:
-        load_weights(model, cfg)
-    return build_training(cfg, model, loader, len(classes))
+def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
+    # About numbers of workers and logged steps, and about loaders that EpochBatches makes good.
+    warnings.simplefilter("ignore", PossibleUserWarning)
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)", FutureWarning)
+    named = [construct(callbacks, entry, "callbacks") for entry in cfg.callbacks]
+    processes = {"devices": 1}
+    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun's
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        processes = {"devices": local, "num_nodes": int(os.environ["WORLD_SIZE"]) // local}
+    options: dict[str, Any] = {
+        **processes,
+        "max_epochs": cfg.epochs,
+        "callbacks": [*named, *own],
+        "logger": bool(own) and construct(loggers, cfg.logger, "logger", save_dir=cfg.output),
+        "plugins": [WholeFiles()],
+        "enable_checkpointing": bool(own),
+        "enable_progress_bar": sys.stderr.isatty(),
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+    }
+    try:
+        return pl.Trainer(**{**options, **cfg.trainer})
+    except TypeError as error:
+        raise ValueError(f"trainer: {error}") from error
 
 
-def _evaluate_epoch(
-    cfg: CfgNode, training: Training, test_set: LabelledImages
-) -> Predictions | None:
-    epoch = training.progress.iteration // training.loader.iterations
-    period = cfg.TEST.EVAL_EPOCHS
-    if epoch != training.epochs and not (period and epoch % period == 0):
-        return None
-    predictions = _predict(cfg, training.result, test_set)
-    metrics = predictions.accuracies()
-    training.progress.history.append({"epoch": epoch, **metrics})
-    logger.info("epoch %d  top-1 %.2f  top-5 %.2f", epoch, metrics["top1"], metrics["top5"])
-    return predictions
+@rank_zero_only
+def _claim_folder(folder: Path, cfg: Config, resume: bool) -> None:
+    if not resume:
+        # A new run in its place: what is left of an old one would be taken for this one's.
+        for name in (CONFIG_FILE, CHECKPOINT_FILE, PREVIOUS_FILE, RESULT_FILE):
+            (folder / name).unlink(missing_ok=True)
+    claim(folder / CONFIG_FILE, identity(cfg))
 
 
-def _finish(cfg: CfgNode, training: Training, predictions: Predictions, num_classes: int) -> dict:
-    folder = Path(cfg.OUTPUT_DIR)
+def _finish(
+    cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbacks.Timer
+) -> dict[str, Any]:
+    folder, predictions = Path(cfg.output), module.predictions
+    assert predictions is not None
+    seconds = timer.time_elapsed("train") - timer.time_elapsed("validate")
+    device = module.device.type
     result = {
         "metrics": predictions.accuracies(),
-        "train_seconds": training.progress.seconds,
-        "images_per_second": training.images_per_second,
-        "iterations": training.progress.iteration,
-        "history": training.progress.history,
-        **_machine(cfg),
+        "train_seconds": seconds,
+        "images_per_second": trainer.fit_loop.total_batch_idx * cfg.batch_size / seconds,
+        "steps": trainer.global_step,
+        "history": module.history,
+        "device": device,
+        "processes": trainer.world_size,
+        "peak_memory_bytes": peak_memory_bytes(device),
     }
-    if comm.is_main_process():
-        state = training.result.state_dict()
-        save_weights(folder / WEIGHTS_FILE, state, metadata(cfg, num_classes))
+    if trainer.is_global_zero:
+        told = metadata(cfg, module.network, len(module.val_set.classes))
+        write_weights(folder / WEIGHTS_FILE, module.network, told)
         predictions.save(folder / PREDICTIONS_FILE)
         # Last: it says that the others are there.
         write_json(folder / RESULT_FILE, result)
-    logger.info("%s", {key: result[key] for key in ("metrics", "train_seconds")})
+    trainer.strategy.barrier()
+    logger.info("%s", result["metrics"])
     return result
-
-
-def _machine(cfg: CfgNode) -> dict:
-    device = cfg.MODEL.DEVICE
-    return {
-        "device": torch.device(device).type,
-        "processes": comm.get_world_size(),
-        "peak_memory_bytes": peak_memory_bytes(device),
-    }

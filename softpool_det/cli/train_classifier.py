@@ -1,35 +1,55 @@
-"""Train or evaluate Detectron2's ResNet as a classifier; detectors start from its weights.
+"""Train or evaluate a network of torchvision, timm or Detectron2 as a classifier.
 
-    softpool-train-classifier --config-file configs/classification/digits_softpool_R_18.yaml
-    torchrun --nproc-per-node 8 -m softpool_det.cli.train_classifier \\
-        --config-file configs/classification/imagenet_paper_softpool_R_18.yaml
-    softpool-train-classifier --eval-only --config-file ... MODEL.WEIGHTS FILE.safetensors
+    softpool-train-classifier configs/classification/digits_softpool.yaml
+    softpool-train-classifier configs/classification/fashion_mnist.yaml network=timm/resnet26 seed=2
+    torchrun --nproc-per-node 8 -m softpool_det.cli.train_classifier --resume \\
+        configs/classification/imagenet_paper_softpool.yaml
+    softpool-train-classifier --eval-only CONFIG weights=FILE.safetensors
+
+Detectors start from the weights that come out: Detectron2's as they are, torchvision's and timm's
+by way of softpool-convert-weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
 
-from softpool_det.classification import run
+from softpool_det.classification import evaluate, train
+from softpool_det.classification.config import load_config
 from softpool_det.cli.program import run_program
+from softpool_det.io.atomic import write_json
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    parser.add_argument("config", metavar="CONFIG.yaml")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate `weights`")
     parser.add_argument(
-        "--resume", action="store_true", help="continue a run in OUTPUT_DIR, if there is one"
+        "--resume", action="store_true", help="continue a run in `output`, if there is one"
     )
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config overrides at the end"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as in trainer.devices=2")
     return parser.parse_args()
 
 
+def run(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config, args.overrides)
+    if not args.eval_only:
+        train(cfg, args.resume)
+        return
+    predictions = evaluate(cfg)
+    predictions.save(Path(cfg.output, "evaluation_predictions.npz"))
+    write_json(Path(cfg.output, "evaluation.json"), {"metrics": predictions.accuracies()})
+    print(predictions.accuracies())
+
+
 def main() -> None:
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("softpool_det").setLevel(logging.INFO)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run_program(run, parse_args())
 
 

@@ -45,17 +45,26 @@ def merge_yaml(cfg: Any, config_file: str) -> None:
         ValueError: such a file has another tag or is no YAML mapping; names the file and the line.
         KeyError: yacs': a key that `cfg` lacks.
     """
+    loaded = read_yaml(config_file)
+    if "VERSION" in cfg and "VERSION" not in loaded:
+        # Here, for its warning names the file.
+        loaded["VERSION"] = guess_version(CfgNode(loaded), config_file)
+    # As one file without bases and tags: yacs merges only nodes of one class, so that a cfg of
+    # Detectron2's has to read the file itself.
+    with tempfile.TemporaryDirectory() as folder:
+        flat = Path(folder, Path(config_file).name)
+        flat.write_text(yaml.safe_dump(loaded, sort_keys=False), encoding="utf-8")
+        cfg.merge_from_file(str(flat), allow_unsafe=False)
+
+
+def read_yaml(config_file: str) -> dict[str, Any]:
+    """The values of a YAML file over those of the file that it names as `_BASE_`, if any.
+
+    Raises:
+        OSError, ValueError: as :func:`merge_yaml`.
+    """
     try:
-        loaded = _DataNode.load_yaml_with_base(config_file)
-        if "VERSION" in cfg and "VERSION" not in loaded:
-            # Here, for its warning names the file.
-            loaded["VERSION"] = guess_version(CfgNode(loaded), config_file)
-        # As one file without bases and tags: yacs merges only nodes of one class, so that a cfg of
-        # Detectron2's has to read the file itself.
-        with tempfile.TemporaryDirectory() as folder:
-            flat = Path(folder, Path(config_file).name)
-            flat.write_text(yaml.safe_dump(loaded, sort_keys=False), encoding="utf-8")
-            cfg.merge_from_file(str(flat), allow_unsafe=False)
+        return dict(_DataNode.load_yaml_with_base(config_file))
     except RecursionError as error:
         raise ValueError(
             f"{config_file} is nested too deeply, or is among its own _BASE_ files"

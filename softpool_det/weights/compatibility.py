@@ -202,15 +202,19 @@ def _stem_pool(resnet: ResNet, wanted: StemPool) -> list[str]:
 def _pool_of(stem: nn.Module) -> StemPool | None:
     if type(stem) is BasicStem:
         return MAX_POOL
-    if not isinstance(stem, PooledStem):
-        return None
-    pool = stem.pool
+    return describe_pool(stem.pool) if isinstance(stem, PooledStem) else None
+
+
+def describe_pool(pool: nn.Module) -> StemPool:
+    """A pooling of a stem, in the words of weights' metadata."""
     window = {
         name: _single(getattr(pool, name, None)) for name in ("kernel_size", "stride", "padding")
     }
     return StemPool(
         type(pool).__name__,
         **window,
+        ceil_mode=bool(getattr(pool, "ceil_mode", False)),
+        gradient=getattr(pool, "gradient", "paper"),
         beta=single_beta(pool),
         learn_beta=getattr(pool, "learn_beta", "no"),
         options=changed_options(pool),

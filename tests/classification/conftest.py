@@ -1,12 +1,11 @@
 """A real folder of small pictures, and a run on it in seconds."""
 
-import argparse
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from softpool_det.classification import run
+from softpool_det.classification import train
+from softpool_det.classification.config import load_config
 
 COLOURS = {"amber": (230, 150, 20), "blue": (30, 60, 220), "green": (20, 160, 60)}
 COUNTS = {"train": 10, "val": 5}
@@ -33,32 +32,50 @@ def pictures(tmp_path_factory):
     return root
 
 
+TINY = """
+network: detectron2/resnet18
+size: 32
+train_transforms:
+- {name: RandomResizedCrop, size: "${size}"}
+- {name: RandomHorizontalFlip}
+- {name: TrivialAugmentWide}
+- {name: ToImage}
+- {name: RandomErasing, p: 0.5}
+val_transforms:
+- {name: Resize, size: "${size}"}
+- {name: CenterCrop, size: "${size}"}
+batch_transforms:
+- {name: MixUp, alpha: 0.2}
+- {name: CutMix, alpha: 1.0}
+batch_size: 10
+num_workers: 0
+optimizer: {name: SGD, lr: 0.01, momentum: 0.9, nesterov: true, weight_decay: 0.0005}
+norm_weight_decay: 0.0
+label_smoothing: 0.1
+warmup_epochs: 0.4
+epochs: 3
+trainer: {accelerator: cpu, log_every_n_steps: 2}
+callbacks:
+- {name: EMAWeightAveraging, decay: 0.5, update_starting_at_step: 1}
+replace:
+- {where: stem, pool: SoftPool2d, kernel_size: 2, padding: 0, ceil_mode: true}
+"""
+
+
 @pytest.fixture(scope="session")
 def tiny(pictures):
-    """Overrides for two epochs of 3 iterations with all that a recipe can have, on one thread."""
-    values = {
-        **{"DATASETS.TRAIN": pictures / "train", "DATASETS.TEST": pictures / "val"},
-        **{"INPUT.SIZE_TRAIN": 32, "INPUT.MIN_SIZE_TEST": 32, "INPUT.CROP_SIZE_TEST": 32},
-        **{"INPUT.AUTO_AUGMENT": "ta_wide", "INPUT.RANDOM_ERASE": 0.5},
-        **{"INPUT.MIXUP_ALPHA": 0.2, "INPUT.CUTMIX_ALPHA": 1.0},
-        **{"SOLVER.IMS_PER_BATCH": 10, "SOLVER.MAX_EPOCHS": 2, "SOLVER.BASE_LR": 0.01},
-        **{"SOLVER.WARMUP_EPOCHS": 0.4, "SOLVER.LABEL_SMOOTHING": 0.1},
-        **{"SOLVER.EMA.ENABLED": True, "SOLVER.EMA.DECAY": 0.5, "SOLVER.CHECKPOINT_PERIOD": 2},
-        **{"MODEL.DEVICE": "cpu", "DATALOADER.NUM_WORKERS": 0, "LOG_PERIOD": 2},
-    }
-    return [part for key, value in values.items() for part in (key, str(value))]
+    """A config of three epochs of 3 steps with all that a recipe can have."""
+    path = pictures / "tiny.yaml"
+    path.write_text(f"{TINY}train_data: {pictures}/train\nval_data: {pictures}/val\n")
+    return path
 
 
 @pytest.fixture(scope="session")
-def run_here():
-    """tools/train_classifier.py without the seconds of a new process."""
+def run_here(tiny):
+    """Train on `tiny` in this process, in a folder; what the result file holds."""
 
-    def run_with(config, *overrides, resume=False, eval_only=False):
-        opts = [str(part) for part in overrides]
-        return run(
-            argparse.Namespace(
-                config_file=str(config), opts=opts, resume=resume, eval_only=eval_only
-            )
-        )
+    def run_with(folder, *overrides, resume=False):
+        overrides = [*overrides, f"output={folder}"]
+        return train(load_config(str(tiny), overrides), resume)
 
     return run_with

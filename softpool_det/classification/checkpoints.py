@@ -1,0 +1,97 @@
+"""Checkpoints of Lightning's: two, each whole or not there, written when a signal comes, too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from softpool_det.io.archives import find_damage, save_archive
+from softpool_det.training.signals import Interrupted, any_received
+from softpool_det.weights.entries import check_states
+from softpool_det.weights.pickles import reason_of
+
+CHECKPOINT_FILE = "checkpoint.ckpt"
+# For where the newest one is found damaged.
+PREVIOUS_FILE = "checkpoint_previous.ckpt"
+# Steps after which several processes look whether one got a signal.
+STOP_PERIOD = 10
+
+logger = logging.getLogger(__name__)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints atomically, and reads tensors and plain values alone."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        if path.is_file() and find_damage(path) is None:
+            os.replace(path, path.with_name(PREVIOUS_FILE))
+        save_archive(path, checkpoint)
+
+    def load_checkpoint(self, path: Any, *_args: Any, **_options: Any) -> dict[str, Any]:
+        try:
+            checkpoint = torch.load(path, "cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} holds more than tensors and plain values; nothing of it was run. Remove "
+                f"it to train from the start ({reason_of(error)})"
+            ) from error
+        check_states(checkpoint, path)
+        return checkpoint
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole, or None; a damaged one is named and passed over."""
+    for path in (folder / CHECKPOINT_FILE, folder / PREVIOUS_FILE):
+        damage = find_damage(path) if path.is_file() else "it is not there"
+        if damage is None:
+            return path
+        if path.is_file():
+            logger.warning("passed over: %s: %s", path, damage)
+    return None
+
+
+class Checkpoints(Checkpoint):
+    """Saves after each epoch, and after the step in which any process got a signal; then ends.
+
+    Lightning calls it after all other callbacks. An evaluation is finished first.
+
+    Args:
+        folder: where the checkpoints go.
+        handlers: of the signals, which Lightning's own would hide.
+    """
+
+    def __init__(self, folder: Path, handlers: dict[int, Any]) -> None:
+        self.path, self.handlers = folder / CHECKPOINT_FILE, handlers
+
+    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, _module: pl.LightningModule, _out: Any, _batch: Any, index: int
+    ) -> None:
+        # Processes have to wait for their GPUs to ask each other. An epoch's last step is followed
+        # by its evaluation.
+        is_due = trainer.world_size == 1 or index % STOP_PERIOD == 0
+        if is_due and not trainer.is_last_batch and any_received():
+            self._save_and_end(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        if any_received():
+            self._save_and_end(trainer)
+        trainer.save_checkpoint(self.path)
+
+    def _save_and_end(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        logger.info("saved after step %d; --resume continues from there", trainer.global_step)
+        raise Interrupted

@@ -1,0 +1,165 @@
+"""What Lightning trains: a network, its loss, its learning rate, and what it is right about."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from detectron2.solver import get_default_optimizer_params
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import SequentialLR
+from torch.utils.data import DataLoader
+
+from softpool_det.classification.config import Config, construct
+from softpool_det.classification.loaders import (
+    EpochBatches,
+    ShuffledBatches,
+    batch_transform,
+    evaluation_loader,
+    train_loader,
+)
+from softpool_det.classification.networks import logits_of
+from softpool_det.classification.predictions import Predictions
+from softpool_det.layers.learning import weight_decay_overrides
+from softpool_det.training.randomness import seed_of
+
+logger = logging.getLogger(__name__)
+
+
+class Classifier(pl.LightningModule):
+    """A classifier in training or evaluation, with its data.
+
+    Args:
+        cfg: the run.
+        network: from images to what `logits_of` takes.
+        train_set: of (image, label); None to evaluate only.
+        val_set: likewise, with `targets`, all labels, and `classes`, their names.
+
+    Attributes:
+        predictions: of the last evaluation.
+        history: what each evaluation in training found, with its epoch.
+    """
+
+    def __init__(self, cfg: Config, network: nn.Module, train_set: Any, val_set: Any) -> None:
+        super().__init__()
+        memory = torch.channels_last if cfg.channels_last else torch.preserve_format
+        self.cfg, self.network = cfg, network.to(memory_format=memory)
+        self.train_set, self.val_set = train_set, val_set
+        self.mixer = batch_transform(cfg.batch_transforms, len(val_set.classes))
+        self.predictions: Predictions | None = None
+        self.history: list[dict[str, float]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return logits_of(self.network(images))
+
+    def train_dataloader(self) -> DataLoader:
+        trainer = self.trainer
+        size, seed = len(self.train_set), self.cfg.seed
+        self.batches = EpochBatches(
+            ShuffledBatches(
+                size, self.cfg.batch_size, seed, trainer.global_rank, trainer.world_size
+            )
+        )
+        # Of an interrupted epoch, those that were not trained on.
+        begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        self.batches.begin(trainer.current_epoch, begun % len(self.batches))
+        return train_loader(self.train_set, self.batches, seed, self.cfg.num_workers)
+
+    def val_dataloader(self) -> DataLoader:
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        batch_size = max(self.cfg.batch_size // world_size, 1)
+        return evaluation_loader(
+            self.val_set, batch_size, rank, world_size, self.cfg.num_workers
+        )
+
+    def on_train_epoch_start(self) -> None:
+        self.batches.begin(self.current_epoch)
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
+        # What is drawn depends on the step, not on those before: MixUp, dropout, some poolings.
+        torch.manual_seed(seed_of(self.cfg.seed, self.current_epoch, index, self.global_rank))
+        images, labels = batch if self.mixer is None else self.mixer(*batch)
+        logits = self(images).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
+        if (index + 1) % self.trainer.log_every_n_steps == 0 and not math.isfinite(loss.item()):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} by step {self.global_step + 1}: lower optimizer.lr, "
+                "lengthen warmup_epochs, or leave trainer.precision=16-mixed"
+            )
+        self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=False)
+        self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        # Zero where another process has the image: the sum over all processes is the whole.
+        shape = 2, len(self.val_set.targets)
+        self.found = torch.zeros(shape, dtype=torch.int64, device=self.device)
+
+    def validation_step(self, batch: tuple[torch.Tensor, ...], _index: int) -> None:
+        images, labels, indices = batch
+        with torch.autocast(self.device.type, enabled=False):
+            logits = self(images)
+        best = logits.topk(min(5, logits.shape[1])).indices
+        self.found[0, indices] = best[:, 0]
+        self.found[1, indices] = (best == labels[:, None]).any(1).long()
+
+    def on_validation_epoch_end(self) -> None:
+        found = self.trainer.strategy.reduce(self.found, reduce_op="sum")
+        predicted, in_top5 = torch.as_tensor(found).cpu().numpy()
+        labels = np.asarray(self.val_set.targets, np.int64)
+        self.predictions = Predictions(labels, predicted, in_top5.astype(bool))
+        metrics = self.predictions.accuracies()
+        self.log_dict(metrics, prog_bar=True)
+        if self.trainer.state.fn == "fit":
+            epoch = self.current_epoch + 1
+            self.history.append({"epoch": epoch, **metrics})
+            shown = self.trainer.callback_metrics
+            loss, top1, top5 = (float(shown[key]) for key in ("loss", "top1", "top5"))
+            text = "epoch %d/%d  loss %.4f  top-1 %.2f  top-5 %.2f"
+            logger.info(text, epoch, self.cfg.epochs, loss, top1, top5)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        cfg = self.cfg
+        # Norms may have a weight decay of their own; what poolings learn has none.
+        params = get_default_optimizer_params(
+            self.network,
+            weight_decay=cfg.optimizer.get("weight_decay", 0.0),
+            weight_decay_norm=cfg.norm_weight_decay,
+            overrides=weight_decay_overrides(self.network),
+        )
+        optimizer = construct(torch.optim, cfg.optimizer, "optimizer", params)
+        # Not Lightning's estimate: it would take the batches before a checkpoint says from where.
+        batches = len(self.train_set) // cfg.batch_size
+        epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
+        scheduler = build_scheduler(cfg, optimizer, epoch)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+def build_scheduler(cfg: Config, optimizer: torch.optim.Optimizer, epoch: int) -> LRScheduler:
+    """A warm-up, then milestones or a cosine, where an epoch has so many steps."""
+    warm = round(cfg.warmup_epochs * epoch)
+    main: LRScheduler
+    if cfg.milestones:
+        steps = [round(milestone * epoch) - warm for milestone in cfg.milestones]
+        main = MultiStepLR(optimizer, steps, cfg.gamma)
+    else:
+        main = CosineAnnealingLR(optimizer, max(cfg.epochs * epoch - warm, 1))
+    if not warm:
+        return main
+    rise = LinearLR(optimizer, cfg.warmup_factor, total_iters=warm)
+    return SequentialLR(optimizer, [rise, main], [warm])
