@@ -101,9 +101,8 @@ def pooling_rows(args: argparse.Namespace) -> list[dict]:
     windows = {"r3d's": (3, 2, 1), "CSN's, SlowFast's": ((1, 3, 3), (1, 2, 2), (0, 1, 1))}
     rows = []
     for name, window in windows.items():
-        gradient = torch.ones_like(F.max_pool3d(x, *window))
         functions = {
-            key: lambda pool=pool, window=window: pool(x, *window).backward(gradient)
+            key: lambda pool=pool, window=window: pool(x, *window).sum().backward()
             for key, pool in (("max_pool3d", F.max_pool3d), ("soft_pool3d", soft_pool3d))
         }
         times = interleaved(functions, seconds=args.seconds, min_rounds=5)

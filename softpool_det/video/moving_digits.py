@@ -26,7 +26,7 @@ DIRECTIONS = {"Up": (-1, 0), "Down": (1, 0), "Left": (0, -1), "Right": (0, 1)}
 CLASSES = {"".join(p): p for p in itertools.combinations_with_replacement(sorted(DIRECTIONS), 2)}
 # As in UCF-101's first split: no group is in both, and here no digit either.
 _GROUPS = {"val": range(1, 8), "train": range(8, 26)}
-_LISTS = {"train": "trainlist01.txt", "val": "testlist01.txt"}
+LISTS = {"train": "trainlist01.txt", "val": "testlist01.txt"}
 _SETTINGS = "moving_digits.json"
 
 
@@ -45,11 +45,11 @@ class MovingDigits:
     """
 
     clips: int = 4
-    side: int = 64
+    side: int = 48
     frames: int = 24
-    size: int = 20
+    size: int = 16
     speeds: tuple[int, int] = (1, 3)
-    noise: float = 60.0
+    noise: float = 80.0
     seed: int = 0
 
 
@@ -93,7 +93,7 @@ def write_moving_digits(folder: Path, settings: MovingDigits = MovingDigits()) -
                 random = Random([settings.seed, label, group, clip])
                 _write(made / "UCF-101" / file, _video(random, digits, name, settings))
                 lines.append(f"{file} {label + 1}\n" if split == "train" else f"{file}\n")
-            (lists / _LISTS[split]).write_text("".join(lines))
+            (lists / LISTS[split]).write_text("".join(lines))
         (made / _SETTINGS).write_text(text)
         os.rename(made, folder)
     return folder

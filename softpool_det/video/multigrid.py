@@ -76,6 +76,11 @@ class Multigrid:
     def total_epochs(self) -> int:
         return self.epochs if self.variant == "authors" else self.stages()[-1].end
 
+    def rates(self, samples: int) -> list[float]:
+        """The rate of each iteration of a training, times the base rate."""
+        epochs = (self.epoch(number, samples) for number in range(self.total_epochs))
+        return [step.rate for epoch in epochs for step in epoch]
+
     def stages(self) -> list[Stage]:
         """Wu's schedule. The shapes of a part have as many iterations each."""
         shapes = [self._long(i) for i in range(4)]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.video.resnet import BasicBlock, Bottleneck, Conv2Plus1D, Conv3DSimple
 
 from softpool_det.video.inception import I3D
@@ -26,6 +30,7 @@ class Network:
         row: its name in Table 7, "" for one that the table lacks.
         gflops: Table 7's column, multiply-adds of one clip.
         side: pixels of that clip, which has 32 frames.
+        window: the authors' kernel size for SoftPool in the stem, where max pooling has 3 for 2.
     """
 
     build: Callable[[int], nn.Module]
@@ -33,6 +38,12 @@ class Network:
     row: str = ""
     gflops: float | None = None
     side: int = 224
+    window: tuple[int, int, int] = (1, 2, 2)
+
+    def soft_pool(self, pool: str = "SoftPool3d") -> dict[str, Any]:
+        """Arguments of `replace_pooling` for what the authors put into the stems."""
+        window = {"kernel_size": list(self.window), "padding": 0, "ceil_mode": True}
+        return {"where": "stem", "pool": pool, **window}
 
 
 _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
@@ -48,7 +59,7 @@ def _resnet(
 ) -> Network:
     build = partial(resnet, block, conv, depths, pool_frames)
     pool = "stem.6" if conv is Conv2Plus1D else "stem.3"
-    return Network(build, (pool,), row, gflops)
+    return Network(build, (pool,), row, gflops, window=(2, 2, 2) if pool_frames else (1, 2, 2))
 
 
 # All but three are the paper's own variant of ResNet: blocks as wide outside as inside, and a stem
@@ -75,10 +86,6 @@ NETWORKS = {
     "r3d_10": _resnet(BasicBlock, (1, 1, 1, 1)),
 }
 
-# What the authors put where a max pooling of kernel 3, stride 2 and padding 1 was: for
-# `replace_pooling(network, "stem", **AUTHORS_SOFTPOOL)`.
-AUTHORS_SOFTPOOL = {"pool": "SoftPool3d", "kernel_size": 2, "padding": 0, "ceil_mode": True}
-
 
 def build_network(name: str, num_classes: int) -> nn.Module:
     """Build a network with fresh weights.
@@ -96,3 +103,28 @@ def build_network(name: str, num_classes: int) -> nn.Module:
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
     return NETWORKS[name].build(num_classes)
+
+
+def complexity(name: str, num_classes: int = 400) -> tuple[float, float]:
+    """Millions of parameters and 10^9 operations of one clip, counted as in Table 7.
+
+    Multiply-adds of convolutions, linear and recurrent layers; 2 operations for each number that a
+    batch norm gives, 1 for each of a ReLU or a pooling.
+    """
+    costs = {"native_batch_norm": 2, "relu": 1, "relu_": 1, "max_pool3d_with_indices": 1}
+    costs["_native_batch_norm_legit_no_training"] = 2
+    others = {
+        getattr(torch.ops.aten, operator): partial(_elements, cost)
+        for operator, cost in costs.items()
+    }
+    with torch.device("meta"), torch.no_grad():
+        network, side = build_network(name, num_classes).eval(), NETWORKS[name].side
+        with FlopCounterMode(display=False, custom_mapping=others) as counter:
+            network(torch.empty(1, 3, 32, side, side))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return parameters / 1e6, counter.get_total_flops() / 2e9
+
+
+def _elements(cost: int, shape: torch.Size, *_: Any, **__: Any) -> int:
+    # The counter has two operations for a multiply-add.
+    return 2 * cost * math.prod(shape)

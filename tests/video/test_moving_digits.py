@@ -33,7 +33,7 @@ def test_the_same_settings_give_the_same_files(digits_folder, tmp_path):
 
 
 def test_what_is_left_behind_by_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("softpool_det.video.moving_digits._LISTS", {})
+    monkeypatch.setattr("softpool_det.video.moving_digits.LISTS", {})
     with pytest.raises(KeyError):
         write_moving_digits(tmp_path / "digits", SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -3,16 +3,13 @@
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from softpool_det import replace_pooling
-from softpool_det.video import NETWORKS, build_network
-from softpool_det.video.networks import AUTHORS_SOFTPOOL
+from softpool_det.video import NETWORKS, build_network, complexity
 from softpool_det.video.resnets import SqueezeAndRecursion
 from softpool_det.video.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-aten = torch.ops.aten
 
 # Millions of parameters, and 10^9 multiply-adds of convolutions, linear and recurrent layers with
 # everything else, for 400 classes: measured on independent prototypes, of which MF-Net's and
@@ -36,25 +33,6 @@ def on_meta(name, num_classes=400):
         return build_network(name, num_classes).eval()
 
 
-def elements(factor):
-    """Operations of what is done to each element of the first argument."""
-    return lambda shape, *_, **__: 2 * factor * torch.Size(shape).numel()
-
-
-def giga_operations(model, side, frames=32):
-    """Multiply-adds of one clip; batch norm 2 an element, ReLU and poolings 1."""
-    others = {
-        aten._native_batch_norm_legit_no_training: elements(2),
-        aten.native_batch_norm: elements(2),
-        aten.relu: elements(1),
-        aten.relu_: elements(1),
-        aten.max_pool3d_with_indices: elements(1),
-    }
-    with FlopCounterMode(display=False, custom_mapping=others) as counter, torch.no_grad():
-        output = model(torch.empty(1, 3, frames, side, side, device="meta"))
-    return counter.get_total_flops() / 2e9, output
-
-
 # Recurrent layers are unrolled, which takes seconds.
 SLOW = ("srtg_r2plus1d_50", "srtg_r3d_101")
 
@@ -63,13 +41,10 @@ SLOW = ("srtg_r2plus1d_50", "srtg_r3d_101")
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MEASURED]
 )
 def test_parameters_and_operations_are_those_of_table_7(name):
-    network, model = NETWORKS[name], on_meta(name)
-    operations, output = giga_operations(model, network.side)
-    assert output.shape == (1, 400)
-    parameters, measured = MEASURED[name]
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.005)
-    assert operations == pytest.approx(measured, abs=0.02)
-    assert operations == pytest.approx(network.gflops, rel=0.01 if name == "i3d" else 0.002)
+    parameters, operations = complexity(name)
+    assert parameters == pytest.approx(MEASURED[name][0], abs=0.005)
+    assert operations == pytest.approx(MEASURED[name][1], abs=0.02)
+    assert operations == pytest.approx(NETWORKS[name].gflops, rel=0.01 if name == "i3d" else 0.002)
 
 
 def test_the_real_csn_and_slowfast_have_the_sizes_of_other_libraries():
@@ -93,12 +68,14 @@ def test_stem_poolings_are_named_and_found(name):
     assert not result.left
 
 
-def test_the_authors_soft_pool():
-    model = on_meta("r3d_10", 5)
-    shape = model.stem(torch.empty(1, 3, 7, 65, 64, device="meta")).shape
-    replace_pooling(model, "stem", **AUTHORS_SOFTPOOL)
-    assert "SoftPool3d" in str(model.stem[3])
-    assert model.stem(torch.empty(1, 3, 7, 65, 64, device="meta")).shape == shape
+@pytest.mark.parametrize("name", ["r3d_10", "mfnet", "slowfast_r50_4x16"])
+def test_the_authors_soft_pool(name):
+    model, clip = on_meta(name, 5), torch.empty(1, 8 if "slow" in name else 3, 7, 65, 64)
+    pools = NETWORKS[name].stem_pools
+    shapes = [model.get_submodule(pool)(clip).shape for pool in pools]
+    replace_pooling(model, **NETWORKS[name].soft_pool())
+    assert [model.get_submodule(pool)(clip).shape for pool in pools] == shapes
+    assert {tuple(model.get_submodule(pool).kernel_size[1:]) for pool in pools} == {(2, 2)}
 
 
 @pytest.mark.parametrize("name", ["r3d_10", "i3d", "mfnet", "slowfast_r50_4x16"])
