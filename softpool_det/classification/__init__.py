@@ -1,5 +1,5 @@
 """Networks trained as classifiers, for tables and for detectors to start from."""
 
-from softpool_det.classification.run import evaluate, train
+from softpool_det.classification.run import train
 
-__all__ = ["evaluate", "train"]
+__all__ = ["train"]

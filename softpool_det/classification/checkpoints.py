@@ -1,4 +1,4 @@
-"""Checkpoints of Lightning's: two, each whole or not there, written when a signal comes, too."""
+"""Lightning's checkpoints: atomic, without code, one kept for damage, and one for a signal."""
 
 from __future__ import annotations
 

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
+from softpool_det.classification.config import Config, construct
 from softpool_det.datasets.cache import datasets_root
 from softpool_det.datasets.digit_scenes import load_digits
 from softpool_det.io.images import ImageError, read_rgb
@@ -123,6 +126,15 @@ def _read_there(path: str) -> Image.Image:
 
 # What both have: classes (names), targets (a label for each image), a length.
 LabelledImages: TypeAlias = "ImageFolder | LabelledArrays"
+
+
+def open_split(cfg: Config, split: str) -> LabelledImages:
+    """The images of "train" or "val" as normalized float32 tensors (3, H, W); see `open_dataset`."""
+    key = f"{split}_transforms"
+    steps = [construct(v2, entry, key) for entry in getattr(cfg, key)]
+    steps += [v2.ToImage(), v2.ToDtype(torch.float32), v2.Normalize(cfg.pixel_mean, cfg.pixel_std)]
+    name = f"{split}_data"
+    return open_dataset(getattr(cfg, name), v2.Compose(steps), name)
 
 
 def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> LabelledImages:

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from softpool_det.classification.config import Config, construct
 from softpool_det.classification.loaders import (
     EpochBatches,
-    ShuffledBatches,
     batch_transform,
     evaluation_loader,
+    shuffled_batches,
     train_loader,
 )
 from softpool_det.classification.networks import logits_of
@@ -59,24 +59,19 @@ class Classifier(pl.LightningModule):
         return logits_of(self.network(images))
 
     def train_dataloader(self) -> DataLoader:
-        trainer = self.trainer
-        size, seed = len(self.train_set), self.cfg.seed
-        self.batches = EpochBatches(
-            ShuffledBatches(
-                size, self.cfg.batch_size, seed, trainer.global_rank, trainer.world_size
-            )
-        )
+        cfg, trainer = self.cfg, self.trainer
+        place = trainer.global_rank, trainer.world_size
+        shuffled = shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
+        self.batches = EpochBatches(shuffled)
         # Of an interrupted epoch, those that were not trained on.
         begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         self.batches.begin(trainer.current_epoch, begun % len(self.batches))
-        return train_loader(self.train_set, self.batches, seed, self.cfg.num_workers)
+        return train_loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        batch_size = max(self.cfg.batch_size // world_size, 1)
-        return evaluation_loader(
-            self.val_set, batch_size, rank, world_size, self.cfg.num_workers
-        )
+        place = self.trainer.global_rank, self.trainer.world_size
+        batch_size = max(self.cfg.batch_size // place[1], 1)
+        return evaluation_loader(self.val_set, batch_size, *place, self.cfg.num_workers)
 
     def on_train_epoch_start(self) -> None:
         self.batches.begin(self.current_epoch)
@@ -98,8 +93,8 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         # Zero where another process has the image: the sum over all processes is the whole.
-        shape = 2, len(self.val_set.targets)
-        self.found = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        count = len(self.val_set.targets)
+        self.found = torch.zeros(2, count, dtype=torch.int64, device=self.device)
 
     def validation_step(self, batch: tuple[torch.Tensor, ...], _index: int) -> None:
         images, labels, indices = batch
@@ -119,10 +114,9 @@ class Classifier(pl.LightningModule):
         if self.trainer.state.fn == "fit":
             epoch = self.current_epoch + 1
             self.history.append({"epoch": epoch, **metrics})
-            shown = self.trainer.callback_metrics
-            loss, top1, top5 = (float(shown[key]) for key in ("loss", "top1", "top5"))
+            values = (self.trainer.callback_metrics["loss"], metrics["top1"], metrics["top5"])
             text = "epoch %d/%d  loss %.4f  top-1 %.2f  top-5 %.2f"
-            logger.info(text, epoch, self.cfg.epochs, loss, top1, top5)
+            logger.info(text, epoch, self.cfg.epochs, *values)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
 
+from softpool_det.classification.config import nearest
 from softpool_det.replace import replace_pooling
 from softpool_det.weights.architecture import Architecture, build_resnet
 
-# Without the heads that only help in training, which these two would need losses for.
-_DEFAULTS = {
-    "googlenet": {"aux_logits": False, "init_weights": True},
-    "inception_v3": {"aux_logits": False, "init_weights": True},
-}
+# Without the heads that only help in training, which would need losses of their own.
+_PLAIN = {"aux_logits": False, "init_weights": True}
 
 
 def build_network(
@@ -31,8 +30,7 @@ def build_network(
     """Build a network, then replace its poolings.
 
     Args:
-        name: the library's name, a slash and the network's in it: "torchvision/resnet50",
-            "timm/convnext_tiny", "detectron2/resnet18".
+        name: "torchvision/NAME", "timm/NAME" or "detectron2/NAME".
         num_classes: outputs.
         options: further arguments of what builds it; torchvision's `weights` are fetched, and read
             without running anything in them.
@@ -47,10 +45,8 @@ def build_network(
     """
     library, _, inner = name.partition("/")
     if library not in _LIBRARIES:
-        raise ValueError(
-            f"network must begin with one of {', '.join(f'{key}/' for key in _LIBRARIES)}, "
-            f"got {name!r}"
-        )
+        known = ", ".join(f"{key}/" for key in _LIBRARIES)
+        raise ValueError(f"network must begin with one of {known}, got {name!r}")
     network = _LIBRARIES[library](inner, num_classes, dict(options or {}))
     for entry in replace:
         try:
@@ -60,42 +56,18 @@ def build_network(
     return network
 
 
-def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
-    try:
-        replace_pooling(network, **arguments)
-    except ValueError as error:
-        if "num_channels" not in str(error) or "num_channels" in arguments:
-            raise
-        # Each pooling has a number of its own, which a forward shows.
-        probe = copy.deepcopy(network).eval()
-        found = replace_pooling(probe, **{**arguments, "pool": "SoftPool"})
-        channels: dict[str, int] = {}
-        for name in (row.name for row in found.replaced):
-            probe.get_submodule(name).register_forward_pre_hook(
-                lambda _, inputs, name=name: channels.update({name: inputs[0].shape[1]})
-            )
-        with torch.no_grad():
-            probe(next(probe.parameters()).new_zeros(1, 3, 224, 224))
-        for name, number in channels.items():
-            replace_pooling(network, **{**arguments, "where": [name], "num_channels": number})
-
-
 def _torchvision(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
-    from torchvision import models
-
     known = models.list_models(models)
     if name not in known:
-        raise ValueError(f"torchvision has no network {name!r}{_nearest(name, known)}")
+        raise ValueError(f"torchvision has no network {name!r}{nearest(name, known)}")
     os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    options = {**_DEFAULTS.get(name, {}), **options}
-    return models.get_model(name, num_classes=num_classes, **options)
+    defaults = _PLAIN if name in ("googlenet", "inception_v3") else {}
+    return models.get_model(name, num_classes=num_classes, **{**defaults, **options})
 
 
 def _timm(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
-    import timm
-
     if not timm.is_model(name):
-        raise ValueError(f"timm has no network {name!r}{_nearest(name, timm.list_models())}")
+        raise ValueError(f"timm has no network {name!r}{nearest(name, timm.list_models())}")
     return timm.create_model(name, num_classes=num_classes, **options)
 
 
@@ -106,9 +78,27 @@ def _detectron2(name: str, num_classes: int, options: dict[str, Any]) -> nn.Modu
 _LIBRARIES = {"torchvision": _torchvision, "timm": _timm, "detectron2": _detectron2}
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known)
-    return f"; the nearest are {', '.join(near)}" if near else ""
+def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
+    try:
+        replace_pooling(network, **arguments)
+    except ValueError as error:
+        if "num_channels" not in str(error) or "num_channels" in arguments:
+            raise
+        # Each pooling has a number of its own, which a forward shows.
+        probe = copy.deepcopy(network).eval()
+        window = {k: v for k, v in arguments.items() if k in ("where", *_WINDOW)}
+        for row in replace_pooling(probe, pool="SoftPool", **window).replaced:
+
+            def put_in(_: nn.Module, inputs: Any, name: str = row.name) -> None:
+                there = {"where": [name], "num_channels": inputs[0].shape[1]}
+                replace_pooling(network, **{**arguments, **there})
+
+            probe.get_submodule(row.name).register_forward_pre_hook(put_in)
+        with torch.no_grad():
+            probe(next(probe.parameters()).new_zeros(1, 3, 224, 224))
+
+
+_WINDOW = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
 def logits_of(output: Any) -> torch.Tensor:
@@ -119,33 +109,26 @@ def logits_of(output: Any) -> torch.Tensor:
 def complexity(name: str, size: int = 224, num_classes: int = 1000) -> tuple[float, float]:
     """Millions of parameters, and GFLOP for one image of `size` x `size` pixels.
 
-    GFLOP are counted as the paper's Table 2 has them, which are those of the package thop: the
-    multiply-adds of convolutions and linear layers, 4 operations for each number that a batch norm
-    gives, and one for each that a pooling window reads.
+    GFLOP are counted as in the paper's Table 2: the multiply-adds of convolutions and linear
+    layers, 4 for each number that a batch norm gives, and one for each that a pooling window reads.
     """
-    with torch.device("meta"):
-        network = build_network(name, num_classes, _META.get(name)).eval()
-        images = torch.empty(1, 3, size, size)
     others = 0
 
-    def count(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+    def count(module: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         nonlocal others
-        if isinstance(module, nn.BatchNorm2d):
-            others += 4 * output.numel()
-        elif isinstance(module, nn.AdaptiveAvgPool2d):
+        if isinstance(module, nn.AdaptiveAvgPool2d):
             others += inputs[0].numel()
         else:
-            kernel = module.kernel_size
-            others += output.numel() * (kernel**2 if isinstance(kernel, int) else kernel[0] ** 2)
+            others += output.numel() * getattr(module, "kernel_size", 2) ** 2  # 4 for a norm
 
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.AvgPool2d)):
-            module.register_forward_hook(count)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(images)
+    # Meta tensors have no values to draw.
+    options = {"init_weights": False} if name.endswith(("googlenet", "inception_v3")) else {}
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network = build_network(name, num_classes, options).eval()
+        counted = (nn.BatchNorm2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.AvgPool2d)
+        for module in network.modules():
+            if isinstance(module, counted):
+                module.register_forward_hook(count)
+        network(torch.empty(1, 3, size, size))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return parameters / 1e6, (counter.get_total_flops() / 2 + others) / 1e9
-
-
-# Meta tensors have no values to draw.
-_META = {f"torchvision/{name}": {"init_weights": False} for name in _DEFAULTS}

@@ -1,26 +1,16 @@
-"""What a classifier said of every image of a data set, and how often it was right."""
+"""What a classifier said of every image of a data set, and McNemar's test of two (Table 4)."""
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from softpool_det.io.atomic import replacing
-from softpool_det.io.errors import error_text
-
-# Of all arrays, unpacked. Those of ImageNet-21k's 14 million images take 240 MB.
-MAX_BYTES = 2**30
-# What reading other files and damaged ones raises; MemoryError, of a size that only the header has.
-_DAMAGE = (
-    *(KeyError, TypeError, ValueError, AttributeError, EOFError, MemoryError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError, RecursionError),
-)
-_ARRAYS = ("labels", "predicted", "in_top5")
+from softpool_det.statistics.object_tests import corrected_mcnemar, exact_mcnemar
 
 
 @dataclass(frozen=True)
@@ -46,31 +36,45 @@ class Predictions:
         return {"top1": 100 * float(self.correct.mean()), "top5": 100 * float(self.in_top5.mean())}
 
     def save(self, path: Path) -> None:
-        """Write an .npz file, atomically."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **{name: getattr(self, name) for name in _ARRAYS})
+        """Write a .safetensors file, atomically."""
+        with replacing(path) as temporary:
+            save_file(vars(self), temporary)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it holds something else.
-        """
+        """Read what `save` wrote; raises ValueError for something else."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                _check_size(file.zip)
-                return cls(*(file[name] for name in _ARRAYS))
-        except _DAMAGE as error:
-            raise ValueError(
-                f"{path} holds no predictions: expected the predictions.npz that "
-                f"tools/train_classifier.py writes ({error_text(error)})"
-            ) from error
+            return cls(**load_file(path))
+        except (SafetensorError, TypeError) as error:
+            raise ValueError(f"{path} holds no predictions of a classifier: {error}") from error
 
 
-def _check_size(archive: zipfile.ZipFile) -> None:
-    """Refuse what would not fit the memory before anything is unpacked."""
-    size = sum(member.file_size for member in archive.infolist())
-    if size > MAX_BYTES:
-        raise ValueError(f"it unpacks to {size} bytes, more than {MAX_BYTES}")
+def mcnemar_test(baseline: Predictions, candidate: Predictions) -> dict[str, float]:
+    """Test whether two classifiers are right equally often, by the images that they disagree on.
+
+    It is about these two sets of weights: what another training would give is not in it.
+
+    Returns:
+        "only_baseline" and "only_candidate": b and c images that one alone has right;
+        "statistic": (|b - c| - 1)^2 / (b + c), and its "p_value" by chi-squared with one degree of
+        freedom; "exact_p_value": of the binomial test, which holds for few disagreements as well.
+
+    Raises:
+        ValueError: the labels differ, so the images do.
+    """
+    if not np.array_equal(baseline.labels, candidate.labels):
+        raise ValueError(
+            "McNemar's test needs predictions for the same images: the labels differ "
+            f"({len(baseline.labels)} and {len(candidate.labels)} images)"
+        )
+    b = int(np.sum(baseline.correct & ~candidate.correct))
+    c = int(np.sum(~baseline.correct & candidate.correct))
+    # Without disagreement there is nothing to test by; the statistic would be 1 / 0.
+    statistic, p_value = corrected_mcnemar(b, c) if b + c else (0.0, 1.0)
+    return {
+        "only_baseline": b,
+        "only_candidate": c,
+        "statistic": statistic,
+        "p_value": p_value,
+        "exact_p_value": exact_mcnemar(b, c) if b + c else 1.0,
+    }

@@ -1,4 +1,4 @@
-"""One run: train or evaluate, and record the result."""
+"""One run: train, evaluate, and record the result."""
 
 from __future__ import annotations
 
@@ -25,31 +25,28 @@ from softpool_det.classification.checkpoints import (
     newest_checkpoint,
 )
 from softpool_det.classification.config import Config, construct, identity
-from softpool_det.classification.datasets import LabelledImages, open_dataset
-from softpool_det.classification.loaders import image_transform
+from softpool_det.classification.datasets import open_split
 from softpool_det.classification.module import Classifier
 from softpool_det.classification.networks import build_network
-from softpool_det.classification.predictions import Predictions
 from softpool_det.classification.weights import load_weights, metadata, write_weights
 from softpool_det.io.atomic import claim, write_json
-from softpool_det.training.hooks import peak_memory_bytes
 from softpool_det.training.signals import SIGNALS, listening
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model_final.safetensors"
 RESULT_FILE = "result.json"
-PREDICTIONS_FILE = "predictions.npz"
+PREDICTIONS_FILE = "predictions.safetensors"
 
 logger = logging.getLogger(__name__)
 
 
-def train(cfg: Config, resume: bool = False) -> dict:
+def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
     """Train, evaluate and write weights; with `resume`, from the last checkpoint on.
 
     Returns:
-        What `result.json` holds: "metrics" (top1 and top5 in percent), "device", "processes",
-        "peak_memory_bytes", "train_seconds" (evaluations left out), "images_per_second" (of all
-        processes), "steps" and "history". A finished run's is read with `resume`.
+        What `result.json` holds: "metrics" (top1 and top5 in percent), "history" (after each
+        epoch), "steps", "seconds" (of training and evaluations, over all interruptions),
+        "processes" and "device". A finished run's is read with `resume`.
 
     Raises:
         FileExistsError: the output folder holds a run of another config.
@@ -58,8 +55,7 @@ def train(cfg: Config, resume: bool = False) -> dict:
         FileNotFoundError, ValueError: data, weights or a key's value are not what they should be.
     """
     folder = Path(cfg.output)
-    val_set = open_split(cfg, "val")
-    train_set = open_split(cfg, "train")
+    train_set, val_set = open_split(cfg, "train"), open_split(cfg, "val")
     if train_set.classes != val_set.classes:
         raise ValueError(
             f"train_data and val_data must have the same classes: {cfg.train_data} has "
@@ -69,68 +65,46 @@ def train(cfg: Config, resume: bool = False) -> dict:
     if resume and (folder / RESULT_FILE).is_file():
         logger.info("%s is there already", folder / RESULT_FILE)
         return json.loads((folder / RESULT_FILE).read_text())
-    module = Classifier(cfg, _network(cfg, len(val_set.classes)), train_set, val_set)
-    timer = callbacks.Timer()
+    torch.manual_seed(cfg.seed)
+    num_classes = len(val_set.classes)
+    network = build_network(cfg.network, num_classes, cfg.network_options, cfg.replace)
+    if cfg.weights:
+        load_weights(network, cfg, num_classes)
+    module, timer = Classifier(cfg, network, train_set, val_set), callbacks.Timer()
     with listening():
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         trainer = _trainer(cfg, [timer, Checkpoints(folder, handlers)])
-        path = newest_checkpoint(folder) if resume else None
-        if path is not None:
-            logger.info("continuing from %s", path)
-        trainer.fit(module, ckpt_path=path, weights_only=True)
+        _fit(trainer, module, newest_checkpoint(folder) if resume else None)
+    if trainer.is_global_zero:
+        _record(cfg, module, trainer, timer)
+    trainer.strategy.barrier()
+    return json.loads((folder / RESULT_FILE).read_text())
+
+
+def _fit(trainer: pl.Trainer, module: Classifier, path: Path | None) -> None:
+    if path is not None:
+        logger.info("continuing from %s", path)
+    trainer.fit(module, ckpt_path=path, weights_only=True)
     if path is not None and module.predictions is None:
         # All was trained before; where weights are averaged, Lightning keeps the average here.
         module.load_state_dict(WholeFiles().load_checkpoint(path)["state_dict"])
     if module.predictions is None or module.history[-1]["epoch"] != trainer.current_epoch:
         trainer.validate(module, verbose=False)
-    return _finish(cfg, module, trainer, timer)
-
-
-def evaluate(cfg: Config) -> Predictions:
-    """What `weights`, or the random ones, say of `val_data`."""
-    val_set = open_split(cfg, "val")
-    network = _network(cfg, len(val_set.classes))
-    module = Classifier(cfg, network, None, val_set)
-    _trainer(cfg, []).validate(module, verbose=False)
-    assert module.predictions is not None
-    return module.predictions
-
-
-def open_split(cfg: Config, split: str) -> LabelledImages:
-    """The images of "train" or "val".
-
-    Raises:
-        FileNotFoundError: they are not there; says where to get them.
-    """
-    entries, key = getattr(cfg, f"{split}_transforms"), f"{split}_transforms"
-    transform = image_transform(entries, cfg.pixel_mean, cfg.pixel_std, key)
-    return open_dataset(getattr(cfg, f"{split}_data"), transform, f"{split}_data")
-
-
-def _network(cfg: Config, num_classes: int) -> torch.nn.Module:
-    torch.manual_seed(cfg.seed)
-    network = build_network(cfg.network, num_classes, cfg.network_options, cfg.replace)
-    if cfg.weights:
-        load_weights(network, cfg, num_classes)
-    return network
 
 
 def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
     # About numbers of workers and logged steps, and about loaders that EpochBatches makes good.
     warnings.simplefilter("ignore", PossibleUserWarning)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)", FutureWarning)
-    named = [construct(callbacks, entry, "callbacks") for entry in cfg.callbacks]
-    processes = {"devices": 1}
-    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun's
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        processes = {"devices": local, "num_nodes": int(os.environ["WORLD_SIZE"]) // local}
+    # Without torchrun Lightning starts further processes itself, for trainer.devices=2.
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     options: dict[str, Any] = {
-        **processes,
+        "devices": local,
+        "num_nodes": int(os.environ.get("WORLD_SIZE", 1)) // local,
         "max_epochs": cfg.epochs,
-        "callbacks": [*named, *own],
-        "logger": bool(own) and construct(loggers, cfg.logger, "logger", save_dir=cfg.output),
+        "callbacks": [*(construct(callbacks, entry, "callbacks") for entry in cfg.callbacks), *own],
+        "logger": construct(loggers, cfg.logger, "logger", save_dir=cfg.output),
         "plugins": [WholeFiles()],
-        "enable_checkpointing": bool(own),
         "enable_progress_bar": sys.stderr.isatty(),
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
@@ -151,29 +125,21 @@ def _claim_folder(folder: Path, cfg: Config, resume: bool) -> None:
     claim(folder / CONFIG_FILE, identity(cfg))
 
 
-def _finish(
-    cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbacks.Timer
-) -> dict[str, Any]:
+def _record(cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbacks.Timer) -> None:
     folder, predictions = Path(cfg.output), module.predictions
     assert predictions is not None
-    seconds = timer.time_elapsed("train") - timer.time_elapsed("validate")
-    device = module.device.type
-    result = {
-        "metrics": predictions.accuracies(),
-        "train_seconds": seconds,
-        "images_per_second": trainer.fit_loop.total_batch_idx * cfg.batch_size / seconds,
-        "steps": trainer.global_step,
-        "history": module.history,
-        "device": device,
-        "processes": trainer.world_size,
-        "peak_memory_bytes": peak_memory_bytes(device),
-    }
-    if trainer.is_global_zero:
+    predictions.save(folder / PREDICTIONS_FILE)
+    if cfg.epochs or not cfg.weights:
         told = metadata(cfg, module.network, len(module.val_set.classes))
         write_weights(folder / WEIGHTS_FILE, module.network, told)
-        predictions.save(folder / PREDICTIONS_FILE)
-        # Last: it says that the others are there.
-        write_json(folder / RESULT_FILE, result)
-    trainer.strategy.barrier()
+    result = {
+        "metrics": predictions.accuracies(),
+        "history": module.history,
+        "steps": trainer.global_step,
+        "seconds": timer.time_elapsed(),
+        "processes": trainer.world_size,
+        "device": module.device.type,
+    }
+    # Last: it says that the others are there.
+    write_json(folder / RESULT_FILE, result)
     logger.info("%s", result["metrics"])
-    return result

@@ -18,6 +18,7 @@ NOTE = (
     "the first arm's runs of the same seeds, with a 95 % interval (Student's t) where there are two "
     "or more."
 )
+_FORMS = {"accuracy": ".2f", "each": ".3g", "plain": ".4g"}
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,20 @@ class Cell:
             return None
         return self.paper - self.baseline[0]
 
-    def texts(self) -> list[str]:
+    def texts(self) -> tuple[str, str]:
         """The paper's and ours."""
-        form = ".2f" if self.style == "accuracy" else ".3g" if self.style == "each" else ".4g"
+        form = _FORMS[self.style]
         told = "" if self.paper is None else f"{self.paper:{form}}"
         if self.style == "each":
-            return [told, ", ".join(f"{value:.3g}" for value in self.ours.values())]
+            return told, ", ".join(f"{value:{form}}" for value in self.ours.values())
         if self.paper_difference is not None:
             told += f" ({self.paper_difference:+.2f})"
-        ours = f"{np.mean(list(self.ours.values())):.2f}" if self.ours else ""
+        ours = f"{np.mean(list(self.ours.values())):{form}}" if self.ours else ""
         if self.differences:
-            mean, interval = np.mean(self.differences), half_interval(self.differences)
-            ours += f" ({mean:+.2f}" + ("" if interval is None else f" ± {interval:.2f}") + ")"
-        return [told, ours]
+            interval = half_interval(self.differences)
+            about = "" if interval is None else f" ± {interval:.2f}"
+            ours += f" ({np.mean(self.differences):+.2f}{about})"
+        return told, ours
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {"paper": self.paper, "ours": self.ours}

@@ -2,29 +2,30 @@
 
     softpool-tables 5 --data fashion_mnist --networks resnet18 --poolings softpool lip \\
         --seeds 1 2 3 --epochs 2
-    softpool-tables 2 --data imagenet --published --report
+    softpool-tables 2 --data imagenet --epochs 0 --set network_options.weights=IMAGENET1K_V1
     torchrun --nproc-per-node 8 -m softpool_det.cli.tables 6 --data imagenet
 
 Tables 2 (SoftPool in eleven networks, trained from scratch and put into trained ones), 4 (McNemar's
 test), 5 (poolings) and 6 (layers of InceptionV3). They share their runs. The program can be stopped
 at any time; the same command continues. Without --networks and --poolings they are the paper's.
+The second command trains nothing: it puts SoftPool into torchvision's weights.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
-from softpool_det.classification.tables import Runs, arms_of, missing, table
+from softpool_det.classification.tables import TABLES, Runs, arms_of
 from softpool_det.cli.program import FAILURES, run_program
+from softpool_det.cli.train_classifier import show_progress
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("table", type=int, choices=(2, 4, 5, 6))
+    parser.add_argument("table", type=int, choices=TABLES)
     parser.add_argument(
         "--data",
         default="digits",
@@ -46,11 +47,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--recipe", metavar="CONFIG.yaml", help="default: configs/classification/'s for the data"
     )
-    parser.add_argument(
-        "--published",
-        action="store_true",
-        help="Table 2: put SoftPool into torchvision's ImageNet weights, not into ours",
-    )
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=Path("output/tables"), metavar="FOLDER")
     parser.add_argument(
@@ -64,20 +60,14 @@ def run(args: argparse.Namespace) -> None:
     arms = arms_of(args.table, args.networks, args.poolings)
     failure = None
     try:
-        networks = dict.fromkeys(arm.network for arm in arms) if args.table == 2 else ()
-        for network in networks if args.published else ():
-            runs.swap(network, published=True)
-        if not args.report:
-            runs.train(arms)
-            for network in () if args.published else networks:
-                runs.swap(network, published=False)
+        runs.train([] if args.report else arms)
     except FAILURES as error:
         failure = error
-    found = table(args.table, runs, arms, args.published)
+    table = TABLES[args.table](runs, arms)
     about = {"table": args.table, "data": args.data, "seeds": args.seeds, "epochs": args.epochs}
-    found.write(runs.folder, f"table_{args.table}", about)
-    print(found.markdown())
-    lacking = missing(runs, arms)
+    table.write(runs.folder, f"table_{args.table}", about)
+    print(table.markdown())
+    lacking = runs.missing(arms)
     if lacking:
         print("Not finished:", *lacking, sep="\n- ")
     print(f"Written: {runs.folder}/table_{args.table}.md, .json and .png")
@@ -86,9 +76,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("softpool_det").setLevel(logging.INFO)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    show_progress()
     run_program(run, parse_args())
 
 

@@ -1,10 +1,10 @@
-"""Train or evaluate a network of torchvision, timm or Detectron2 as a classifier.
+"""Train a network of torchvision, timm or Detectron2 as a classifier, and evaluate it.
 
     softpool-train-classifier configs/classification/digits_softpool.yaml
     softpool-train-classifier configs/classification/fashion_mnist.yaml network=timm/resnet26 seed=2
     torchrun --nproc-per-node 8 -m softpool_det.cli.train_classifier --resume \\
         configs/classification/imagenet_paper_softpool.yaml
-    softpool-train-classifier --eval-only CONFIG weights=FILE.safetensors
+    softpool-train-classifier CONFIG.yaml epochs=0 weights=FILE.safetensors
 
 Detectors start from the weights that come out: Detectron2's as they are, torchvision's and timm's
 by way of softpool-convert-weights.
@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 
-from softpool_det.classification import evaluate, train
+from softpool_det.classification import train
 from softpool_det.classification.config import load_config
 from softpool_det.cli.program import run_program
-from softpool_det.io.atomic import write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,7 +25,6 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", metavar="CONFIG.yaml")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate `weights`")
     parser.add_argument(
         "--resume", action="store_true", help="continue a run in `output`, if there is one"
     )
@@ -35,21 +32,19 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(args: argparse.Namespace) -> None:
-    cfg = load_config(args.config, args.overrides)
-    if not args.eval_only:
-        train(cfg, args.resume)
-        return
-    predictions = evaluate(cfg)
-    predictions.save(Path(cfg.output, "evaluation_predictions.npz"))
-    write_json(Path(cfg.output, "evaluation.json"), {"metrics": predictions.accuracies()})
-    print(predictions.accuracies())
-
-
-def main() -> None:
+def show_progress() -> None:
+    """Let runs say on standard error how far they are, and Lightning only what is wrong."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("softpool_det").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+def run(args: argparse.Namespace) -> None:
+    train(load_config(args.config, args.overrides), args.resume)
+
+
+def main() -> None:
+    show_progress()
     run_program(run, parse_args())
 
 
