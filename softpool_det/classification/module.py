@@ -12,8 +12,14 @@ import torch
 import torch.nn.functional as F
 from detectron2.solver import get_default_optimizer_params
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
-from torch.optim.lr_scheduler import SequentialLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    SequentialLR,
+)
 from torch.utils.data import DataLoader
 
 from softpool_det.classification.config import Config, construct
@@ -26,8 +32,10 @@ from softpool_det.classification.loaders import (
 )
 from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
+from softpool_det.classification.videos import multigrid
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.randomness import seed_of
+from softpool_det.video.multigrid import MultigridBatchSampler
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +59,7 @@ class Classifier(pl.LightningModule):
         memory = torch.channels_last if cfg.channels_last else torch.preserve_format
         self.cfg, self.network = cfg, network.to(memory_format=memory)
         self.train_set, self.val_set = train_set, val_set
+        self.grid = multigrid(cfg)
         self.mixer = batch_transform(cfg.batch_transforms, len(val_set.classes))
         self.predictions: Predictions | None = None
         self.history: list[dict[str, float]] = []
@@ -61,10 +70,14 @@ class Classifier(pl.LightningModule):
     def train_dataloader(self) -> DataLoader:
         cfg, trainer = self.cfg, self.trainer
         place = trainer.global_rank, trainer.world_size
-        shuffled = shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
-        self.batches = EpochBatches(shuffled)
         # Of an interrupted epoch, those that were not trained on.
-        begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        is_first = not hasattr(self, "batches")
+        begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready if is_first else 0
+        self.batches = EpochBatches(
+            MultigridBatchSampler(len(self.train_set), self.grid, cfg.seed, *place)
+            if self.grid
+            else shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
+        )
         self.batches.begin(trainer.current_epoch, begun % len(self.batches))
         return train_loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
@@ -137,7 +150,11 @@ class Classifier(pl.LightningModule):
         # Not Lightning's estimate: it would take the batches before a checkpoint says from where.
         batches = len(self.train_set) // cfg.batch_size
         epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
-        scheduler = build_scheduler(cfg, optimizer, epoch)
+        if self.grid:
+            rates = self.grid.rates(len(self.train_set))
+            scheduler: LRScheduler = LambdaLR(optimizer, lambda i: rates[min(i, len(rates) - 1)])
+        else:
+            scheduler = build_scheduler(cfg, optimizer, epoch)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
+from softpool_det import video
 from softpool_det.classification.config import nearest
 from softpool_det.replace import replace_pooling
 from softpool_det.weights.architecture import Architecture, build_resnet
@@ -30,7 +31,7 @@ def build_network(
     """Build a network, then replace its poolings.
 
     Args:
-        name: "torchvision/NAME", "timm/NAME" or "detectron2/NAME".
+        name: "torchvision/NAME", "timm/NAME" or "detectron2/NAME"; "video/NAME" for clips.
         num_classes: outputs.
         options: further arguments of what builds it; torchvision's `weights` are fetched, and read
             without running anything in them.
@@ -75,7 +76,16 @@ def _detectron2(name: str, num_classes: int, options: dict[str, Any]) -> nn.Modu
     return build_resnet(Architecture.from_name(name), num_classes, **options)
 
 
-_LIBRARIES = {"torchvision": _torchvision, "timm": _timm, "detectron2": _detectron2}
+def _video(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    if options:
+        raise ValueError(f"network_options must be empty for video/{name}, got {options}")
+    return video.build_network(name, num_classes)
+
+
+_LIBRARIES = {
+    **{"torchvision": _torchvision, "timm": _timm},
+    **{"detectron2": _detectron2, "video": _video},
+}
 
 
 def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The paper's Tables 2, 4, 5 and 6: their runs, and what there is of them beside the paper's."""
+"""The paper's Tables 2, 4, 5, 6 and 7: their runs, and what there is of them beside the paper's."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ from softpool_det.classification.run import (
     WEIGHTS_FILE,
     train,
 )
+from softpool_det.classification.table_7 import TABLE_7, table_7
 from softpool_det.classification.table_report import Cell, Table
 from softpool_det.io.atomic import claim
 from softpool_det.layers import pooling_name
 from softpool_det.model_zoo import get_config_file
+from softpool_det.video import NETWORKS
 
 # SoftPool in the weights that Original learned, without training.
 SWAPPED = "swapped"
-_RECIPES = {"digits": "digits", "fashion_mnist": "fashion_mnist", "imagenet": "imagenet_paper"}
+_RECIPES = {
+    **{name: name for name in ("digits", "fashion_mnist", "moving_digits", "ucf101")},
+    **{name: f"{name}_paper" for name in ("imagenet", "hacs", "kinetics700")},
+}
 # Least sides of images in pixels.
 _LEAST_SIZES = {"inception_v3": 75, "densenet": 32}
 MCNEMAR = (
@@ -68,6 +73,8 @@ class Arm:
         """
         if self.pool == ORIGINAL:
             return []
+        if self.network.startswith("video/"):
+            return [NETWORKS[self.key].soft_pool(self.pool)]
         if self.pool in paper.TABLE_6:
             levels = list(paper.TABLE_6.values())[: list(paper.TABLE_6).index(self.pool) + 1]
             return [{"where": [n for *_, names in levels for n in names], "pool": SOFTPOOL}]
@@ -174,6 +181,10 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
         if networks or poolings:
             raise ValueError("Table 6 has one network and one pooling: leave out both options")
         return [Arm("torchvision/inception_v3", _level(level)) for level in paper.TABLE_6]
+    if number == 7:
+        pools = [ORIGINAL, *(map(pooling_name, poolings) if poolings else [SOFTPOOL])]
+        chosen = [(name, pool) for name in networks for pool in pools]
+        return [Arm(f"video/{name}", pool) for name, pool in chosen or TABLE_7]
     names = networks or {2: paper.TABLE_2, 4: paper.TABLE_4, 5: paper.TABLE_5_NETWORKS}[number]
     pools = [pooling_name(name) for name in poolings]
     pools = pools or (list(paper.TABLE_5)[1:] if number == 5 else [SOFTPOOL])
@@ -261,4 +272,5 @@ TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {
     4: table_4,
     5: table_5,
     6: table_6,
+    7: table_7,
 }

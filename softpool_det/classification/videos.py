@@ -35,8 +35,8 @@ def open_videos(
             file, videos = folder / "ucfTrainTestlist" / LISTS[part], folder / "UCF-101"
         found = read_clips(file, videos, part, classes)
         classes = found.classes
-    strides = clips.train_strides if split == "train" else (clips.val_stride, clips.val_stride)
-    return VideoClips(found, transform, clips.frames, strides, is_random=split == "train")
+    low, high = clips.train_strides if split == "train" else [clips.val_stride] * 2
+    return VideoClips(found, transform, clips.frames, (low, high), is_random=split == "train")
 
 
 def multigrid(cfg: Config) -> Multigrid | None:

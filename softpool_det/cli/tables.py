@@ -3,11 +3,13 @@
     softpool-tables 5 --data fashion_mnist --networks resnet18 --poolings softpool lip \\
         --seeds 1 2 3 --epochs 2
     softpool-tables 2 --data imagenet --epochs 0 --set network_options.weights=IMAGENET1K_V1
+    softpool-tables 7 --networks r3d_10 --seeds 1 2 3
     torchrun --nproc-per-node 8 -m softpool_det.cli.tables 6 --data imagenet
 
 Tables 2 (SoftPool in eleven networks, trained from scratch and put into trained ones), 4 (McNemar's
-test), 5 (poolings) and 6 (layers of InceptionV3). They share their runs. The program can be stopped
-at any time; the same command continues. Without --networks and --poolings they are the paper's.
+test), 5 (poolings), 6 (layers of InceptionV3) and 7 (videos). They share their runs. The program can
+be stopped at any time; the same command continues. Without --networks and --poolings they are the
+paper's.
 The second command trains nothing: it puts SoftPool into torchvision's weights.
 """
 
@@ -28,9 +30,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("table", type=int, choices=TABLES)
     parser.add_argument(
         "--data",
-        default="digits",
         help="digits (default), fashion_mnist, imagenet, or a folder with train/ and val/, each "
-        "with one folder of images a class",
+        "with one folder of images a class; for Table 7 moving_digits (default), hacs, kinetics700 "
+        "or ucf101 (docs/video.md)",
     )
     parser.add_argument(
         "--networks",
@@ -56,6 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
+    args.data = args.data or ("moving_digits" if args.table == 7 else "digits")
     runs = Runs(args.data, args.output, args.seeds, args.epochs, args.recipe, args.set)
     arms = arms_of(args.table, args.networks, args.poolings)
     failure = None
