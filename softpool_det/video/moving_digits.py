@@ -49,7 +49,7 @@ class MovingDigits:
     frames: int = 24
     size: int = 16
     speeds: tuple[int, int] = (1, 3)
-    noise: float = 80.0
+    noise: float = 100.0
     seed: int = 0
 
 
