@@ -14,6 +14,7 @@ from torch import nn
 from softpool_det.classification.config import Config
 from softpool_det.io.atomic import replacing
 from softpool_det.layers.learning import pooling_parameters
+from softpool_det.video import weights as video_weights
 from softpool_det.weights import WeightsMetadata, read_metadata, save_weights
 from softpool_det.weights.architecture import COUNTER, Architecture
 from softpool_det.weights.compatibility import describe_pool, stem_pool_of
@@ -64,6 +65,10 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
             infinite, or variances below 0.
     """
     path = Path(cfg.weights)
+    if cfg.network.startswith("video/"):
+        if kept := video_weights.load_weights(network, path):
+            logger.info("%s has other classes: %s begin anew", path, ", ".join(kept))
+        return
     if not path.is_file() or path.suffix != ".safetensors":
         problem = "is no .safetensors" if path.is_file() else "does not exist"
         raise (ValueError if path.is_file() else FileNotFoundError)(

@@ -1,0 +1,93 @@
+"""Clips through the classifier's engine."""
+
+import json
+
+import pytest
+import torch
+
+from softpool_det.classification import train
+from softpool_det.classification.config import load_config
+from softpool_det.classification.table_7 import table_7
+from softpool_det.classification.tables import Arm, Runs, arms_of
+from softpool_det.video.multigrid import Multigrid, Shape
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RECIPE = """
+network: video/r3d_10
+replace:
+- {{where: stem, pool: SoftPool3d, kernel_size: 2, padding: 0, ceil_mode: true}}
+train_data: {lists}/trainlist01.txt
+val_data: {lists}/testlist01.txt
+clips: {{frames: 8, videos: {videos}, train_strides: [1, 1], val_stride: 1}}
+size: 32
+batch_size: 2
+num_workers: 0
+optimizer: {{name: SGD, lr: 0.01}}
+milestones: [1]
+epochs: 2
+trainer: {{accelerator: cpu, log_every_n_steps: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(digits_folder, tmp_path_factory):
+    """80 clips for training and 10 for evaluation, of all ten classes."""
+    lists = tmp_path_factory.mktemp("lists")
+    for name, step in (("classInd.txt", 1), ("trainlist01.txt", 2), ("testlist01.txt", 7)):
+        lines = (digits_folder / "ucfTrainTestlist" / name).read_text().splitlines()
+        (lists / name).write_text("\n".join(lines[::step][:80]))
+    path = lists / "clips.yaml"
+    path.write_text(RECIPE.format(lists=lists, videos=digits_folder / "UCF-101"))
+    return str(path)
+
+
+@pytest.mark.parametrize("variant", ["authors", pytest.param("wu", marks=pytest.mark.slow)])
+def test_multigrid_trains_on_its_plan(recipe, tmp_path, variant):
+    overrides = [f"clips.multigrid={variant}", f"output={tmp_path}"]
+    result = train(load_config(recipe, overrides))
+    plan = Multigrid(Shape(2, 8, 32), [1], 2, variant)
+    assert result["steps"] == len(plan.rates(80))
+    assert [entry["epoch"] for entry in result["history"]] == list(range(1, plan.total_epochs + 1))
+    assert 0 <= result["metrics"]["top1"] <= 100
+    (log,) = tmp_path.rglob("metrics.csv")
+    header, *rows = (row.split(",") for row in log.read_text().splitlines())
+    column = header.index("lr")
+    rates = [float(row[column]) for row in rows if row[column]]
+    assert rates == pytest.approx([0.01 * rate for rate in plan.rates(80)])
+
+
+def test_weights_with_other_classes_begin_a_training(recipe, tmp_path, digits_folder):
+    first = tmp_path / "first"
+    cfg = load_config(recipe, ["epochs=0", f"output={first}"])
+    train(cfg)
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for split in ("train", "val"):
+        folder = digits_folder / "UCF-101"
+        lines = [f"{folder}/{n}/v_{n}_g0{i}_c01.avi {i}" for i, n in ((1, "UpUp"), (2, "DownUp"))]
+        (lists / f"{split}.csv").write_text("\n".join(lines))
+    overrides = [f"weights={first}/model_final.safetensors", f"output={tmp_path}/second"]
+    overrides += [f"train_data={lists}/train.csv", f"val_data={lists}/val.csv", "epochs=0"]
+    assert train(load_config(recipe, overrides))["steps"] == 0
+
+
+@pytest.mark.slow
+def test_table_7_with_what_is_there(recipe, tmp_path):
+    arms = arms_of(7, [], [])
+    assert [str(arm) for arm in arms[:2]] == ["video/r3d_50, Original", "video/r3d_101, Original"]
+    assert len(arms) == 13
+    arms = arms_of(7, ["r3d_10"], [])
+    runs = Runs("ucf101", tmp_path, (1,), 1, recipe, ["milestones=[]", "batch_size=40"])
+    runs.train(arms)
+    assert not runs.missing(arms)
+    table = table_7(runs, [*arms, Arm("video/r3d_50", "SoftPool")])
+    assert table.rows["r3d_50, SoftPool"][2].paper == 79.82
+    assert table.rows["r3d_50, SoftPool"][2].paper_difference == pytest.approx(1.46)
+    place = table.columns.index("UCF-101, top-1")
+    original, soft = (table.rows[f"r3d_10, {pool}"][place] for pool in ("Original", "SoftPool"))
+    accuracy = json.loads(runs.path(arms[1], 1, "result.json").read_text())["metrics"]["top1"]
+    assert soft.ours == {1: accuracy}
+    assert soft.differences == [accuracy - original.ours[1]]
+    assert original.paper is None
+    assert torch.isfinite(torch.tensor(accuracy))
