@@ -33,7 +33,7 @@ def open_videos(
         if name == f"{_MADE}_{part}":
             folder = write_moving_digits(root / _MADE)
             file, videos = folder / "ucfTrainTestlist" / LISTS[part], folder / "UCF-101"
-        found = read_clips(file, videos, part, classes)
+        found = read_clips(file, videos, part, classes, opened=part == "val")
         classes = found.classes
     low, high = clips.train_strides if split == "train" else [clips.val_stride] * 2
     return VideoClips(found, transform, clips.frames, (low, high), is_random=split == "train")

@@ -71,8 +71,8 @@ class VideoClips(Dataset):
     """Clips as (float32 (3, T, H, W), label).
 
     An index is a clip's number, or (number, frames, crop) of a `MultigridBatchSampler`: of the same
-    extent in time and space, so many frames of so many pixels a side. In place of a file that
-    cannot be read comes the next one that can; `broken` names such files.
+    extent in time and space, so many frames of so many pixels a side. With `is_random`, the next
+    clip that can be read stands in for one that cannot; `broken` names such files.
 
     Args:
         found: of `read_clips`.
@@ -120,6 +120,8 @@ class VideoClips(Dataset):
             try:
                 pictures = read_clip(self.clips[chosen], frames, strides, self.is_random)
             except DataError as error:
+                if not self.is_random:
+                    raise
                 self._is_broken[chosen] = True
                 logger.warning("skipped: %s", error)
                 continue

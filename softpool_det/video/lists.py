@@ -6,12 +6,13 @@ import csv
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from softpool_det.io.data_errors import DataError
+from softpool_det.io.video import open_video
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class ClipList:
     Args:
         clips: in the list's order.
         classes: names by label.
-        missing: files that are not there.
+        missing: files that are not there, or cannot be opened.
     """
 
     clips: tuple[Clip, ...]
@@ -64,6 +65,7 @@ def read_clips(
     videos: str | Path,
     split: str | None = None,
     classes: Sequence[str] | None = None,
+    opened: bool = False,
 ) -> ClipList:
     """Read a list of labelled videos; its layout is recognised by what it holds.
 
@@ -80,6 +82,7 @@ def read_clips(
         split: "train", "val" or "test", to take those rows of a csv alone, also where it has
             "training" and the like.
         classes: of the training's list, for the others of the same data; None: this one's, sorted.
+        opened: open each file (milliseconds) and take those alone that are videos.
 
     Raises:
         FileNotFoundError: the list is missing, or all of its files; with where to get data.
@@ -93,8 +96,8 @@ def read_clips(
     if set(next(csv.reader(lines[:1]), [])) & set(_COLUMNS["id"]):
         rows = list(_csv_rows(path, lines, folder, split))
     elif index.is_file():
-        names = [line.split()[0] for line in lines if line.strip()]
-        rows = [(str(folder / name), None, None, name.partition("/")[0]) for name in names]
+        files = [line.split()[0] for line in lines if line.strip()]
+        rows = [(str(folder / name), None, None, name.partition("/")[0]) for name in files]
         classes = classes or [line.split()[1] for line in index.read_text().splitlines() if line]
     else:
         numbered = enumerate(lines, 1)
@@ -103,7 +106,8 @@ def read_clips(
         classes = classes or [str(label) for label in range(largest + 1)]
     if not rows:
         raise DataError(f"{path} names no videos of that split, or none at all")
-    return _found(path, folder, rows, tuple(classes or sorted({name for *_, name in rows})))
+    names = tuple(classes or sorted({name for *_, name in rows}))
+    return _found(path, folder, rows, names, _is_video if opened else os.path.isfile)
 
 
 def _csv_rows(path: Path, lines: list[str], folder: Path, split: str | None) -> Iterator[_Row]:
@@ -150,11 +154,25 @@ def _path_row(path: Path, number: int, line: str, folder: Path) -> _Row:
     return str(folder / match[1]), None, None, str(int(match[2]))
 
 
-def _found(path: Path, folder: Path, rows: list[_Row], classes: tuple[str, ...]) -> ClipList:
+def _is_video(path: str) -> bool:
+    try:
+        with open_video(path):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _found(
+    path: Path,
+    folder: Path,
+    rows: list[_Row],
+    classes: tuple[str, ...],
+    is_usable: Callable[[str], bool],
+) -> ClipList:
     labels = {name: label for label, name in enumerate(classes)}
     if unknown := next((name for *_, name in rows if name not in labels), None):
         raise DataError(f"{path} has the class {unknown!r}, none of the {len(classes)} classes")
-    is_there = {name: os.path.isfile(name) for name, *_ in rows}
+    is_there = {name: is_usable(name) for name in dict.fromkeys(row[0] for row in rows)}
     missing = tuple(name for name in is_there if not is_there[name])
     if len(missing) == len(is_there):
         raise FileNotFoundError(
@@ -164,6 +182,6 @@ def _found(path: Path, folder: Path, rows: list[_Row], classes: tuple[str, ...])
     if missing:
         names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         count = f"{len(missing)} of the {len(is_there)} videos"
-        logger.warning("%s of %s are missing: %s", count, path, names)
+        logger.warning("%s of %s are missing or broken: %s", count, path, names)
     clips = tuple(Clip(n, start, end, labels[c]) for n, start, end, c in rows if is_there[n])
     return ClipList(clips, classes, missing)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from iopath.common.file_io import file_lock
 
 from softpool_det.datasets.digit_scenes import Random, load_digits, resize_ink
 from softpool_det.io.atomic import partial_folder
@@ -78,7 +79,9 @@ def write_moving_digits(folder: Path, settings: MovingDigits = MovingDigits()) -
             )
         return folder
     logger.info("writing moving digits to %s", folder)
-    with partial_folder(folder) as partial:
+    with file_lock(str(folder)), partial_folder(folder) as partial:
+        if folder.exists():  # another process made it
+            return folder
         made = partial / "made"
         lists = made / "ucfTrainTestlist"
         lists.mkdir(parents=True)

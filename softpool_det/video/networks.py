@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,15 +26,13 @@ class Network:
     Args:
         build: makes it for a number of classes.
         stem_pools: names of the poolings behind its stems, one a pathway.
-        row: its name in Table 7, "" for one that the table lacks.
-        gflops: Table 7's column, multiply-adds of one clip.
+        gflops: Table 7's column, for one clip; None where it has no such network.
         side: pixels of that clip, which has 32 frames.
         window: the authors' kernel size for SoftPool in the stem, where max pooling has 3 for 2.
     """
 
     build: Callable[[int], nn.Module]
     stem_pools: tuple[str, ...]
-    row: str = ""
     gflops: float | None = None
     side: int = 224
     window: tuple[int, int, int] = (1, 2, 2)
@@ -52,14 +49,13 @@ _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 def _resnet(
     block: type[nn.Module],
     depths: Sequence[int],
-    row: str = "",
     gflops: float | None = None,
     conv: type[nn.Module] = Conv3DSimple,
     pool_frames: bool = True,
 ) -> Network:
     build = partial(resnet, block, conv, depths, pool_frames)
     pool = "stem.6" if conv is Conv2Plus1D else "stem.3"
-    return Network(build, (pool,), row, gflops, window=(2, 2, 2) if pool_frames else (1, 2, 2))
+    return Network(build, (pool,), gflops, window=(2, 2, 2) if pool_frames else (1, 2, 2))
 
 
 # All but three are the paper's own variant of ResNet: blocks as wide outside as inside, and a stem
@@ -67,21 +63,19 @@ def _resnet(
 # GFLOPs fit. ir-CSN-101's accuracies in the table are of the real network (22 M parameters, 57
 # GFLOPs), its GFLOPs are of the narrow one.
 NETWORKS = {
-    "r3d_50": _resnet(NarrowBottleneck, _R50, "r3d-50", 53.16),
-    "r3d_101": _resnet(NarrowBottleneck, _R101, "r3d-101", 78.52),
-    "r2plus1d_50": _resnet(NarrowBottleneck, _R50, "r(2+1)d-50", 50.04, Conv2Plus1D),
-    "i3d": Network(I3D, ("pool1",), "I3D", 55.27),
-    "ir_csn_101_narrow": _resnet(NarrowBottleneck, _R101, "ir-CSN-101", 17.26, DepthwiseConv3d),
+    "r3d_50": _resnet(NarrowBottleneck, _R50, 53.16),
+    "r3d_101": _resnet(NarrowBottleneck, _R101, 78.52),
+    "r2plus1d_50": _resnet(NarrowBottleneck, _R50, 50.04, Conv2Plus1D),
+    "i3d": Network(I3D, ("pool1",), 55.27),
+    "ir_csn_101_narrow": _resnet(NarrowBottleneck, _R101, 17.26, DepthwiseConv3d),
     "ir_csn_101": _resnet(Bottleneck, _R101, conv=DepthwiseConv3d, pool_frames=False),
-    "mfnet": Network(MFNet, ("maxpool",), "MF-Net", 22.50),
+    "mfnet": Network(MFNet, ("maxpool",), 22.50),
     "slowfast_r50_4x16": Network(
-        SlowFast,
-        ("s1.pathway0_stem.pool_layer", "s1.pathway1_stem.pool_layer"),
-        *("SlowFast r3d-50", 36.71, 256),
+        SlowFast, ("s1.pathway0_stem.pool_layer", "s1.pathway1_stem.pool_layer"), 36.71, 256
     ),
-    "srtg_r3d_50": _resnet(SRTGBottleneck, _R50, "SRTG r3d-50", 53.22),
-    "srtg_r2plus1d_50": _resnet(SRTGBottleneck, _R50, "SRTG r(2+1)d-50", 50.10, Conv2Plus1D),
-    "srtg_r3d_101": _resnet(SRTGBottleneck, _R101, "SRTG r3d-101", 78.66),
+    "srtg_r3d_50": _resnet(SRTGBottleneck, _R50, 53.22),
+    "srtg_r2plus1d_50": _resnet(SRTGBottleneck, _R50, 50.10, Conv2Plus1D),
+    "srtg_r3d_101": _resnet(SRTGBottleneck, _R101, 78.66),
     # Small enough for two CPU cores.
     "r3d_10": _resnet(BasicBlock, (1, 1, 1, 1)),
 }
@@ -98,8 +92,7 @@ def build_network(name: str, num_classes: int) -> nn.Module:
         ValueError: no such network, with the names that there are.
     """
     if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=1) or NETWORKS
-        raise ValueError(f"name must be a network such as {', '.join(near)}, got {name!r}")
+        raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
     return NETWORKS[name].build(num_classes)

@@ -132,13 +132,15 @@ def test_broken_files_are_named_once_and_others_taken(tmp_path, caplog, workers)
     bad = tmp_path / "bad.avi"
     bad.write_text("no video")
     two = (Clip(str(bad), None, None, 0), Clip(good, None, None, 1))
-    clips = VideoClips(ClipList(two, ("a", "b"), ()), v2.Identity(), *CENTRE)
+    clips = VideoClips(ClipList(two, ("a", "b"), ()), v2.Identity(), *CENTRE, is_random=True)
     for _ in range(2):
         ((_, labels),) = DataLoader(clips, batch_size=2, num_workers=workers)
         assert labels.tolist() == [1, 1]
     assert clips.broken == [str(bad)]
     assert workers or caplog.text.count("bad.avi cannot be read") == 1
     with pytest.raises(DataError, match="none of the 1 clips can be read"):
-        VideoClips(ClipList(two[:1], ("a",), ()), v2.Identity(), *CENTRE)[0]
+        VideoClips(ClipList(two[:1], ("a",), ()), v2.Identity(), 4, is_random=True)[0]
+    with pytest.raises(DataError, match=r"bad.avi cannot be read"):
+        VideoClips(ClipList(two, ("a", "b"), ()), v2.Identity(), *CENTRE)[0]
     with pytest.raises(DataError, match=r"good.avi has no frame that can be read from 9.0 s on"):
         read_clip(Clip(good, 9.0, 11.0, 0), *CENTRE)

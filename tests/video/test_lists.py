@@ -1,6 +1,7 @@
 """Lists of videos in four layouts."""
 
 import pytest
+from conftest import write_video
 
 from softpool_det.io.data_errors import DataError
 from softpool_det.video.lists import read_clips
@@ -95,6 +96,16 @@ def test_pyslowfast(tmp_path):
     found = read_clips(file, tmp_path)
     assert listed(found) == [("a b.mp4", None, None, 0), ("c,d.mp4", None, None, 2)]
     assert found.classes == ("0", "1", "2")
+
+
+def test_files_that_are_no_videos_are_found_beforehand(tmp_path, caplog):
+    write_video(tmp_path / "a.avi", 2)
+    (tmp_path / "b.avi").write_text("no video")
+    file = write(tmp_path / "val.csv", "a.avi 0", "b.avi 1", "c.avi 1")
+    assert len(read_clips(file, tmp_path).clips) == 2
+    assert listed(read_clips(file, tmp_path, opened=True)) == [("a.avi", None, None, 0)]
+    assert "2 of the 3 videos" in caplog.text
+    assert "b.avi" in caplog.text
 
 
 def test_what_cannot_be_used(tmp_path):
