@@ -100,8 +100,7 @@ def read_clips(
         rows = [(str(folder / name), None, None, name.partition("/")[0]) for name in files]
         classes = classes or [line.split()[1] for line in index.read_text().splitlines() if line]
     else:
-        numbered = enumerate(lines, 1)
-        rows = [_path_row(path, number, line, folder) for number, line in numbered if line.strip()]
+        rows = [_path_row(path, i, line, folder) for i, line in enumerate(lines, 1) if line.strip()]
         largest = max((int(label) for *_, label in rows), default=-1)
         classes = classes or [str(label) for label in range(largest + 1)]
     if not rows:

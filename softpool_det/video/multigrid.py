@@ -31,14 +31,6 @@ class Step(NamedTuple):
     rate: float  # times the base learning rate
 
 
-class Stage(NamedTuple):
-    """Epochs of Wu's schedule with one shape and rate."""
-
-    end: int  # epochs from the start of training
-    shape: Shape
-    rate: float
-
-
 # Divisors of frames and of crop^2, coarse to fine.
 _LONG = ((4, 2), (2, 2), (2, 1), (1, 1))
 
@@ -53,9 +45,9 @@ class Multigrid:
         epochs: of the training without multigrid.
         variant: "authors": the four shapes follow each other in every epoch, the rate is halved
             from one to the next, and crops are made even. "wu": each part before one of `steps`
-            goes through the four shapes, with the rates multiplied by 8, 4, 2 and 1.
+            goes through the four shapes, with the rates multiplied by 8, 4, 2 and 1; 1.5 times the
+            epochs.
         gamma: by which the rate is multiplied at each of `steps`.
-        epoch_factor: "wu" trains so many times the epochs.
     """
 
     shape: Shape
@@ -63,7 +55,6 @@ class Multigrid:
     epochs: int
     variant: str = "authors"
     gamma: float = 0.1
-    epoch_factor: float = 1.5
 
     def __post_init__(self) -> None:
         if self.variant not in ("authors", "wu"):
@@ -74,30 +65,31 @@ class Multigrid:
 
     @property
     def total_epochs(self) -> int:
-        return self.epochs if self.variant == "authors" else self.stages()[-1].end
+        return self.epochs if self.variant == "authors" else self.stages()[-1][0]
 
     def rates(self, samples: int) -> list[float]:
         """The rate of each iteration of a training, times the base rate."""
         epochs = (self.epoch(number, samples) for number in range(self.total_epochs))
         return [step.rate for epoch in epochs for step in epoch]
 
-    def stages(self) -> list[Stage]:
-        """Wu's schedule. The shapes of a part have as many iterations each."""
+    def stages(self) -> list[tuple[int, Step]]:
+        """Wu's schedule: where each shape and rate ends. Those of a part have equal iterations."""
         shapes = [self._long(i) for i in range(4)]
         clips = [_mean_batch(self.short_cycle(shape)) for shape in shapes]
-        lengths, rest = [], []
+        lengths, stages = [], []
         for number, (low, high) in enumerate(itertools.pairwise([0, *self.steps, self.epochs])):
             # The last part is at full size, as much shorter as the others.
             first, total = (3, sum(clips) / 4) if high == self.epochs else (0, sum(clips))
             for shape, mean in list(zip(shapes, clips, strict=True))[first:]:
                 lengths.append((high - low) * mean / total)
-                rest.append((shape, self.gamma**number * (shape.batch // self.shape.batch)))
-        scale = self.epochs * self.epoch_factor / sum(lengths)
+                rate = self.gamma**number * (shape.batch // self.shape.batch)
+                stages.append(Step(shape, rate))
+        scale = 1.5 * self.epochs / sum(lengths)
         ends = [round(scale * length) for length in itertools.accumulate(lengths)]
         # The first half of the last part has the rate of the part before.
         ends.insert(-1, (ends[-2] + ends[-1]) // 2)
-        rest.insert(-1, rest[-2])
-        return [Stage(end, *others) for end, others in zip(ends, rest, strict=True)]
+        stages.insert(-1, stages[-2])
+        return list(zip(ends, stages, strict=True))
 
     def epoch(self, number: int, samples: int) -> list[Step]:
         """The iterations of an epoch, `number` from 0: one pass over so many samples."""
@@ -105,9 +97,9 @@ class Multigrid:
             rate = self.gamma ** bisect.bisect(self.steps, number)
             parts = [(self.short_cycle(self._long(i)), rate / 2**i) for i in range(4)]
         else:
-            stages = self.stages()
-            stage = stages[bisect.bisect([stage.end for stage in stages[:-1]], number)]
-            parts = [(self.short_cycle(stage.shape), stage.rate)]
+            ends, stages = zip(*self.stages(), strict=True)
+            shape, rate = stages[bisect.bisect(ends[:-1], number)]
+            parts = [(self.short_cycle(shape), rate)]
         count = int(samples / sum(_mean_batch(cycle) for cycle, _ in parts))
         plan = [
             Step(cycle[(i * count + k) % 3], rate)

@@ -39,21 +39,16 @@ def load_weights(model: nn.Module, file: str | Path) -> list[str]:
     # A training's checkpoint has the optimizer's tensors, too.
     renamed = [{_renamed(name, own): value for name, value in old.items()} for old in found]
     state = max(renamed, key=lambda new: len(new.keys() & own.keys()), default={})
+    fitting = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}
+    kept = [name for name in own if name not in fitting]
     last = [name for name, _ in model.named_parameters()][-2:]
-    kept = [name for name in last if name in state and state[name].shape != own[name].shape]
-    problems = [f"{name} is missing" for name in own if name not in state]
-    problems += [f"it has {name}, too" for name in state if name not in own]
-    problems += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in state and name not in kept and state[name].shape != value.shape
-    ]
-    if problems:
+    wrong = [*(name for name in kept if name not in last), *(state.keys() - own.keys())]
+    if wrong or not state.keys() >= set(last):
         raise ValueError(
-            f"{path} holds the weights of another network than {type(model).__name__}: "
-            f"{'; '.join(problems[:3])}{f'; {len(problems) - 3} more' if problems[3:] else ''}"
+            f"{path} holds the weights of another network than {type(model).__name__}: what is "
+            f"called {', '.join((wrong or last)[:3])} is in one alone, or has another shape"
         )
-    model.load_state_dict({name: state[name] for name in own if name not in kept}, strict=False)
+    model.load_state_dict(fitting, strict=False)
     return kept
 
 

@@ -36,7 +36,7 @@ def test_what_is_left_behind_by_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("softpool_det.video.moving_digits.LISTS", {})
     with pytest.raises(KeyError):
         write_moving_digits(tmp_path / "digits", SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == [".digits.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.lock"]
 
 
 @pytest.mark.parametrize("name", CLASSES)

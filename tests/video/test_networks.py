@@ -110,7 +110,7 @@ def test_squeeze_and_recursion_is_its_formula():
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="name must be one of r3d_50, .*, got 'r3d50'"):
+    with pytest.raises(ValueError, match=r"name must be one of r3d_50, .*, got 'r3d50'"):
         build_network("r3d50", 10)
     with pytest.raises(ValueError, match="num_classes must be 1 or more, got 0"):
         build_network("r3d_10", 0)
@@ -147,7 +147,10 @@ def test_weights_of_other_networks_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="must be a checkpoint"):
         load_weights(on_meta("r3d_10"), path)
     torch.save(build_network("r3d_10", 3).state_dict(), path)
-    with pytest.raises(ValueError, match=r"another network than I3D: conv1.0.weight is .* more"):
+    with pytest.raises(
+        ValueError,
+        match=r"another network than I3D: .* conv1\.0\.weight, .* in one",
+    ):
         load_weights(on_meta("i3d"), path)
     path.write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match="is no checkpoint"):
