@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ from softpool_det.training.signals import Interrupted, any_received
 from softpool_det.weights.entries import check_states
 from softpool_det.weights.pickles import reason_of
 
-CHECKPOINT_FILE = "checkpoint.ckpt"
-# For where the newest one is found damaged.
-PREVIOUS_FILE = "checkpoint_previous.ckpt"
+# The newest, and the one before it.
+FILES = ("checkpoint.ckpt", "checkpoint_previous.ckpt")
 # Steps after which several processes look whether one got a signal.
 STOP_PERIOD = 10
 
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 class WholeFiles(TorchCheckpointIO):
     """Writes checkpoints atomically, and reads tensors and plain values alone."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
         path = Path(path)
         if path.is_file() and find_damage(path) is None:
-            os.replace(path, path.with_name(PREVIOUS_FILE))
+            os.replace(path, path.with_name(FILES[1]))
         save_archive(path, checkpoint)
 
     def load_checkpoint(self, path: Any, *_args: Any, **_options: Any) -> dict[str, Any]:
@@ -51,12 +51,11 @@ class WholeFiles(TorchCheckpointIO):
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that is whole, or None; a damaged one is named and passed over."""
-    for path in (folder / CHECKPOINT_FILE, folder / PREVIOUS_FILE):
-        damage = find_damage(path) if path.is_file() else "it is not there"
+    for path in filter(Path.is_file, (folder / name for name in FILES)):
+        damage = find_damage(path)
         if damage is None:
             return path
-        if path.is_file():
-            logger.warning("passed over: %s: %s", path, damage)
+        logger.warning("passed over: %s: %s", path, damage)
     return None
 
 
@@ -70,28 +69,25 @@ class Checkpoints(Checkpoint):
         handlers: of the signals, which Lightning's own would hide.
     """
 
-    def __init__(self, folder: Path, handlers: dict[int, Any]) -> None:
-        self.path, self.handlers = folder / CHECKPOINT_FILE, handlers
+    def __init__(self, folder: Path, handlers: Mapping[signal.Signals, Any]) -> None:
+        self.path, self.handlers = folder / FILES[0], handlers
 
-    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+    def on_train_start(self, *_: Any) -> None:
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, _module: pl.LightningModule, _out: Any, _batch: Any, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         # Processes have to wait for their GPUs to ask each other. An epoch's last step is followed
         # by its evaluation.
-        is_due = trainer.world_size == 1 or index % STOP_PERIOD == 0
+        is_due = trainer.world_size == 1 or args[-1] % STOP_PERIOD == 0
         if is_due and not trainer.is_last_batch and any_received():
-            self._save_and_end(trainer)
+            self._save(trainer, ends=True)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        if any_received():
-            self._save_and_end(trainer)
-        trainer.save_checkpoint(self.path)
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._save(trainer, ends=any_received())
 
-    def _save_and_end(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: pl.Trainer, ends: bool) -> None:
         trainer.save_checkpoint(self.path)
-        logger.info("saved after step %d; --resume continues from there", trainer.global_step)
-        raise Interrupted
+        if ends:
+            logger.info("saved after step %d; --resume continues from there", trainer.global_step)
+            raise Interrupted

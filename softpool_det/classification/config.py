@@ -41,8 +41,8 @@ class Clips:
 class Config:
     """A run. An entry with a `name` names a class of a library; its other keys are arguments."""
 
-    # "torchvision/NAME", "timm/NAME" or "detectron2/NAME" (resnet18, ...), and what builds it takes;
-    # "video/NAME" of softpool_det.video.NETWORKS for clips.
+    # "torchvision/NAME", "timm/NAME" or "detectron2/NAME", "video/NAME" for clips; and arguments of
+    # what builds it.
     network: str = "torchvision/resnet50"
     network_options: dict[str, Any] = field(default_factory=dict)
     # Calls of softpool_det.replace_pooling, one after the other: where, pool, kernel_size, ...
@@ -60,8 +60,8 @@ class Config:
     clips: Clips = field(default_factory=Clips)
     # Side of the images in pixels, for the transforms to refer to as ${size}.
     size: int = 224
-    # Of torchvision.transforms.v2, from PIL images to squares of one size. Conversion to float32 and
-    # normalization follow by themselves.
+    # Of torchvision.transforms.v2, from PIL images to squares of one size. Conversion to float32
+    # and normalization follow by themselves.
     train_transforms: list[dict[str, Any]] = field(default_factory=list)
     val_transforms: list[dict[str, Any]] = field(default_factory=list)
     # Of the same module, for batches (MixUp, CutMix); each batch gets one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,13 +30,11 @@ FASHION_CLASSES = (
 _FASHION_BYTES = 16 + 60000 * 28 * 28
 # Where Debian's package dataset-fashion-mnist puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-
 FASHION_HELP = """\
 Fashion-MNIST is not there: {name} is missing in {folder} and in {debian}. On Debian:
   apt-get install dataset-fashion-mnist
 or, without root, apt-get download dataset-fashion-mnist, unpack it with dpkg-deb -x, and put its
 four .gz files into {folder}. digits_train and digits_val need nothing of the kind."""
-
 FOLDER_HELP = """\
 {key} names {folder}, which {problem}. It takes a folder that holds one folder of images for each
 class, or one of {names}; a relative folder is looked for in $DETECTRON2_DATASETS, which is {root}.
@@ -47,26 +45,18 @@ ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.g
 
 
 class LabelledArrays(Dataset):
-    """Grey pictures in memory, given out as RGB.
-
-    Args:
-        images: (N, H, W) uint8.
-        labels: (N,) integers, indices into `classes`.
-        classes: their names.
-        transform: from a PIL image to what is wanted of it.
-    """
+    """Grey pictures (N, H, W) in memory, given out as RGB, with labels (N,) and class names."""
 
     def __init__(
         self,
         images: np.ndarray,
         labels: np.ndarray,
-        classes: tuple[str, ...],
+        classes: Sequence[str],
         transform: Callable[[Image.Image], Any],
     ) -> None:
-        self.images = images
+        self.images, self.transform = images, transform
         self.targets: list[int] = labels.tolist()
         self.classes = list(classes)
-        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,35 +66,21 @@ class LabelledArrays(Dataset):
         return self.transform(image), self.targets[index]
 
 
-def _digits(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """4,000 and 1,000 handwritten digits; those of val are in no training scene of the demo."""
-    return *load_digits(split), tuple("0123456789")
+# What both have: classes (names), targets (a label for each image), a length.
+LabelledImages: TypeAlias = "ImageFolder | LabelledArrays | VideoClips"
 
 
-def _fashion_mnist(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """60,000 and 10,000 garments (Xiao et al., arXiv 1708.07747)."""
-    prefix = {"train": "train", "val": "t10k"}[split]
-    # IDX files: a header of 16 or 8 bytes, then the values.
-    images = _read_gzip(f"{prefix}-images-idx3-ubyte.gz", skip=16).reshape(-1, 28, 28)
-    return images, _read_gzip(f"{prefix}-labels-idx1-ubyte.gz", skip=8), FASHION_CLASSES
-
-
-def _read_gzip(name: str, skip: int) -> np.ndarray:
-    folder = datasets_root() / "fashion-mnist"
-    for path in (folder / name, DEBIAN_FASHION_MNIST / name):
-        if path.is_file():
-            return _read_idx(path, skip)
-    raise FileNotFoundError(
-        FASHION_HELP.format(name=name, folder=folder, debian=DEBIAN_FASHION_MNIST)
-    )
-
-
-def _read_idx(path: Path, skip: int) -> np.ndarray:
-    """The values of one file; raises ValueError for what cannot be one."""
+def _fashion_mnist(file: str, skip: int) -> np.ndarray:
+    """The values of an IDX file of Fashion-MNIST (Xiao et al., arXiv 1708.07747)."""
+    folder, name = datasets_root() / "fashion-mnist", f"{file}-ubyte.gz"
+    path = next((p for f in (folder, DEBIAN_FASHION_MNIST) if (p := f / name).is_file()), None)
+    if path is None:
+        places = {"name": name, "folder": folder, "debian": DEBIAN_FASHION_MNIST}
+        raise FileNotFoundError(FASHION_HELP.format(**places))
     try:
-        with gzip.open(path) as file:
+        with gzip.open(path) as opened:
             # No more than that: a small file can unpack to more than the memory holds.
-            content = file.read(_FASHION_BYTES + 1)
+            content = opened.read(_FASHION_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be unpacked: {error}") from error
     if not skip < len(content) <= _FASHION_BYTES:
@@ -112,11 +88,18 @@ def _read_idx(path: Path, skip: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=skip)
 
 
-_SMALL = {"digits": _digits, "fashion_mnist": _fashion_mnist}
-# Data set and split of each name.
-SMALL_DATASETS = {
-    f"{name}_{split}": (read, split) for name, read in _SMALL.items() for split in ("train", "val")
-}
+def _small(name: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
+    split = name.rpartition("_")[2]
+    if name.startswith("digits"):
+        # 4,000 and 1,000; those of val are in no training scene of the demo.
+        return *load_digits(split), "0123456789"
+    prefix = {"train": "train", "val": "t10k"}[split]
+    # A header of 16 or 8 bytes, then the values.
+    images = _fashion_mnist(f"{prefix}-images-idx3", skip=16).reshape(-1, 28, 28)
+    return images, _fashion_mnist(f"{prefix}-labels-idx1", skip=8), FASHION_CLASSES
+
+
+SMALL_DATASETS = ("digits_train", "digits_val", "fashion_mnist_train", "fashion_mnist_val")
 
 
 def _read_there(path: str) -> Image.Image:
@@ -126,27 +109,11 @@ def _read_there(path: str) -> Image.Image:
         raise ImageError(f"{path} does not exist") from error
 
 
-# What both have: classes (names), targets (a label for each image), a length.
-LabelledImages: TypeAlias = "ImageFolder | LabelledArrays | VideoClips"
-
-
-def open_split(cfg: Config, split: str) -> LabelledImages:
-    """The images of "train" or "val" as normalized float32 tensors (3, H, W); see `open_dataset`."""
-    key = f"{split}_transforms"
-    steps = [construct(v2, entry, key) for entry in getattr(cfg, key)]
-    steps += [v2.ToImage(), v2.ToDtype(torch.float32), v2.Normalize(cfg.pixel_mean, cfg.pixel_std)]
-    name = f"{split}_data"
-    if cfg.clips.frames:
-        return open_videos(cfg, split, v2.Compose(steps))
-    return open_dataset(getattr(cfg, name), v2.Compose(steps), name)
-
-
 def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> LabelledImages:
-    """Open a data set by its name or folder.
+    """Open a data set by its name in `SMALL_DATASETS` or its folder, as ImageFolder takes it.
 
     Args:
-        name: of `SMALL_DATASETS`, or a folder as ImageFolder takes it, below
-            `$DETECTRON2_DATASETS` unless it is absolute.
+        name: a folder is below `$DETECTRON2_DATASETS` unless it is absolute.
         transform: from a PIL image, RGB, to what the data set gives for it.
         key: the config key that `name` came from, for errors.
 
@@ -158,19 +125,23 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
         FileNotFoundError: the files are absent; the text says what they are and how to get them.
     """
     if name in SMALL_DATASETS:
-        read, split = SMALL_DATASETS[name]
-        return LabelledArrays(*read(split), transform)
+        return LabelledArrays(*_small(name), transform)
     root = datasets_root()
     folder = root / name
-    problem = None
-    if not folder.is_dir():
-        problem = "does not exist"
-    elif not any(entry.is_dir() for entry in folder.iterdir()):
+    problem = "does not exist"
+    if folder.is_dir():
+        if any(entry.is_dir() for entry in folder.iterdir()):
+            return ImageFolder(str(folder), transform, loader=_read_there)
         problem = "holds no folder, so no class"
-    if problem is not None:
-        raise FileNotFoundError(
-            FOLDER_HELP.format(
-                key=key, folder=folder, problem=problem, names=", ".join(SMALL_DATASETS), root=root
-            )
-        )
-    return ImageFolder(str(folder), transform, loader=_read_there)
+    words = {"key": key, "folder": folder, "problem": problem, "root": root}
+    raise FileNotFoundError(FOLDER_HELP.format(names=", ".join(SMALL_DATASETS), **words))
+
+
+def open_split(cfg: Config, split: str) -> LabelledImages:
+    """The images of "train" or "val" as normalized float32 tensors (3, H, W)."""
+    key = f"{split}_transforms"
+    steps = [construct(v2, entry, key) for entry in getattr(cfg, key)]
+    steps += [v2.ToImage(), v2.ToDtype(torch.float32), v2.Normalize(cfg.pixel_mean, cfg.pixel_std)]
+    if cfg.clips.frames:
+        return open_videos(cfg, split, v2.Compose(steps))
+    return open_dataset(getattr(cfg, f"{split}_data"), v2.Compose(steps), f"{split}_data")

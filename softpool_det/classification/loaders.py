@@ -6,24 +6,15 @@ the same for any number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, Sampler
-from torchvision.transforms import v2
 
-from softpool_det.classification.config import construct
 from softpool_det.training.randomness import seed_of, seeded
 from softpool_det.training.workers import outlive_sigterm
-
-
-def batch_transform(entries: Sequence[dict[str, Any]], num_classes: int) -> v2.Transform | None:
-    """One of the `entries`, drawn for each batch (images, labels); None where there are none."""
-    key = "batch_transforms"
-    mixers = [construct(v2, entry, key, num_classes=num_classes) for entry in entries]
-    return v2.RandomChoice(mixers) if mixers else None
 
 
 class SeededDataset(Dataset):

@@ -21,11 +21,11 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 from softpool_det.classification.config import Config, construct
 from softpool_det.classification.loaders import (
     EpochBatches,
-    batch_transform,
     evaluation_loader,
     shuffled_batches,
     train_loader,
@@ -46,7 +46,7 @@ class Classifier(pl.LightningModule):
     Args:
         cfg: the run.
         network: from images to what `logits_of` takes.
-        train_set: of (image, label); None to evaluate only.
+        train_set: of (image, label).
         val_set: likewise, with `targets`, all labels, and `classes`, their names.
 
     Attributes:
@@ -60,7 +60,8 @@ class Classifier(pl.LightningModule):
         self.cfg, self.network = cfg, network.to(memory_format=memory)
         self.train_set, self.val_set = train_set, val_set
         self.grid = multigrid(cfg)
-        self.mixer = batch_transform(cfg.batch_transforms, len(val_set.classes))
+        key, classes = "batch_transforms", len(val_set.classes)
+        self.mixers = [construct(v2, e, key, num_classes=classes) for e in cfg.batch_transforms]
         self.predictions: Predictions | None = None
         self.history: list[dict[str, float]] = []
 
@@ -92,7 +93,7 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
         # What is drawn depends on the step, not on those before: MixUp, dropout, some poolings.
         torch.manual_seed(seed_of(self.cfg.seed, self.current_epoch, index, self.global_rank))
-        images, labels = batch if self.mixer is None else self.mixer(*batch)
+        images, labels = v2.RandomChoice(self.mixers)(*batch) if self.mixers else batch
         logits = self(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
         if (index + 1) % self.trainer.log_every_n_steps == 0 and not math.isfinite(loss.item()):
@@ -100,8 +101,8 @@ class Classifier(pl.LightningModule):
                 f"the loss is {loss.item()} by step {self.global_step + 1}: lower optimizer.lr, "
                 "lengthen warmup_epochs, or leave trainer.precision=16-mixed"
             )
-        self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=False)
-        self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=True, on_epoch=False)
+        self.log("loss", loss, prog_bar=True)
+        self.log("lr", self.optimizers().param_groups[0]["lr"])
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -118,8 +119,7 @@ class Classifier(pl.LightningModule):
         self.found[1, indices] = (best == labels[:, None]).any(1).long()
 
     def on_validation_epoch_end(self) -> None:
-        found = self.trainer.strategy.reduce(self.found, reduce_op="sum")
-        predicted, in_top5 = torch.as_tensor(found).cpu().numpy()
+        predicted, in_top5 = self.trainer.strategy.reduce(self.found, reduce_op="sum").cpu().numpy()
         labels = np.asarray(self.val_set.targets, np.int64)
         self.predictions = Predictions(labels, predicted, in_top5.astype(bool))
         metrics = self.predictions.accuracies()
@@ -127,9 +127,9 @@ class Classifier(pl.LightningModule):
         if self.trainer.state.fn == "fit":
             epoch = self.current_epoch + 1
             self.history.append({"epoch": epoch, **metrics})
-            values = (self.trainer.callback_metrics["loss"], metrics["top1"], metrics["top5"])
             text = "epoch %d/%d  loss %.4f  top-1 %.2f  top-5 %.2f"
-            logger.info(text, epoch, self.cfg.epochs, *values)
+            loss = self.trainer.callback_metrics["loss"]
+            logger.info(text, epoch, self.cfg.epochs, loss, metrics["top1"], metrics["top5"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
@@ -149,12 +149,12 @@ class Classifier(pl.LightningModule):
         optimizer = construct(torch.optim, cfg.optimizer, "optimizer", params)
         # Not Lightning's estimate: it would take the batches before a checkpoint says from where.
         batches = len(self.train_set) // cfg.batch_size
-        epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
+        steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         if self.grid:
             rates = self.grid.rates(len(self.train_set))
-            scheduler: LRScheduler = LambdaLR(optimizer, lambda i: rates[min(i, len(rates) - 1)])
+            scheduler: Any = LambdaLR(optimizer, lambda i: rates[min(i, len(rates) - 1)])
         else:
-            scheduler = build_scheduler(cfg, optimizer, epoch)
+            scheduler = build_scheduler(cfg, optimizer, steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -164,12 +164,10 @@ class Classifier(pl.LightningModule):
 def build_scheduler(cfg: Config, optimizer: torch.optim.Optimizer, epoch: int) -> LRScheduler:
     """A warm-up, then milestones or a cosine, where an epoch has so many steps."""
     warm = round(cfg.warmup_epochs * epoch)
-    main: LRScheduler
+    main: LRScheduler = CosineAnnealingLR(optimizer, max(cfg.epochs * epoch - warm, 1))
     if cfg.milestones:
         steps = [round(milestone * epoch) - warm for milestone in cfg.milestones]
         main = MultiStepLR(optimizer, steps, cfg.gamma)
-    else:
-        main = CosineAnnealingLR(optimizer, max(cfg.epochs * epoch - warm, 1))
     if not warm:
         return main
     rise = LinearLR(optimizer, cfg.warmup_factor, total_iters=warm)

@@ -64,15 +64,23 @@ TABLE_5 = {
     SOFTPOOL: (71.27, 74.67, 77.35, 78.48, 75.88, 71.43),
 }
 
-# InceptionV3: top-1, top-5, and what each level replaces that the one before it leaves. torchvision
-# has no Mixed_7d, which the paper names with 7b and 7c.
+
+class Table6(NamedTuple):
+    """A level: accuracies, and what it replaces that the one before it leaves."""
+
+    top1: float
+    top5: float
+    layers: tuple[str, ...]
+
+
+# InceptionV3. torchvision has no Mixed_7d, which the paper names with 7b and 7c.
 TABLE_6 = {
-    "N": (77.45, 93.56, ()),
-    "I": (77.93, 93.61, ("maxpool1",)),
-    "II": (78.14, 93.68, ("maxpool2",)),
-    "III": (78.37, 93.74, ("Mixed_5b", "Mixed_5c", "Mixed_5d")),
-    "IV": (78.42, 93.78, ("Mixed_6a",)),
-    "V": (78.65, 93.84, ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e")),
-    "VI": (78.83, 93.90, ("Mixed_7a",)),
-    "VII": (79.04, 93.98, ("Mixed_7b", "Mixed_7c")),
+    "N": Table6(77.45, 93.56, ()),
+    "I": Table6(77.93, 93.61, ("maxpool1",)),
+    "II": Table6(78.14, 93.68, ("maxpool2",)),
+    "III": Table6(78.37, 93.74, ("Mixed_5b", "Mixed_5c", "Mixed_5d")),
+    "IV": Table6(78.42, 93.78, ("Mixed_6a",)),
+    "V": Table6(78.65, 93.84, ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e")),
+    "VI": Table6(78.83, 93.90, ("Mixed_7a",)),
+    "VII": Table6(79.04, 93.98, ("Mixed_7b", "Mixed_7c")),
 }

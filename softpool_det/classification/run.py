@@ -17,13 +17,8 @@ from pytorch_lightning import callbacks, loggers
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
-from softpool_det.classification.checkpoints import (
-    CHECKPOINT_FILE,
-    PREVIOUS_FILE,
-    Checkpoints,
-    WholeFiles,
-    newest_checkpoint,
-)
+from softpool_det.classification.checkpoints import FILES as CHECKPOINT_FILES
+from softpool_det.classification.checkpoints import Checkpoints, WholeFiles, newest_checkpoint
 from softpool_det.classification.config import Config, construct, identity
 from softpool_det.classification.datasets import open_split
 from softpool_det.classification.module import Classifier
@@ -56,7 +51,8 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
         FileNotFoundError, ValueError: data, weights or a key's value are not what they should be.
     """
     folder = Path(cfg.output)
-    train_set, val_set = open_split(cfg, "train"), open_split(cfg, "val")
+    val_set = open_split(cfg, "val")
+    train_set = open_split(cfg, "train") if cfg.epochs else val_set
     if train_set.classes != val_set.classes:
         raise ValueError(
             f"train_data and val_data must have the same classes: {cfg.train_data} has "
@@ -124,7 +120,7 @@ def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
 def _claim_folder(folder: Path, cfg: Config, resume: bool) -> None:
     if not resume:
         # A new run in its place: what is left of an old one would be taken for this one's.
-        for name in (CONFIG_FILE, CHECKPOINT_FILE, PREVIOUS_FILE, RESULT_FILE):
+        for name in (CONFIG_FILE, RESULT_FILE, *CHECKPOINT_FILES):
             (folder / name).unlink(missing_ok=True)
     claim(folder / CONFIG_FILE, identity(cfg))
 

@@ -15,8 +15,8 @@ from softpool_det.io.atomic import replacing, write_atomically, write_json
 
 NOTE = (
     "paper: as printed, on ImageNet-1k. ours: mean over seeds; in parentheses the difference from "
-    "the first arm's runs of the same seeds, with a 95 % interval (Student's t) where there are two "
-    "or more."
+    "Original's runs of the same seeds, with a 95 % interval (Student's t) where there are two or "
+    "more."
 )
 _FORMS = {"accuracy": ".2f", "each": ".3g", "plain": ".4g"}
 
@@ -29,7 +29,7 @@ class Cell:
         paper: the paper's; None where it has none.
         ours: by seed.
         baseline: what both are compared with: the paper's figure, and ours by seed.
-        style: "accuracy" (percent, a mean), "each" (every seed's) or "plain".
+        style: "accuracy" (percent), "each" (every seed's, not their mean) or "plain".
     """
 
     paper: float | None
@@ -37,50 +37,31 @@ class Cell:
     baseline: tuple[float | None, dict[int, float]] | None = None
     style: str = "plain"
 
-    @property
-    def differences(self) -> list[float]:
-        """Ours, seed by seed."""
-        first = self.baseline[1] if self.baseline else {}
-        return [value - first[seed] for seed, value in self.ours.items() if seed in first]
-
-    @property
-    def paper_difference(self) -> float | None:
-        if self.paper is None or self.baseline is None or self.baseline[0] is None:
-            return None
-        return self.paper - self.baseline[0]
+    def differences(self) -> tuple[float | None, float | None, float]:
+        """From the baseline: the paper's, our mean, and half of its 95 % interval (NaN of one)."""
+        told, first = self.baseline or (None, {})
+        paper = self.paper - told if self.paper is not None and told is not None else None
+        values = [value - first[seed] for seed, value in self.ours.items() if seed in first]
+        if not values:
+            return paper, None, np.nan
+        count = len(values)
+        error = np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.nan
+        return paper, float(np.mean(values)), float(student.ppf(0.975, max(count - 1, 1)) * error)
 
     def texts(self) -> tuple[str, str]:
         """The paper's and ours."""
-        form = _FORMS[self.style]
-        told = "" if self.paper is None else f"{self.paper:{form}}"
-        if self.style == "each":
-            return told, ", ".join(f"{value:{form}}" for value in self.ours.values())
-        if self.paper_difference is not None:
-            told += f" ({self.paper_difference:+.2f})"
-        ours = f"{np.mean(list(self.ours.values())):{form}}" if self.ours else ""
-        if self.differences:
-            interval = half_interval(self.differences)
-            about = "" if interval is None else f" ± {interval:.2f}"
-            ours += f" ({np.mean(self.differences):+.2f}{about})"
-        return told, ours
-
-    def to_json(self) -> dict[str, Any]:
-        values: dict[str, Any] = {"paper": self.paper, "ours": self.ours}
-        if self.baseline is not None:
-            values |= {
-                "paper_difference": self.paper_difference,
-                "differences": self.differences,
-                "half_interval": half_interval(self.differences),
-            }
-        return values
-
-
-def half_interval(values: Sequence[float]) -> float | None:
-    """Half of the 95 % interval of a mean by Student's t; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(student.ppf(0.975, len(values) - 1) * error)
+        paper, ours, half = self.differences()
+        values = list(self.ours.values())
+        shown = values if self.style == "each" else [float(np.mean(values))] if values else []
+        told, said = (
+            ", ".join(f"{value:{_FORMS[self.style]}}" for value in part if value is not None)
+            for part in ([self.paper], shown)
+        )
+        about = "" if np.isnan(half) else f" ± {half:.2f}"
+        return (
+            told if paper is None else f"{told} ({paper:+.2f})",
+            said if ours is None else f"{said} ({ours:+.2f}{about})",
+        )
 
 
 @dataclass(frozen=True)
@@ -96,52 +77,50 @@ class Table:
         """The paper's line and ours for each row; lines that are empty are left out."""
         lines = []
         for label, row in self.rows.items():
-            for of, texts in zip(("paper", "ours"), zip(*map(Cell.texts, row)), strict=True):
-                lines += [[label, of, *texts]] if any(texts) else []
+            texts = [cell.texts() for cell in row]
+            for place, of in enumerate(("paper", "ours")):
+                shown = [pair[place] for pair in texts]
+                lines += [[label, of, *shown]] if any(shown) else []
         table = tabulate(lines, ["", "", *self.columns], tablefmt="github", disable_numparse=True)
         return f"## {self.title}\n\n{table}\n\n{self.note}\n"
-
-    def to_json(self) -> dict[str, Any]:
-        rows = {
-            label: {name: cell.to_json() for name, cell in zip(self.columns, row, strict=True)}
-            for label, row in self.rows.items()
-        }
-        return {"title": self.title, "rows": rows}
 
     def write(self, folder: Path, name: str, about: dict[str, Any]) -> None:
         """Write NAME.md, NAME.json (with what it is `about`) and NAME.png."""
         write_atomically(folder / f"{name}.md", self.markdown())
-        write_json(folder / f"{name}.json", {**about, **self.to_json()})
+        keys = ("paper_difference", "difference", "half_interval")
+        rows = {
+            label: {
+                column: {"paper": cell.paper, "ours": cell.ours}
+                | dict(zip(keys, cell.differences(), strict=True))
+                for column, cell in zip(self.columns, row, strict=True)
+            }
+            for label, row in self.rows.items()
+        }
+        write_json(folder / f"{name}.json", {**about, "title": self.title, "rows": rows})
         with replacing(folder / f"{name}.png") as path:
             self._plot(path)
 
     def _plot(self, path: Path) -> None:
-        """Differences from the first arm, ours with intervals; else the figures themselves."""
+        """A panel for each column: differences from Original with intervals, else the figures."""
         from matplotlib.figure import Figure
 
-        compared = any(cell.baseline for row in self.rows.values() for cell in row)
-        columns = [
-            (place, name)
-            for place, name in enumerate(self.columns)
-            if any(row[place].baseline or not compared for row in self.rows.values())
-        ]
-        height = 1.2 + 0.3 * len(self.rows)
-        figure = Figure(figsize=(2 + 2.4 * len(columns), height), layout="constrained")
+        columns = list(zip(self.columns, zip(*self.rows.values(), strict=True), strict=True))
+        compared = [column for column in columns if any(cell.baseline for cell in column[1])]
+        columns = compared or columns
+        figure = Figure((2 + 2.4 * len(columns), 1.2 + 0.3 * len(self.rows)), layout="constrained")
         axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-        for axis, (place, name) in zip(axes, columns, strict=True):
-            cells = [row[place] for row in self.rows.values()]
-            for y, cell in enumerate(cells):
-                told = cell.paper_difference if compared else cell.paper
-                ours = cell.differences if compared else list(cell.ours.values())
-                if told is not None:
-                    axis.plot(told, y, "D", color="0.6", label="paper")
-                if ours:
-                    error = half_interval(ours) or 0
-                    axis.errorbar(np.mean(ours), y, xerr=error, fmt="o", color="C0", label="ours")
-            axis.set_title(name, fontsize="small")
+        for axis, (name, cells) in zip(axes, columns, strict=True):
+            for place, cell in enumerate(cells):
+                told, ours, half = cell.differences()
+                if not compared:
+                    told, ours = cell.paper, np.mean([*cell.ours.values()]) if cell.ours else None
+                # None and NaN are not drawn.
+                theirs, mine, error = np.array([told, ours, half], float)
+                axis.plot(theirs, place, "D", color="0.6")
+                axis.errorbar(mine, place, xerr=np.nan_to_num(error), fmt="o", color="C0")
             axis.axvline(0, color="0.8", zorder=0)
+            axis.set_title(name, fontsize="small")
         axes[0].set_yticks(range(len(self.rows)), list(self.rows))
         axes[0].invert_yaxis()
-        shown = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels())}
-        figure.legend(shown.values(), shown.keys(), loc="outside lower right", ncols=2)
+        figure.suptitle(f"{self.title}: the paper's (grey) and ours", fontsize="small")
         figure.savefig(path, dpi=100)

@@ -36,8 +36,8 @@ _RECIPES = {
 # Least sides of images in pixels.
 _LEAST_SIZES = {"inception_v3": 75, "densenet": 32}
 MCNEMAR = (
-    "paper: as printed, on ImageNet-1k. ours: continuity-corrected, one test for each seed. It says "
-    "whether these two sets of weights are right equally often, not whether others would be."
+    "paper: as printed, on ImageNet-1k. ours: continuity-corrected, one test for each seed. It "
+    "says whether these two sets of weights are right equally often, not whether others would be."
 )
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Arm:
             return [NETWORKS[self.key].soft_pool(self.pool)]
         if self.pool in paper.TABLE_6:
             levels = list(paper.TABLE_6.values())[: list(paper.TABLE_6).index(self.pool) + 1]
-            return [{"where": [n for *_, names in levels for n in names], "pool": SOFTPOOL}]
+            return [{"where": [n for level in levels for n in level.layers], "pool": SOFTPOOL}]
         pool = SOFTPOOL if self.pool == SWAPPED else self.pool
         window = {"kernel_size": 2, "padding": 0, "ceil_mode": True}
         stem = [] if self.keeps_windows else [{"where": "stem", "pool": pool, **window}]
@@ -185,12 +185,12 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
         pools = [ORIGINAL, *(map(pooling_name, poolings) if poolings else [SOFTPOOL])]
         chosen = [(name, pool) for name in networks for pool in pools]
         return [Arm(f"video/{name}", pool) for name, pool in chosen or TABLE_7]
-    names = networks or {2: paper.TABLE_2, 4: paper.TABLE_4, 5: paper.TABLE_5_NETWORKS}[number]
+    defaults = {2: tuple(paper.TABLE_2), 4: tuple(paper.TABLE_4), 5: paper.TABLE_5_NETWORKS}
     pools = [pooling_name(name) for name in poolings]
     pools = pools or (list(paper.TABLE_5)[1:] if number == 5 else [SOFTPOOL])
     arms = [
         Arm(name if "/" in name else f"torchvision/{name}", pool)
-        for name in names
+        for name in networks or defaults[number]
         for pool in (ORIGINAL, *pools, *([SWAPPED] if number == 2 else []))
     ]
     # Some of these networks' poolings have stride 1.
@@ -208,8 +208,8 @@ def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
     rows = {}
     for arm in (arm for arm in arms if arm.pool == ORIGINAL):
         told = paper.TABLE_2.get(arm.key)
-        size = complexity(arm.network)
-        row = [Cell(told[place] if told else None, {0: size[place]}) for place in (0, 1)]
+        sizes = (told.parameters, told.gflop) if told else (None, None)
+        row = [Cell(s, {0: ours}) for s, ours in zip(sizes, complexity(arm.network), strict=True)]
         for place, top in enumerate(("top1", "top5")):
             for name, pool in settings.items():
                 pair = (getattr(told, name)[place], told.original[place]) if told else (None, None)
@@ -257,10 +257,11 @@ def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
 
 
 def table_6(runs: Runs, arms: Sequence[Arm]) -> Table:
+    stock = paper.TABLE_6["N"]
     rows = {
         level: [
-            runs.cell(top, arm.network, arm.pool, told[place], paper.TABLE_6["N"][place])
-            for place, top in enumerate(("top1", "top5"))
+            runs.cell(top, arm.network, arm.pool, getattr(told, top), getattr(stock, top))
+            for top in ("top1", "top5")
         ]
         for (level, told), arm in zip(paper.TABLE_6.items(), arms, strict=True)
     }

@@ -105,12 +105,10 @@ def _check(
 ) -> None:
     if told is None or wanted is None:
         return
-    pools = told.stem_pool, wanted.stem_pool
-    pairs = {"stem_pool": pools} if not other_pool and not pools[1].takes_weights_of(pools[0]) else {}
-    for name in ("architecture", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1"):
-        pair = getattr(told, name), getattr(wanted, name)
-        if pair[0] != pair[1]:
-            pairs[name] = pair
-    if pairs:
-        faults = (f"{name} is {now}, not {then}" for name, (then, now) in pairs.items())
+    names = ["architecture", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1"]
+    wrong = [name for name in names if getattr(told, name) != getattr(wanted, name)]
+    if not other_pool and not wanted.stem_pool.takes_weights_of(told.stem_pool):
+        wrong.append("stem_pool")
+    if wrong:
+        faults = (f"{name} is {getattr(wanted, name)}, not {getattr(told, name)}" for name in wrong)
         raise ValueError(f"{path} was trained otherwise than the config says: {'; '.join(faults)}")

@@ -7,9 +7,9 @@
     torchrun --nproc-per-node 8 -m softpool_det.cli.tables 6 --data imagenet
 
 Tables 2 (SoftPool in eleven networks, trained from scratch and put into trained ones), 4 (McNemar's
-test), 5 (poolings), 6 (layers of InceptionV3) and 7 (videos). They share their runs. The program can
-be stopped at any time; the same command continues. Without --networks and --poolings they are the
-paper's.
+test), 5 (poolings), 6 (layers of InceptionV3) and 7 (videos). They share their runs. The program
+can be stopped at any time; the same command continues. Without --networks and --poolings they are
+the paper's.
 The second command trains nothing: it puts SoftPool into torchvision's weights.
 """
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from softpool_det.classification import train
@@ -68,6 +69,16 @@ def tiny(pictures):
     path = pictures / "tiny.yaml"
     path.write_text(f"{TINY}train_data: {pictures}/train\nval_data: {pictures}/val\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(run_here, tmp_path_factory):
+    """The folder of a run that nothing interrupted, on one thread."""
+    folder, before = tmp_path_factory.mktemp("trained"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    run_here(folder)
+    torch.set_num_threads(before)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def write_fashion_mnist(folder, prefix, images, labels):
 def test_folder(pictures, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(pictures.parent))
     for name in (f"{pictures.name}/val", str(pictures / "val")):
-        dataset = open_dataset(name, as_array, "DATASETS.TEST")
+        dataset = open_dataset(name, as_array, "val_data")
         assert dataset.classes == ["amber", "blue", "green"]
         assert dataset.targets == [0] * 5 + [1] * 5 + [2] * 5
         assert dataset[6][0].shape[2] == 3
@@ -69,9 +69,9 @@ def test_debians_fashion_mnist(tmp_path, monkeypatch):
 def test_missing_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     with pytest.raises(FileNotFoundError) as error:
-        open_dataset("imagenet/train", as_array, "DATASETS.TRAIN")
+        open_dataset("imagenet/train", as_array, "train_data")
     text = str(error.value)
-    assert text.startswith(f"DATASETS.TRAIN names {tmp_path}/imagenet/train, which does not exist")
+    assert text.startswith(f"train_data names {tmp_path}/imagenet/train, which does not exist")
     for part in ("digits_train", "image-net.org", "ILSVRC2012_img_train.tar"):
         assert part in text
 
@@ -79,13 +79,13 @@ def test_missing_folder(tmp_path, monkeypatch):
 def test_folder_without_classes(tmp_path):
     (tmp_path / "picture.png").touch()
     with pytest.raises(FileNotFoundError, match="which holds no folder, so no class"):
-        open_dataset(str(tmp_path), as_array, "DATASETS.TEST")
+        open_dataset(str(tmp_path), as_array, "val_data")
 
 
 def test_missing_fashion_mnist(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     monkeypatch.setattr("softpool_det.classification.datasets.DEBIAN_FASHION_MNIST", tmp_path)
     with pytest.raises(FileNotFoundError) as error:
-        open_dataset("fashion_mnist_val", as_array, "DATASETS.TEST")
+        open_dataset("fashion_mnist_val", as_array, "val_data")
     for part in ("t10k-images-idx3-ubyte.gz", str(tmp_path / "fashion-mnist"), "apt-get install"):
         assert part in str(error.value)

@@ -15,16 +15,6 @@ from softpool_det.training.signals import Interrupted
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def whole(run_here, tmp_path_factory):
-    """The folder of a run that nothing interrupted."""
-    folder, before = tmp_path_factory.mktemp("whole"), torch.get_num_threads()
-    torch.set_num_threads(1)
-    run_here(folder)
-    torch.set_num_threads(before)
-    return folder
-
-
 def assert_same(left, right):
     expected = load_file(right / "model_final.safetensors")
     for name, value in load_file(left / "model_final.safetensors").items():
@@ -58,7 +48,7 @@ def interrupt(monkeypatch, method, wanted, number):
     ],
 )
 def test_signal_saves_and_ends_with_0(
-    method, call, number, step, run_here, whole, monkeypatch, tmp_path
+    method, call, number, step, run_here, trained, monkeypatch, tmp_path
 ):
     before = signal.getsignal(number)
     with monkeypatch.context() as patched:
@@ -70,12 +60,12 @@ def test_signal_saves_and_ends_with_0(
     assert torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)["global_step"] == step
     assert not (tmp_path / "result.json").exists()
     run_here(tmp_path, "num_workers=2" if step == 5 else "num_workers=0", resume=True)
-    assert_same(tmp_path, whole)
+    assert_same(tmp_path, trained)
 
 
-def unfinished(whole, folder):
+def unfinished(trained, folder):
     """A copy as a kill after the last checkpoint leaves it."""
-    shutil.copytree(whole, folder)
+    shutil.copytree(trained, folder)
     (folder / "result.json").unlink()
     (folder / "model_final.safetensors").unlink()
     return folder / "checkpoint.ckpt"
@@ -87,18 +77,18 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
-def test_killed_behind_the_last_checkpoint(run_here, whole, tmp_path):
-    unfinished(whole, tmp_path / "broken")
+def test_killed_behind_the_last_checkpoint(run_here, trained, tmp_path):
+    unfinished(trained, tmp_path / "broken")
     run_here(tmp_path / "broken", resume=True)
-    assert_same(tmp_path / "broken", whole)
+    assert_same(tmp_path / "broken", trained)
 
 
-def test_damaged_checkpoint_is_passed_over(run_here, whole, tmp_path, caplog):
-    path = unfinished(whole, tmp_path / "broken")
+def test_damaged_checkpoint_is_passed_over(run_here, trained, tmp_path, caplog):
+    path = unfinished(trained, tmp_path / "broken")
     flip_a_bit(path)
     run_here(path.parent, resume=True)
     assert f"passed over: {path}: " in caplog.text
-    assert_same(path.parent, whole)
+    assert_same(path.parent, trained)
 
 
 def test_damaged_checkpoint_does_not_take_the_place_of_the_one_before(tmp_path):
@@ -120,9 +110,9 @@ def test_checkpoint_that_is_not_finite_is_refused(tmp_path):
         WholeFiles().load_checkpoint(path)
 
 
-def test_new_run_does_not_take_the_previous_checkpoint(run_here, whole, tmp_path):
-    folder = shutil.copytree(whole, tmp_path / "again")
+def test_new_run_does_not_take_the_previous_checkpoint(run_here, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "again")
     assert (folder / "checkpoint_previous.ckpt").is_file()
-    with pytest.raises(FloatingPointError, match="the loss is (nan|inf) by step 2"):
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) by step 2"):
         run_here(folder, "optimizer.lr=1e30")
     assert not list(folder.glob("checkpoint*"))
