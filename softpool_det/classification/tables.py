@@ -30,8 +30,10 @@ from softpool_det.video import NETWORKS
 # SoftPool in the weights that Original learned, without training.
 SWAPPED = "swapped"
 _RECIPES = {
-    **{name: name for name in ("digits", "fashion_mnist", "moving_digits", "ucf101")},
-    **{name: f"{name}_paper" for name in ("imagenet", "hacs", "kinetics700")},
+    **{name: f"classification/{name}" for name in ("digits", "fashion_mnist")},
+    "imagenet": "classification/imagenet_paper",
+    **{name: f"video/{name}" for name in ("moving_digits", "ucf101")},
+    **{name: f"video/{name}_paper" for name in ("hacs", "kinetics700")},
 }
 # Least sides of images in pixels.
 _LEAST_SIZES = {"inception_v3": 75, "densenet": 32}
@@ -109,8 +111,8 @@ class Runs:
         return self.output / Path(self.data).name
 
     def config(self, arm: Arm, seed: int) -> Config:
-        name = _RECIPES.get(self.data, "imagenet_paper")
-        recipe = self.recipe or get_config_file(f"classification/{name}.yaml")
+        name = _RECIPES.get(self.data, _RECIPES["imagenet"])
+        recipe = self.recipe or get_config_file(f"{name}.yaml")
         cfg = load_config(recipe, self.overrides)
         least = max((s for name, s in _LEAST_SIZES.items() if name in arm.network), default=0)
         if cfg.size < least:

@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="SEED")
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument(
-        "--recipe", metavar="CONFIG.yaml", help="default: configs/classification/'s for the data"
+        "--recipe", metavar="CONFIG.yaml", help="default: that of configs/ for the data"
     )
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=Path("output/tables"), metavar="FOLDER")
