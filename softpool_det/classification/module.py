@@ -72,14 +72,14 @@ class Classifier(pl.LightningModule):
         cfg, trainer = self.cfg, self.trainer
         place = trainer.global_rank, trainer.world_size
         # Of an interrupted epoch, those that were not trained on.
-        is_first = not hasattr(self, "batches")
-        begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready if is_first else 0
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        begun = 0 if progress.is_last_batch else progress.current.ready
         self.batches = EpochBatches(
             MultigridBatchSampler(len(self.train_set), self.grid, cfg.seed, *place)
             if self.grid
             else shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
         )
-        self.batches.begin(trainer.current_epoch, begun % len(self.batches))
+        self.batches.begin(trainer.current_epoch, begun)
         return train_loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
@@ -129,7 +129,9 @@ class Classifier(pl.LightningModule):
             self.history.append({"epoch": epoch, **metrics})
             text = "epoch %d/%d  loss %.4f  top-1 %.2f  top-5 %.2f"
             loss = self.trainer.callback_metrics["loss"]
-            logger.info(text, epoch, self.cfg.epochs, loss, metrics["top1"], metrics["top5"])
+            logger.info(
+                text, epoch, self.trainer.max_epochs, loss, metrics["top1"], metrics["top5"]
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
