@@ -127,11 +127,10 @@ class Classifier(pl.LightningModule):
         if self.trainer.state.fn == "fit":
             epoch = self.current_epoch + 1
             self.history.append({"epoch": epoch, **metrics})
-            text = "epoch %d/%d  loss %.4f  top-1 %.2f  top-5 %.2f"
             loss = self.trainer.callback_metrics["loss"]
-            logger.info(
-                text, epoch, self.trainer.max_epochs, loss, metrics["top1"], metrics["top5"]
-            )
+            text = "epoch %d/%d  loss of a batch %.4f  top-1 %.2f  top-5 %.2f"
+            if self.trainer.is_global_zero:
+                logger.info(text, epoch, self.trainer.max_epochs, loss, *metrics.values())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history

@@ -179,9 +179,11 @@ class Runs:
 
 def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> list[Arm]:
     """The arms of a table, without `networks` and `poolings` the paper's."""
+    if number == 6 and networks:
+        raise ValueError("Table 6 is of InceptionV3: leave out --networks")
+    if number in (2, 6) and poolings:
+        raise ValueError(f"Table {number} is of SoftPool: leave out --poolings")
     if number == 6:
-        if networks or poolings:
-            raise ValueError("Table 6 has one network and one pooling: leave out both options")
         return [Arm("torchvision/inception_v3", _level(level)) for level in paper.TABLE_6]
     if number == 7:
         pools = [ORIGINAL, *(map(pooling_name, poolings) if poolings else [SOFTPOOL])]

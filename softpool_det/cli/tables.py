@@ -18,9 +18,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from detectron2.utils import comm
+
 from softpool_det.classification.tables import TABLES, Runs, arms_of
 from softpool_det.cli.program import FAILURES, run_program
-from softpool_det.cli.train_classifier import show_progress
+from softpool_det.cli.train_classifier import run_here
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,11 +63,14 @@ def run(args: argparse.Namespace) -> None:
     args.data = args.data or ("moving_digits" if args.table == 7 else "digits")
     runs = Runs(args.data, args.output, args.seeds, args.epochs, args.recipe, args.set)
     arms = arms_of(args.table, args.networks, args.poolings)
+    runs.config(arms[0], args.seeds[0])  # for its errors, before anything is done
     failure = None
     try:
         runs.train([] if args.report else arms)
     except FAILURES as error:
         failure = error
+    if not comm.is_main_process():
+        return
     table = TABLES[args.table](runs, arms)
     about = {"table": args.table, "data": args.data, "seeds": args.seeds, "epochs": args.epochs}
     table.write(runs.folder, f"table_{args.table}", about)
@@ -79,8 +84,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    show_progress()
-    run_program(run, parse_args())
+    run_program(run_here, run, parse_args())
 
 
 if __name__ == "__main__":

@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
+
+import torch
 
 from softpool_det.classification import train
 from softpool_det.classification.config import load_config
 from softpool_det.cli.program import run_program
+from softpool_det.training.process_group import process_group
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,11 +36,16 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def show_progress() -> None:
-    """Let runs say on standard error how far they are, and Lightning only what is wrong."""
+def run_here(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Call `run` as one of torchrun's processes, or alone; on standard error it says how far it is.
+
+    Lightning says only what is wrong.
+    """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("softpool_det").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    with process_group("cuda" if torch.cuda.is_available() else "cpu"):
+        run(args)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -44,8 +53,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    show_progress()
-    run_program(run, parse_args())
+    run_program(run_here, run, parse_args())
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CLASSIFIER = "SOLVER.MAX_EPOCHS 1 SOLVER.WARMUP_EPOCHS 0.5 SOLVER.IMS_PER_BATCH 1000"
-CLASSIFIER += " INPUT.SIZE_TRAIN 16 INPUT.MIN_SIZE_TEST 16 INPUT.CROP_SIZE_TEST 16"
+CLASSIFIER = "epochs=1 warmup_epochs=0.5 batch_size=1000 size=16"
 DETECTOR = "SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 2 SOLVER.STEPS () MODEL.FPN.OUT_CHANNELS 16"
 DETECTOR += " INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 DATALOADER.NUM_WORKERS 0"
 DETECTOR += " MODEL.RETINANET.SCORE_THRESH_TEST 0.0"
@@ -27,12 +26,12 @@ def test_whole_study(environment, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:]
-    assert "| max 3x3 " in (tmp_path / "classifiers.md").read_text()
-    assert "| swapped: SoftPool2d 2x2 " in (tmp_path / "swap.md").read_text()
+    for table in (2, 4):
+        assert "resnet18" in (tmp_path / "digits" / f"table_{table}.md").read_text()
     detectors = json.loads((tmp_path / "detectors" / "comparison.json").read_text())
     assert [name.split(", ")[1] for name in detectors["names"]] == [
         "from scratch",
         "pretrained",
     ] * 2
     pretrained = json.loads((tmp_path / "pretrained" / "comparison.json").read_text())
-    assert pretrained["names"] == ["max 3x3, pretrained", "SoftPool 2x2 paper, pretrained"]
+    assert pretrained["names"] == ["Original, pretrained", "SoftPool, pretrained"]

@@ -1,190 +1,225 @@
-"""tools/train_classifier.py as a user runs it, on a folder of real PNG files."""
+"""Classifiers trained on a folder of real PNG files, and the detectors that start from them."""
 
 import json
-import multiprocessing
-import re
+import math
 import runpy
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from detectron2.modeling import ResNet
+from detectron2.modeling.backbone.resnet import BasicStem
+from PIL import Image
 from safetensors.torch import load_file
 
+from softpool_det.classification.config import load_config
+from softpool_det.classification.datasets import open_split
+from softpool_det.classification.loaders import EpochBatches, shuffled_batches, train_loader
+from softpool_det.classification.networks import build_network
 from softpool_det.classification.predictions import Predictions
 from softpool_det.config import load_config as load_detector_config
 from softpool_det.training import Trainer
 from softpool_det.training.checkpointer import SafeCheckpointer
 from softpool_det.weights import read_metadata
+from softpool_det.weights.convert import read_weights, write_weights
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs/classification/digits_softpool_R_18.yaml"
 DETECTOR = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
 PROGRAM = str(ROOT / "tools" / "train_classifier.py")
+PLAIN = ("batch_transforms=[]", "callbacks=[]", "epochs=1", "network_options={norm: GN}")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def arguments(*overrides):
-    return [PROGRAM, "--config-file", str(CONFIG), *map(str, overrides)]
-
-
-def call(environment, launcher, *overrides):
-    """Everything that the program prints."""
-    done = subprocess.run(
-        [sys.executable, *launcher, *arguments(*overrides)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def result(folder, name="result.json"):
-    return json.loads((folder / name).read_text())
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
 
 
 def weights(folder):
     return load_file(folder / "model_final.safetensors")
 
 
-@pytest.fixture(scope="module")
-def trained(environment, tiny, tmp_path_factory):
-    """The folder of a finished run, and what the run printed."""
-    folder = tmp_path_factory.mktemp("trained")
-    return folder, call(environment, [], *tiny, "OUTPUT_DIR", folder)
+def predictions(folder):
+    return Predictions.load(folder / "predictions.safetensors")
 
 
-def test_trains_and_evaluates(trained):
-    folder, output = trained
-    lines = re.findall(r"epoch (\d)/2  iteration (\d)/6  loss [\d.]+  lr \S+  \d+ images/s", output)
-    assert lines == [("1", "2"), ("1", "3"), ("2", "4"), ("2", "6")]
-    found = result(folder)
-    assert [entry["epoch"] for entry in found["history"]] == [1, 2]
-    assert found["history"][1] == {"epoch": 2, **found["metrics"]}
+def test_what_a_run_leaves(trained):
+    found, said = result(trained), predictions(trained)
+    assert [entry["epoch"] for entry in found["history"]] == [1, 2, 3]
+    assert found["history"][2] == {"epoch": 3, **found["metrics"]}
+    assert (found["steps"], found["device"], found["processes"]) == (9, "cpu", 1)
+    assert said.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    right = np.mean(said.predicted == said.labels)
     # Of three classes the right one is always among the first five.
-    assert found["metrics"]["top5"] == 100
-    assert found["images_per_second"] == pytest.approx(60 / found["train_seconds"])
-    assert (found["iterations"], found["device"], found["processes"]) == (6, "cpu", 1)
-    predictions = Predictions.load(folder / "predictions.npz")
-    assert predictions.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
-    right = np.mean(predictions.predicted == predictions.labels)
-    assert found["metrics"]["top1"] == pytest.approx(100 * right)
+    assert found["metrics"] == {"top1": pytest.approx(100 * right), "top5": 100}
 
 
-def test_evaluation_gives_the_same_predictions(trained, tiny, run_here, tmp_path):
-    folder, _ = trained
-    path = folder / "model_final.safetensors"
-    found = run_here(CONFIG, *tiny, "MODEL.WEIGHTS", path, "OUTPUT_DIR", tmp_path, eval_only=True)
-    assert found["metrics"] == result(folder)["metrics"]
-    assert result(tmp_path, "evaluation.json") == found
-    written = Predictions.load(tmp_path / "evaluation_predictions.npz")
-    expected = Predictions.load(folder / "predictions.npz")
-    assert np.array_equal(written.predicted, expected.predicted)
+def test_evaluation_is_detectron2s(trained, pictures, run_here, tmp_path):
+    """With max pooling put in: its own ResNet, its own stem, and the pixels normalized by hand."""
+    path = trained / "model_final.safetensors"
+    other = ("epochs=0", f"weights={path}", "replace=[]", "allow_other_stem_pool=true")
+    run_here(tmp_path, *other)
+    model = ResNet(BasicStem(norm="BN"), ResNet.make_default_stages(18, norm="BN"), num_classes=3)
+    model.load_state_dict(load_file(path))
+    found = []
+    for file in sorted((pictures / "val").glob("*/*.png")):
+        image = Image.open(file)
+        scale = 32 / min(image.size)
+        # Shorter side 32; torchvision truncates the longer one.
+        image = image.resize([max(32, int(side * scale)) for side in image.size], Image.BILINEAR)
+        left, top = (round((side - 32) / 2) for side in image.size)
+        pixels = np.asarray(image, np.float64)[top : top + 32, left : left + 32]
+        pixels = (pixels - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixels.transpose(2, 0, 1)).float()[None]
+            found.append(model.eval()(batch)["linear"].argmax().item())
+    assert predictions(tmp_path).predicted.tolist() == found
+    run_here(tmp_path, "epochs=0", f"weights={path}")
+    assert result(tmp_path)["metrics"] == result(trained)["metrics"]
 
 
-def test_killed_run_resumes_bit_for_bit(trained, tiny, run_here, one_thread, tmp_path):
-    # Forked: a new one would need seconds to import what it needs.
-    process = multiprocessing.get_context("fork").Process(
-        target=run_here, args=(CONFIG, *tiny, "OUTPUT_DIR", tmp_path)
+def test_is_a_plain_loop(tiny, run_here, tmp_path):
+    """The same batches through torch's own optimizer, with the rates worked out by hand."""
+    overrides = (*PLAIN, "warmup_epochs=0", "norm_weight_decay=null")
+    run_here(tmp_path, *overrides)
+    cfg = load_config(str(tiny), overrides)
+    torch.manual_seed(cfg.seed)
+    model = build_network(cfg.network, 3, cfg.network_options, cfg.replace)
+    train_set = open_split(cfg, "train")
+    batches = EpochBatches(shuffled_batches(train_set, 10, cfg.seed, 0, 1))
+    batches.begin(0)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005, nesterov=True
     )
-    process.start()
-    checkpoint = tmp_path / "checkpoint.pth"
-    while not checkpoint.exists():
-        assert process.is_alive()
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert not (tmp_path / "result.json").exists()
-    done = torch.load(checkpoint, weights_only=True)["progress"]["iteration"]
-    assert 2 <= done < 6
-
-    run_here(CONFIG, *tiny, "OUTPUT_DIR", tmp_path, resume=True)
-    assert f"going on from iteration {done}" in (tmp_path / "log.txt").read_text()
-    expected = weights(trained[0])
+    for i, (images, labels) in enumerate(train_loader(train_set, batches, cfg.seed, 0)):
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * i / 3)) / 2
+        log_probabilities = torch.log_softmax(model(images)["linear"], dim=1)
+        # Smoothing by 0.1 gives each of the three classes a thirtieth.
+        targets = 0.9 * torch.nn.functional.one_hot(labels, 3) + 0.1 / 3
+        optimizer.zero_grad()
+        (-(targets * log_probabilities).sum(1).mean()).backward()
+        optimizer.step()
     for name, value in weights(tmp_path).items():
-        assert torch.equal(value, expected[name]), name
-    assert result(tmp_path)["history"] == result(trained[0])["history"]
-
-
-def test_finished_run_is_taken_as_it_is(trained, tiny, run_here):
-    folder, _ = trained
-    before = (folder / "result.json").stat().st_mtime_ns
-    found = run_here(CONFIG, *tiny, "OUTPUT_DIR", folder, resume=True)
-    assert found == result(folder)
-    assert (folder / "result.json").stat().st_mtime_ns == before
-
-
-def test_folder_of_another_config(trained, tiny, run_here):
-    with pytest.raises(FileExistsError, match=r"another config(.|\n)*\+  BASE_LR: 0\.02"):
-        run_here(CONFIG, *tiny, "SOLVER.BASE_LR", 0.02, "OUTPUT_DIR", trained[0], resume=True)
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(environment, tiny, run_here, one_thread, tmp_path):
+def test_two_processes_train_as_one(environment, tiny, run_here, tmp_path):
     """Without batch statistics, which are each process's own, the weights are the same."""
-    alike = [*tiny, "MODEL.RESNETS.NORM", "GN", "INPUT.MIXUP_ALPHA", 0.0]
-    alike += ["INPUT.CUTMIX_ALPHA", 0.0, "SOLVER.MAX_EPOCHS", 1, "SOLVER.EMA.ENABLED", False]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two, one = tmp_path / "two", tmp_path / "one"
-    call(environment, launcher, *alike, "OUTPUT_DIR", two)
-    run_here(CONFIG, *alike, "OUTPUT_DIR", one)
-    assert (result(two)["processes"], result(two)["iterations"]) == (2, 3)
-    expected = weights(one)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", PROGRAM]
+    # Later steps enlarge what is rounded differently.
+    plain = (*PLAIN, "warmup_epochs=0", "trainer.limit_train_batches=2")
+    command = [sys.executable, *launcher, str(tiny), *plain, f"output={two}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    run_here(one, *plain)
+    run_here(tmp_path / "start", *plain, "epochs=0")
+    assert (result(two)["processes"], result(two)["steps"]) == (2, 2)
+    start = weights(tmp_path / "start")
     for name, value in weights(two).items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5, msg=name)
-    assert result(two)["metrics"] == result(one)["metrics"]
-    together = Predictions.load(two / "predictions.npz")
-    assert np.array_equal(together.predicted, Predictions.load(one / "predictions.npz").predicted)
+        learned = (weights(one)[name] - start[name]).abs().max()
+        assert (value - weights(one)[name]).abs().max() <= 0.02 * learned, name
+    assert np.array_equal(predictions(two).predicted, predictions(one).predicted)
+
+
+def detector(*overrides, config=DETECTOR):
+    return Trainer.build_model(
+        load_detector_config(str(config), ["MODEL.DEVICE", "cpu", *overrides])
+    )
 
 
 def test_detector_starts_from_the_weights(trained):
-    path = trained[0] / "model_final.safetensors"
+    path = trained / "model_final.safetensors"
     told = read_metadata(path)
     assert (told.architecture, told.channel_order, told.num_classes) == ("resnet18", "RGB", 3)
     assert told.stem_pool.window == ("SoftPool2d", 2, 2, 0)
-    model = Trainer.build_model(load_detector_config(str(DETECTOR), ["MODEL.DEVICE", "cpu"]))
+    assert told.stem_pool.ceil_mode
+    model = detector()
     SafeCheckpointer(model).load(str(path))
-    expected = weights(trained[0])
+    expected = weights(trained)
     backbone = model.backbone.bottom_up.state_dict()
     assert backbone.keys() == {name for name in expected if not name.startswith("linear.")}
     for name, value in backbone.items():
         assert torch.equal(value, expected[name]), name
 
 
-def test_stock_detector_refuses_them(trained):
-    config = str(DETECTOR).replace("softpool_", "")
-    model = Trainer.build_model(load_detector_config(config, ["MODEL.DEVICE", "cpu"]))
-    with pytest.raises(ValueError, match="the weights were trained with SoftPool2d"):
-        SafeCheckpointer(model).load(str(trained[0] / "model_final.safetensors"))
+@pytest.mark.parametrize(
+    ("overrides", "config", "message"),
+    [
+        ((), str(DETECTOR).replace("softpool_", ""), "the weights were trained with SoftPool2d"),
+        (("MODEL.PIXEL_STD", "[1.0, 1.0, 1.0]"), DETECTOR, r"MODEL\.PIXEL_STD .* is \[1\.0"),
+    ],
+)
+def test_detector_refuses_weights_that_do_not_fit(overrides, config, message, trained):
+    with pytest.raises(ValueError, match=message):
+        SafeCheckpointer(detector(*overrides, config=config)).load(
+            str(trained / "model_final.safetensors")
+        )
+
+
+@pytest.mark.parametrize("network", ["torchvision/resnet18", "timm/resnet18"])
+def test_converted_weights_start_a_detector(network, run_here, tmp_path):
+    run_here(tmp_path, f"network={network}", *PLAIN[:3])
+    path = tmp_path / "converted.safetensors"
+    write_weights(path, read_weights(str(tmp_path / "model_final.safetensors")))
+    model = detector()
+    SafeCheckpointer(model).load(str(path))
+    stem = model.backbone.bottom_up.stem
+    assert torch.equal(stem.conv1.weight, weights(tmp_path)["conv1.weight"])
+
+
+def test_detector_starts_from_a_learned_temperature(run_here, tmp_path):
+    pool = "{where: stem, pool: SoftPool, kernel_size: 2, padding: 0, ceil_mode: true, "
+    pool += "beta: 2.0, learn_beta: channel}"
+    run_here(tmp_path, f"replace=[{pool}]", *PLAIN[:3])
+    path = tmp_path / "model_final.safetensors"
+    learned = weights(tmp_path)["stem.pool.log_beta"]
+    assert learned.unique().numel() > 32
+    model = detector("MODEL.STEM_POOL.LEARN_BETA", "channel")
+    SafeCheckpointer(model).load(str(path))
+    assert torch.equal(model.backbone.bottom_up.stem.pool.log_beta, learned)
+    with pytest.raises(ValueError, match=r"with a learned beta \(channel\): .* LEARN_BETA"):
+        SafeCheckpointer(detector()).load(str(path))
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        (("MODEL.STEM_POOL.NAME", "MaxPool2d"), "trained with SoftPool2d 2x2"),
-        (("MODEL.RESNETS.DEPTH", 34), "the model is no resnet18"),
-        (("MODEL.PIXEL_STD", "(1.0, 1.0, 1.0)"), r"MODEL\.PIXEL_STD is .*was trained with"),
-        (("DATASETS.TEST", "digits_val"), "does not fit the config's model(.|\n)*linear"),
-        (("MODEL.WEIGHTS", "absent.safetensors"), r"MODEL\.WEIGHTS names absent"),
-        (("MODEL.WEIGHTS", __file__), r"MODEL\.WEIGHTS must be a \.safetensors"),
-        (("MODEL.WEIGHTS", ""), r"MODEL\.WEIGHTS is empty"),
+        ("replace=[]", r"stem_pool is MaxPool2d 3x3/2/1, not SoftPool2d 2x2/2/0"),
+        ("network=detectron2/resnet34", "architecture is resnet34, not resnet18"),
+        ("pixel_std=[1.0, 1.0, 1.0]", r"pixel_std is \(1\.0, 1\.0, 1\.0\), not \(58\.395"),
+        ("val_data=digits_val", "does not fit the config's network(.|\n)*linear"),
+        ("weights=absent.safetensors", "weights names absent.safetensors, which does not exist"),
+        (f"weights={__file__}", r"\.py, which is no \.safetensors"),
     ],
 )
 def test_weights_that_do_not_fit(
-    override, message, trained, tiny, run_here, small_datasets, monkeypatch, tmp_path
+    override, message, trained, run_here, small_datasets, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(small_datasets))
-    path = trained[0] / "model_final.safetensors"
-    overrides = [*tiny, "MODEL.WEIGHTS", path, "OUTPUT_DIR", tmp_path, *override]
+    path = trained / "model_final.safetensors"
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        run_here(CONFIG, *overrides, eval_only=True)
+        run_here(tmp_path, f"weights={path}", "epochs=0", override)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes(100)], ids=len)
+def test_weights_that_are_none(content, run_here, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors is no \.safetensors, or is damaged"):
+        run_here(tmp_path, f"weights={path}", "epochs=0")
+
+
+def test_finished_run_is_taken_as_it_is(trained, run_here):
+    before = (trained / "result.json").stat().st_mtime_ns
+    assert run_here(trained, resume=True) == result(trained)
+    assert (trained / "result.json").stat().st_mtime_ns == before
+    with pytest.raises(FileExistsError, match=r"another config(.|\n)*\+  lr: 0\.02"):
+        run_here(trained, "optimizer.lr=0.02", resume=True)
 
 
 class Payload:
@@ -197,36 +232,40 @@ class Payload:
         return Path.mkdir, (self.marker,)
 
 
-def test_checkpoint_does_not_run(tiny, run_here, tmp_path):
-    torch.save({"progress": Payload(tmp_path / "marker")}, tmp_path / "checkpoint.pth")
-    with pytest.raises(ValueError, match=r"checkpoint\.pth holds more than") as error:
-        run_here(CONFIG, *tiny, "OUTPUT_DIR", tmp_path, resume=True)
+def test_checkpoint_does_not_run(run_here, tmp_path):
+    torch.save({"state_dict": Payload(tmp_path / "marker")}, tmp_path / "checkpoint.ckpt")
+    with pytest.raises(ValueError, match=r"checkpoint\.ckpt holds more than") as error:
+        run_here(tmp_path, resume=True)
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "marker").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes(100)], ids=len)
-def test_weights_that_are_none(content, tiny, run_here, tmp_path):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"model\.safetensors is no \.safetensors, or is damaged"):
-        run_here(CONFIG, *tiny, "MODEL.WEIGHTS", path, "OUTPUT_DIR", tmp_path, eval_only=True)
-
-
-def test_other_classes(tiny, run_here, pictures, tmp_path):
+def test_other_classes(run_here, pictures, tmp_path):
     fewer = tmp_path / "fewer"
     (fewer / "amber").mkdir(parents=True)
     (fewer / "amber" / "0.png").write_bytes((pictures / "val/amber/0.png").read_bytes())
     with pytest.raises(ValueError, match=r"must have the same classes: .* has 3, .* 1"):
-        run_here(CONFIG, *tiny, "DATASETS.TEST", fewer, "OUTPUT_DIR", tmp_path / "output")
+        run_here(tmp_path / "output", f"val_data={fewer}")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch_size=31", "batch_size is 31, but the training set has only 30 images"),
+        ("trainer.precison=16", r"trainer: .*unexpected keyword argument 'precison'"),
+        ("callbacks=[{name: EarlyStop}]", "callbacks must name a class of .*, got 'EarlyStop'"),
+    ],
+)
+def test_wrong_values(override, message, run_here, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_here(tmp_path, override)
 
 
 def test_missing_imagenet(monkeypatch, tmp_path):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    config = str(CONFIG).replace("digits", "imagenet_paper")
-    argv = [PROGRAM, "--config-file", config, "OUTPUT_DIR", str(tmp_path / "output")]
-    monkeypatch.setattr(sys, "argv", argv)
+    config = str(ROOT / "configs/classification/imagenet_paper.yaml")
+    monkeypatch.setattr(sys, "argv", [PROGRAM, config, f"output={tmp_path / 'output'}"])
     with pytest.raises(SystemExit) as error:
         runpy.run_path(PROGRAM, run_name="__main__")
-    message = f"error: DATASETS.TEST names {tmp_path}/imagenet/val, which does not exist"
+    message = f"error: val_data names {tmp_path}/imagenet/val, which does not exist"
     assert str(error.value).startswith(message)

@@ -5,19 +5,14 @@ import gzip
 import hashlib
 import io
 import json
-import pickle
 import stat
 import struct
 import zipfile
 import zlib
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from softpool_det.classification import predictions
 from softpool_det.classification.datasets import open_dataset
-from softpool_det.classification.predictions import Predictions
 from softpool_det.datasets.digit_scenes import DIGITS
 from softpool_det.datasets.wheels import open_wheel
 from softpool_det.testdev import read_image_info, validate_results, write_submission
@@ -161,60 +156,6 @@ def test_a_wheel_is_not_unpacked(marker, tmp_path):
     assert files_below(tmp_path) == before
 
 
-class Payload:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return Path.mkdir, (self.marker,)
-
-
-def npy(header, content=b""):
-    text = repr(header).encode() + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
-
-
-def npz(array):
-    return zipped(*((f"{name}.npy", array) for name in ("labels", "predicted", "in_top5")))
-
-
-HUGE = {"descr": "<i8", "fortran_order": False, "shape": (2**55,)}
-
-
-def predictions_with_payload(kind, marker):
-    payload = np.array([Payload(marker)], object)
-    buffer = io.BytesIO()
-    if kind == "object array":
-        np.savez(buffer, labels=payload, predicted=payload, in_top5=payload)
-    elif kind == "pickle":
-        pickle.dump(Payload(marker), buffer)
-    elif kind == "header":
-        call = f"__import__('os').mkdir({str(marker)!r})"
-        buffer.write(npz(npy(HUGE).replace(b"(36028797018963968,)", call.encode()[:200])))
-    else:
-        buffer.write(npz(npy(HUGE)))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["object array", "pickle", "header", "size"])
-def test_predictions_hold_numbers_alone(kind, marker, refusal, tmp_path):
-    path = tmp_path / "predictions.npz"
-    path.write_bytes(predictions_with_payload(kind, marker))
-    error = refusal("evaluate_classifiers.py", "compare", "--arm", "a", path, "--arm", "b", path)
-    assert error.startswith(f"error: {path} holds no predictions: ")
-
-
-def test_predictions_that_unpack_to_more_than_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(predictions, "MAX_BYTES", 2**20)
-    path = tmp_path / "predictions.npz"
-    ones = np.ones(2**18, np.int64)
-    Predictions(ones, ones, ones > 0).save(path)
-    with pytest.raises(ValueError, match=r"it unpacks to .* bytes, more than 1048576"):
-        Predictions.load(path)
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -232,4 +173,4 @@ def test_fashion_mnist_of_another_size(content, said, tmp_path, monkeypatch):
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path} {said}"):
-        open_dataset("fashion_mnist_train", None, "DATASETS.TRAIN")
+        open_dataset("fashion_mnist_train", None, "train_data")

@@ -18,7 +18,7 @@ from softpool_det.config import load_config
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
-CLASSIFIER = ROOT / "configs/classification/digits_softpool_R_18.yaml"
+CLASSIFIER = ROOT / "configs/classification/digits_softpool.yaml"
 LAZY = ROOT / "configs/lazy/retinanet_softpool_R_50_FPN_1x.py"
 
 # What a program is given so that it reads the config; {} is the config's place.
@@ -29,8 +29,8 @@ DETECTOR_PROGRAMS = {
     "compare.py": "--baseline {} --candidate {} --output {out}",
 }
 PROGRAMS = DETECTOR_PROGRAMS | {
-    "train_classifier.py": "--config-file {}",
-    "evaluate_classifiers.py": "swap --weights w.safetensors --trained {} --swapped {}",
+    "train_classifier.py": "{}",
+    "tables.py": "2 --report --networks resnet18 --recipe {} --output {out}",
 }
 CALLS = {
     "object/apply": "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path"
@@ -80,13 +80,22 @@ def test_no_tag_runs(call, load, marker, tmp_path):
         load(str(file))
 
 
-@pytest.mark.parametrize(
-    ("load", "config"), [(load_config, DETECTOR), (load_classifier_config, CLASSIFIER)]
-)
-@pytest.mark.parametrize("form", ["{}", "!!python/object/apply:eval ['{}']", "[{}]", "${{{}}}"])
-def test_values_on_the_command_line_are_text(form, load, config, marker):
+FORMS = ["{}", "!!python/object/apply:eval ['{}']", "[{}]", "${{{}}}"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_on_the_command_line_are_text(form, marker):
     text = form.format(f"__import__('os').mkdir('{marker}')")
-    assert text == load(str(config), ["MODEL.WEIGHTS", text]).MODEL.WEIGHTS
+    assert text == load_config(str(DETECTOR), ["MODEL.WEIGHTS", text]).MODEL.WEIGHTS
+
+
+@pytest.mark.parametrize("form", [*FORMS, "${{eval:{}}}", "${{oc.decode:{}}}"])
+def test_values_for_classifiers_are_text(form, marker):
+    """They may be refused; nothing is evaluated."""
+    text = form.format(f"__import__('os').mkdir('{marker}')")
+    with contextlib.suppress(ValueError):
+        cfg = load_classifier_config(str(CLASSIFIER), [f"weights={text}"])
+        assert cfg.weights == text
 
 
 @pytest.mark.parametrize("form", ["{}", "'${{eval:{}}}'", "eval({})"])
@@ -106,7 +115,7 @@ def test_lazy_configs_do_not_run(program, marker, refusal, tmp_path):
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("program", ["train_classifier.py", "evaluate_classifiers.py"])
+@pytest.mark.parametrize("program", ["train_classifier.py", "tables.py"])
 def test_classifiers_take_no_python(program, marker, refusal, tmp_path):
     file = tmp_path / "attack.py"
     error = refusal(program, *arguments(PROGRAMS[program], file, tmp_path / "out"))

@@ -22,7 +22,7 @@ from softpool_det.weights.metadata import FORMAT, FORMAT_KEY
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
-CLASSIFIER = ROOT / "configs/classification/digits_softpool_R_18.yaml"
+CLASSIFIER = ROOT / "configs/classification/digits_softpool.yaml"
 # What a program is given so that it reads the weights; {} is their place.
 PROGRAMS = {
     "train_net.py": "--num-gpus 0 --config-file {detector} MODEL.WEIGHTS {}",
@@ -32,9 +32,7 @@ PROGRAMS = {
     " --dataset digit_scenes_val MODEL.DEVICE cpu",
     "compare.py": "--baseline {detector} --candidate {detector} --baseline-weights {}"
     " --output {out} -- MODEL.DEVICE cpu",
-    "train_classifier.py": "--config-file {classifier} MODEL.WEIGHTS {} OUTPUT_DIR {out}",
-    "evaluate_classifiers.py": "swap --weights {} --trained {classifier} --swapped {classifier}"
-    " --output {out}",
+    "train_classifier.py": "{classifier} weights={} output={out}",
 }
 
 

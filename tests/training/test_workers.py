@@ -14,7 +14,8 @@ from softpool_det.training import workers
 # Each image takes longer than the test needs to send a signal.
 SCRIPT = """
 import os, sys, time
-from softpool_det.classification.loaders import TrainLoader as Classifying, evaluation_loader
+from softpool_det.classification.loaders import EpochBatches, evaluation_loader
+from softpool_det.classification.loaders import shuffled_batches, train_loader
 from softpool_det.training.train_loader import TrainLoader
 from softpool_det.training.workers import with_lasting_workers
 from softpool_det.training.signals import any_received, listening
@@ -30,10 +31,15 @@ class Slow:
     def __call__(self, record):
         return self[0]
 
+def classifying():
+    batches = EpochBatches(shuffled_batches(Slow(), 1, 0, 0, 1))
+    batches.begin(0)
+    return train_loader(Slow(), batches, 0, 2)
+
 KINDS = {
     "training": lambda: TrainLoader([{}] * 8, mapper=Slow(), total_batch_size=1, num_workers=2),
     "evaluation": lambda: with_lasting_workers(DataLoader(Slow(), num_workers=2)),
-    "classifier's training": lambda: Classifying(Slow(), 1, 0, 0, 1, 2, False).epoch(0, 0),
+    "classifier's training": classifying,
     "classifier's evaluation": lambda: evaluation_loader(Slow(), 1, 0, 1, 2),
 }
 with listening():
