@@ -38,7 +38,7 @@ NOTE = (
 
 def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
     data = list(dict.fromkeys([*DATA, runs.data]))
-    rows = {}
+    rows: dict[str, list[Cell]] = {}
     for arm in arms:
         told, original = (TABLE_7.get((arm.key, pool)) for pool in (arm.pool, ORIGINAL))
         figures = complexity(arm.key)
@@ -55,4 +55,8 @@ def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
                 row.append(Cell(pair[0], {}, None if is_first else (pair[1], {}), "accuracy"))
         rows[f"{arm.key}, {arm.pool}"] = row
     names = [f"{DATA.get(name, name)}, {top}" for name in data for top in ("top-1", "top-5")]
-    return Table("Table 7: videos", ["parameters, M", "GFLOP", *names], rows, NOTE)
+    columns = ["parameters, M", "GFLOP", *names]
+    # Networks that the paper lacks leave its columns empty.
+    kept = [i for i in range(len(columns)) if any(any(row[i].texts()) for row in rows.values())]
+    rows = {label: [row[i] for i in kept] for label, row in rows.items()}
+    return Table("Table 7: videos", [columns[i] for i in kept], rows, NOTE)

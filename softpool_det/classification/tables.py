@@ -112,13 +112,20 @@ class Runs:
 
     def config(self, arm: Arm, seed: int) -> Config:
         name = _RECIPES.get(self.data, _RECIPES["imagenet"])
+        is_video = arm.network.startswith("video/")
+        if is_video and not self.recipe and not name.startswith("video/"):
+            known = [key for key, of in _RECIPES.items() if of.startswith("video/")]
+            raise ValueError(
+                f"data must be one of {', '.join(known)} for Table 7, or come with a recipe that "
+                f"names lists of videos, got {self.data!r}"
+            )
         recipe = self.recipe or get_config_file(f"{name}.yaml")
         cfg = load_config(recipe, self.overrides)
         least = max((s for name, s in _LEAST_SIZES.items() if name in arm.network), default=0)
         if cfg.size < least:
             # Read again, for the transforms refer to it.
             cfg = load_config(recipe, [*self.overrides, f"size={least}"])
-        if self.data not in _RECIPES:
+        if self.data not in _RECIPES and not is_video:
             cfg = replace(cfg, train_data=f"{self.data}/train", val_data=f"{self.data}/val")
         if arm.pool == SWAPPED:
             weights = self.path(Arm(arm.network, ORIGINAL), seed, WEIGHTS_FILE)

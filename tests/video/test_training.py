@@ -81,6 +81,8 @@ def test_table_7_with_what_is_there(recipe, tmp_path):
     arms = arms_of(7, [], [])
     assert [str(arm) for arm in arms[:2]] == ["video/r3d_50, Original", "video/r3d_101, Original"]
     assert len(arms) == 13
+    with pytest.raises(ValueError, match=r"one of moving_digits, ucf101, .* got 'digits'"):
+        Runs("digits", tmp_path).config(arms[0], 1)
     arms = arms_of(7, ["r3d_10"], [])
     runs = Runs("ucf101", tmp_path, (1,), 1, recipe, ["milestones=[]", "batch_size=40"])
     runs.train(arms)
