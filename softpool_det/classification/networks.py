@@ -105,7 +105,8 @@ def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
 
             probe.get_submodule(row.name).register_forward_pre_hook(put_in)
         with torch.no_grad():
-            probe(next(probe.parameters()).new_zeros(1, 3, 224, 224))
+            frames = [8] if any(isinstance(m, nn.Conv3d) for m in probe.modules()) else []
+            probe(next(probe.parameters()).new_zeros(1, 3, *frames, 224, 224))
 
 
 _WINDOW = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")

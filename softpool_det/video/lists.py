@@ -6,7 +6,7 @@ import csv
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -100,13 +100,12 @@ def read_clips(
         rows = [(str(folder / name), None, None, name.partition("/")[0]) for name in files]
         classes = classes or [line.split()[1] for line in index.read_text().splitlines() if line]
     else:
-        rows = [_path_row(path, i, line, folder) for i, line in enumerate(lines, 1) if line.strip()]
+        rows = list(_path_rows(path, lines, folder))
         largest = max((int(label) for *_, label in rows), default=-1)
         classes = classes or [str(label) for label in range(largest + 1)]
     if not rows:
         raise DataError(f"{path} names no videos of that split, or none at all")
-    names = tuple(classes or sorted({name for *_, name in rows}))
-    return _found(path, folder, rows, names, _is_video if opened else os.path.isfile)
+    return _found(path, rows, classes or sorted({name for *_, name in rows}), opened)
 
 
 def _csv_rows(path: Path, lines: list[str], folder: Path, split: str | None) -> Iterator[_Row]:
@@ -143,14 +142,16 @@ def _csv_rows(path: Path, lines: list[str], folder: Path, split: str | None) -> 
             yield whole, start, end, value["label"]
 
 
-def _path_row(path: Path, number: int, line: str, folder: Path) -> _Row:
-    match = re.fullmatch(r"(.+)[ ,](\d+)", line.strip())
-    if not match:
-        raise DataError(
-            f"{path}, line {number}: {line!r:.80} is no path with a label from 0 behind it, and "
-            "the list is no csv of Kinetics or HACS and has no classInd.txt beside it"
-        )
-    return str(folder / match[1]), None, None, str(int(match[2]))
+def _path_rows(path: Path, lines: list[str], folder: Path) -> Iterator[_Row]:
+    for number, line in enumerate(lines, 1):
+        match = re.fullmatch(r"(.+)[ ,](\d+)", line.strip())
+        if match:
+            yield str(folder / match[1]), None, None, str(int(match[2]))
+        elif line.strip():
+            raise DataError(
+                f"{path}, line {number}: {line!r:.80} is no path with a label from 0 behind it, "
+                "and the list is no csv of Kinetics or HACS and has no classInd.txt beside it"
+            )
 
 
 def _is_video(path: str) -> bool:
@@ -161,26 +162,20 @@ def _is_video(path: str) -> bool:
         return False
 
 
-def _found(
-    path: Path,
-    folder: Path,
-    rows: list[_Row],
-    classes: tuple[str, ...],
-    is_usable: Callable[[str], bool],
-) -> ClipList:
+def _found(path: Path, rows: list[_Row], classes: Sequence[str], opened: bool) -> ClipList:
     labels = {name: label for label, name in enumerate(classes)}
     if unknown := next((name for *_, name in rows if name not in labels), None):
         raise DataError(f"{path} has the class {unknown!r}, none of the {len(classes)} classes")
+    is_usable = _is_video if opened else os.path.isfile
     is_there = {name: is_usable(name) for name in dict.fromkeys(row[0] for row in rows)}
     missing = tuple(name for name in is_there if not is_there[name])
     if len(missing) == len(is_there):
         raise FileNotFoundError(
-            f"{folder} has none of the {len(missing)} videos of {path}; the first is {missing[0]}."
-            f"\n{SOURCES}"
+            f"none of the {len(missing)} videos of {path} is there: {missing[0]}, ...\n{SOURCES}"
         )
     if missing:
         names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         count = f"{len(missing)} of the {len(is_there)} videos"
         logger.warning("%s of %s are missing or broken: %s", count, path, names)
     clips = tuple(Clip(n, start, end, labels[c]) for n, start, end, c in rows if is_there[n])
-    return ClipList(clips, classes, missing)
+    return ClipList(clips, tuple(classes), missing)

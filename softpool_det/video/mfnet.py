@@ -18,19 +18,10 @@ def _norm(channels: int) -> dict[str, nn.Module]:
     return {"bn": nn.BatchNorm3d(channels), "relu": nn.ReLU(inplace=True)}
 
 
-def _conv(
-    inputs: int,
-    outputs: int,
-    kernel: tuple[int, ...] = _ONE,
-    stride: tuple[int, ...] = _ONE,
-    groups: int = 1,
-) -> nn.Module:
+def _unit(inputs: int, outputs: int, kernel: Any = _ONE, **kwargs: Any) -> nn.Sequential:
     padding = tuple(side // 2 for side in kernel)
-    return nn.Conv3d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-
-
-def _unit(inputs: int, *args: Any, **kwargs: Any) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(**_norm(inputs), conv=_conv(inputs, *args, **kwargs)))
+    conv = nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=False, **kwargs)
+    return nn.Sequential(OrderedDict(**_norm(inputs), conv=conv))
 
 
 class _Block(nn.Module):
@@ -40,8 +31,8 @@ class _Block(nn.Module):
         super().__init__()
         self.conv_i1 = _unit(inputs, width // 4)
         self.conv_i2 = _unit(width // 4, inputs)
-        self.conv_m1 = _unit(inputs, width, (3, 3, 3), stride, _GROUPS)
-        last = {} if first else {"kernel": (1, 3, 3), "groups": _GROUPS}
+        self.conv_m1 = _unit(inputs, width, (3, 3, 3), stride=stride, groups=_GROUPS)
+        last: dict[str, Any] = {} if first else {"kernel": (1, 3, 3), "groups": _GROUPS}
         self.conv_m2 = _unit(width, width, **last)
         self.conv_w1 = _unit(inputs, width, stride=stride) if first else nn.Identity()
 
@@ -58,9 +49,9 @@ class MFNet(nn.Sequential):
     """
 
     def __init__(self, num_classes: int) -> None:
-        stem = OrderedDict(conv=_conv(3, 16, (3, 5, 5), (1, 2, 2)), **_norm(16))
+        conv = nn.Conv3d(3, 16, (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False)
         layers: dict[str, nn.Module] = {
-            "conv1": nn.Sequential(stem),
+            "conv1": nn.Sequential(OrderedDict(conv=conv, **_norm(16))),
             "maxpool": nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
         }
         inputs = 16

@@ -59,16 +59,12 @@ def write_moving_digits(folder: Path, settings: MovingDigits = MovingDigits()) -
 
     The files lie in `UCF-101/<Class>/v_<Class>_gGG_cCC.avi` and `ucfTrainTestlist/`.
 
-    Args:
-        folder: appears when everything is written.
-        settings: of the videos.
-
     Returns:
-        `folder`.
+        `folder`, which appears when everything is written.
 
     Raises:
-        FileExistsError: `folder` holds something else, or videos of other settings.
-        RuntimeError: the digits' wheel cannot be had, or OpenCV cannot write XVID.
+        FileExistsError: it holds something else, or videos of other settings.
+        RuntimeError: the digits' wheel cannot be had.
     """
     text = json.dumps(asdict(settings), indent=2) + "\n"
     if folder.exists():
@@ -124,8 +120,6 @@ def _write(path: Path, video: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = cv2.VideoWriter.fourcc(*"XVID")
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, 25, video.shape[:0:-1])
-    if not writer.isOpened():
-        raise RuntimeError(f"{path} cannot be written: this OpenCV has no XVID")
     for frame in video:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
     writer.release()

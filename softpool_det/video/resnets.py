@@ -69,20 +69,11 @@ class SRTGBottleneck(NarrowBottleneck):
 def resnet(
     block: type[Any], conv: type[Any], depths: Sequence[int], pool_frames: bool, num_classes: int
 ) -> VideoResNet:
-    """Build torchvision's video ResNet with a max pooling at the end of its stem.
-
-    Args:
-        block: of torchvision's interface for blocks.
-        conv: makes the 3x3x3 convolutions.
-        depths: numbers of blocks of the four stages.
-        pool_frames: whether the pooling halves the frames as it does the pixels.
-        num_classes: outputs.
-    """
+    """Build torchvision's video ResNet with a max pooling in its stem, of frames, too, or not."""
 
     def stem() -> nn.Sequential:
-        pool = (
-            nn.MaxPool3d(3, 2, 1) if pool_frames else nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
-        )
-        return (R2Plus1dStem() if conv is Conv2Plus1D else BasicStem()).append(pool)
+        window = (3, 2, 1) if pool_frames else ((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        stem = R2Plus1dStem() if conv is Conv2Plus1D else BasicStem()
+        return stem.append(nn.MaxPool3d(*window))
 
     return VideoResNet(block, [conv] * 4, list(depths), stem, num_classes)

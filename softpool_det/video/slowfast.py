@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +13,7 @@ _BLOCKS = (3, 4, 6, 3)
 _KERNELS = ((1, 1, 3, 3), (3, 3, 3, 3))
 
 
-def _conv(
-    inputs: int, outputs: int, *kernel: int, stride: tuple[int, ...] = (1, 1, 1)
-) -> nn.Module:
+def _conv(inputs: int, outputs: int, *kernel: int, stride: Any = 1) -> nn.Module:
     padding = tuple(side // 2 for side in kernel)
     return nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=False)
 

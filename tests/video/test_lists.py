@@ -123,7 +123,9 @@ def test_what_cannot_be_used(tmp_path):
         with pytest.raises(DataError, match=message):
             read_clips(write(tmp_path / "list.csv", text), tmp_path, "train")
     file = write(tmp_path / "list.csv", "a.mp4 0")
-    with pytest.raises(FileNotFoundError, match=r"none of the 1 videos .* first is .*a.mp4\.\nUCF"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none of the 1 videos of .* is there: .*a.mp4, \.\.\.\nUCF"
+    ):
         read_clips(file, tmp_path)
     touch(tmp_path, "a.mp4")
     with pytest.raises(DataError, match="the class '0', none of the 1 classes"):
