@@ -18,7 +18,10 @@ from softpool_det.training.workers import outlive_sigterm
 
 
 class SeededDataset(Dataset):
-    """A data set whose transforms draw from a seed of their own for every epoch and item."""
+    """A data set whose transforms draw from a seed of their own for every epoch and item.
+
+    Its keys are (epoch, what the data set takes); it gives (image, label, what the data set took).
+    """
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
@@ -28,7 +31,7 @@ class SeededDataset(Dataset):
         numbers = item if isinstance(item, tuple) else (item,)
         # Without workers this is the process that trains: its own generators are left alone.
         with seeded(seed_of(self.seed, epoch, *numbers)):
-            return self.dataset[item]
+            return (*self.dataset[item], item)
 
 
 class EpochBatches(Sampler):
@@ -77,32 +80,21 @@ def shuffled_batches(
     return BatchSampler(order, batch_size // world_size, drop_last=True)
 
 
-def train_loader(dataset: Any, batches: EpochBatches, seed: int, num_workers: int) -> DataLoader:
-    return _loader(SeededDataset(dataset, seed), batches, num_workers)
+def all_batches(
+    size: int, batch_size: int, rank: int, world_size: int
+) -> list[list[tuple[int, int]]]:
+    """This process's share of all items, each once, as keys of a `SeededDataset`."""
+    share = [(0, item) for item in range(rank, size, world_size)]
+    part = max(batch_size // world_size, 1)
+    return [share[i : i + part] for i in range(0, len(share), part)]
 
 
-def evaluation_loader(
-    dataset: Any, batch_size: int, rank: int, world_size: int, num_workers: int
-) -> DataLoader:
-    """This process's share of a data set, each item once: batches of (images, labels, indices)."""
-    share = range(rank, len(dataset), world_size)
-    batches = [list(share[i : i + batch_size]) for i in range(0, len(share), batch_size)]
-    return _loader(_Indexed(dataset), batches, num_workers)
-
-
-def _loader(dataset: Dataset, batches: Any, num_workers: int) -> DataLoader:
+def loader(dataset: Any, batches: Any, seed: int, num_workers: int) -> DataLoader:
+    """Batches of (images, labels, items), of keys of a `SeededDataset`."""
     return DataLoader(
-        dataset,
+        SeededDataset(dataset, seed),
         batch_sampler=batches,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=outlive_sigterm,
     )
-
-
-class _Indexed(Dataset):
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, index: int) -> tuple[Any, int, int]:
-        return (*self.dataset[index], index)

@@ -26,9 +26,9 @@ from torchvision.transforms import v2
 from softpool_det.classification.config import Config, construct
 from softpool_det.classification.loaders import (
     EpochBatches,
-    evaluation_loader,
+    all_batches,
+    loader,
     shuffled_batches,
-    train_loader,
 )
 from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
@@ -80,20 +80,22 @@ class Classifier(pl.LightningModule):
             else shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
         )
         self.batches.begin(trainer.current_epoch, begun)
-        return train_loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
+        return loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
-        place = self.trainer.global_rank, self.trainer.world_size
-        batch_size = max(self.cfg.batch_size // place[1], 1)
-        return evaluation_loader(self.val_set, batch_size, *place, self.cfg.num_workers)
+        cfg, place = self.cfg, (self.trainer.global_rank, self.trainer.world_size)
+        batches = all_batches(len(self.val_set), cfg.batch_size, *place)
+        return loader(self.val_set, batches, cfg.seed, cfg.num_workers)
 
     def on_train_epoch_start(self) -> None:
         self.batches.begin(self.current_epoch)
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
+    def training_step(self, batch: tuple[torch.Tensor, ...], index: int) -> torch.Tensor:
         # What is drawn depends on the step, not on those before: MixUp, dropout, some poolings.
         torch.manual_seed(seed_of(self.cfg.seed, self.current_epoch, index, self.global_rank))
-        images, labels = v2.RandomChoice(self.mixers)(*batch) if self.mixers else batch
+        images, labels, _ = batch
+        if self.mixers:
+            images, labels = v2.RandomChoice(self.mixers)(images, labels)
         logits = self(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
         if (index + 1) % self.trainer.log_every_n_steps == 0 and not math.isfinite(loss.item()):

@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -100,9 +101,8 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
         )
 
 
-def _check(
-    path: Path, told: WeightsMetadata | None, wanted: WeightsMetadata | None, other_pool: bool
-) -> None:
+def _check(path: Path, told: Any, wanted: Any, other_pool: bool) -> None:
+    """Compare what was told with weights and what the config says; None where nothing is known."""
     if told is None or wanted is None:
         return
     names = ["architecture", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1"]

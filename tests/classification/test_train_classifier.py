@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from softpool_det.classification.config import load_config
 from softpool_det.classification.datasets import open_split
-from softpool_det.classification.loaders import EpochBatches, shuffled_batches, train_loader
+from softpool_det.classification.loaders import EpochBatches, loader, shuffled_batches
 from softpool_det.classification.networks import build_network
 from softpool_det.classification.predictions import Predictions
 from softpool_det.config import load_config as load_detector_config
@@ -94,7 +94,7 @@ def test_is_a_plain_loop(tiny, run_here, tmp_path):
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005, nesterov=True
     )
-    for i, (images, labels) in enumerate(train_loader(train_set, batches, cfg.seed, 0)):
+    for i, (images, labels, _) in enumerate(loader(train_set, batches, cfg.seed, 0)):
         optimizer.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * i / 3)) / 2
         log_probabilities = torch.log_softmax(model(images)["linear"], dim=1)
         # Smoothing by 0.1 gives each of the three classes a thirtieth.

@@ -14,8 +14,7 @@ from softpool_det.training import workers
 # Each image takes longer than the test needs to send a signal.
 SCRIPT = """
 import os, sys, time
-from softpool_det.classification.loaders import EpochBatches, evaluation_loader
-from softpool_det.classification.loaders import shuffled_batches, train_loader
+from softpool_det.classification.loaders import all_batches, loader
 from softpool_det.training.train_loader import TrainLoader
 from softpool_det.training.workers import with_lasting_workers
 from softpool_det.training.signals import any_received, listening
@@ -31,16 +30,10 @@ class Slow:
     def __call__(self, record):
         return self[0]
 
-def classifying():
-    batches = EpochBatches(shuffled_batches(Slow(), 1, 0, 0, 1))
-    batches.begin(0)
-    return train_loader(Slow(), batches, 0, 2)
-
 KINDS = {
     "training": lambda: TrainLoader([{}] * 8, mapper=Slow(), total_batch_size=1, num_workers=2),
     "evaluation": lambda: with_lasting_workers(DataLoader(Slow(), num_workers=2)),
-    "classifier's training": classifying,
-    "classifier's evaluation": lambda: evaluation_loader(Slow(), 1, 0, 1, 2),
+    "classifier's": lambda: loader(Slow(), all_batches(8, 1, 0, 1), 0, 2),
 }
 with listening():
     loaders = {kind: iter(KINDS[kind]()) for kind in sys.argv[1:]}
@@ -63,7 +56,7 @@ with listening():
         (["training", "evaluation"], signal.SIGTERM),
         pytest.param(["training"], signal.SIGUSR1, marks=pytest.mark.slow),
         pytest.param(
-            ["classifier's training", "classifier's evaluation"],
+            ["classifier's"],
             signal.SIGTERM,
             marks=pytest.mark.slow,
         ),
