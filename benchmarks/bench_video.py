@@ -55,7 +55,7 @@ def loader_row(args: argparse.Namespace, side: int) -> dict:
     """Videos of UCF-101's size or the digits' own, one epoch a call."""
     with tempfile.TemporaryDirectory() as folder:
         made = write_moving_digits(
-            Path(folder, "made"), MovingDigits(clips=1, side=side, frames=64, size=side // 4)
+            Path(folder, "made"), MovingDigits(clips=1, side=side, frames=32, size=side // 4)
         )
         found = read_clips(made / "ucfTrainTestlist" / "testlist01.txt", made / "UCF-101")
         steps = [v2.RandomCrop(min(side, 224)), v2.ToDtype(torch.float32)]
@@ -63,7 +63,7 @@ def loader_row(args: argparse.Namespace, side: int) -> dict:
         loader = DataLoader(clips, args.batch, num_workers=args.workers)
         times = interleaved({"": lambda: list(loader)}, seconds=args.seconds, min_rounds=3)[""]
         count = len(clips)
-    row = {"video": f"{side} x {side} x 64", "workers": args.workers}
+    row = {"video": f"{side} x {side} x 32", "workers": args.workers}
     return row | {"clips_per_second": 1e3 * count / times.median_ms, "rounds": times.rounds}
 
 
