@@ -33,8 +33,7 @@ def build_network(
     Args:
         name: "torchvision/NAME", "timm/NAME" or "detectron2/NAME"; "video/NAME" for clips.
         num_classes: outputs.
-        options: further arguments of what builds it; torchvision's `weights` are fetched, and read
-            without running anything in them.
+        options: further arguments of what builds it, such as torchvision's `weights`.
         replace: arguments of one call of `softpool_det.replace_pooling` each; `num_channels`, where
             a pooling needs it, is found out.
 
@@ -48,6 +47,8 @@ def build_network(
     if library not in _LIBRARIES:
         known = ", ".join(f"{key}/" for key in _LIBRARIES)
         raise ValueError(f"network must begin with one of {known}, got {name!r}")
+    # For torch.load in the libraries.
+    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     network = _LIBRARIES[library](inner, num_classes, dict(options or {}))
     for entry in replace:
         try:
@@ -61,7 +62,6 @@ def _torchvision(name: str, num_classes: int, options: dict[str, Any]) -> nn.Mod
     known = models.list_models(models)
     if name not in known:
         raise ValueError(f"torchvision has no network {name!r}{nearest(name, known)}")
-    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     defaults = _PLAIN if name in ("googlenet", "inception_v3") else {}
     return models.get_model(name, num_classes=num_classes, **{**defaults, **options})
 

@@ -49,9 +49,8 @@ TABLE_4 = {
     "inception_v3": (80.19, 3.39e-19),
 }
 
-TABLE_5_NETWORKS = (
-    *("resnet18", "resnet34", "resnet50", "resnext50_32x4d", "densenet121", "googlenet"),
-)
+_TABLE_5 = "resnet18 resnet34 resnet50 resnext50_32x4d densenet121 googlenet"
+TABLE_5_NETWORKS = tuple(_TABLE_5.split())
 # Top-1, by the names of `softpool_det.layers`.
 TABLE_5 = {
     ORIGINAL: (69.76, 73.30, 76.15, 77.62, 74.65, 69.78),

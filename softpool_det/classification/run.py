@@ -51,6 +51,10 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
         FileNotFoundError, ValueError: data, weights or a key's value are not what they should be.
     """
     folder = Path(cfg.output)
+    if resume and (folder / RESULT_FILE).is_file():
+        claim(folder / CONFIG_FILE, identity(cfg))
+        logger.info("%s is there already", folder / RESULT_FILE)
+        return json.loads((folder / RESULT_FILE).read_text())
     val_set = open_split(cfg, "val")
     train_set = open_split(cfg, "train") if cfg.epochs else val_set
     if train_set.classes != val_set.classes:
@@ -59,9 +63,6 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
             f"{len(train_set.classes)}, {cfg.val_data} {len(val_set.classes)}"
         )
     _claim_folder(folder, cfg, resume)
-    if resume and (folder / RESULT_FILE).is_file():
-        logger.info("%s is there already", folder / RESULT_FILE)
-        return json.loads((folder / RESULT_FILE).read_text())
     torch.manual_seed(cfg.seed)
     num_classes = len(val_set.classes)
     network = build_network(cfg.network, num_classes, cfg.network_options, cfg.replace)
@@ -94,11 +95,11 @@ def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
     warnings.simplefilter("ignore", PossibleUserWarning)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)", FutureWarning)
     grid = multigrid(cfg)
-    # Without torchrun Lightning starts further processes itself, for trainer.devices=2.
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    # Without torchrun Lightning starts further processes itself, and sets WORLD_SIZE, too.
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     options: dict[str, Any] = {
-        "devices": local,
-        "num_nodes": int(os.environ.get("WORLD_SIZE", 1)) // local,
+        "devices": local or 1,
+        "num_nodes": int(os.environ["WORLD_SIZE"]) // local if local else 1,
         "max_epochs": grid.total_epochs if grid else cfg.epochs,
         # Wu's epochs differ in their numbers of batches.
         "reload_dataloaders_every_n_epochs": int(cfg.clips.multigrid == "wu"),
@@ -142,4 +143,4 @@ def _record(cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbac
     }
     # Last: it says that the others are there.
     write_json(folder / RESULT_FILE, result)
-    logger.info("%s", result["metrics"])
+    logger.info("top-1 %.2f  top-5 %.2f", *predictions.accuracies().values())

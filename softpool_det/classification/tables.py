@@ -60,10 +60,6 @@ class Arm:
         """The network's name in the paper's tables here."""
         return self.network.partition("/")[2]
 
-    @property
-    def keeps_windows(self) -> bool:
-        return self.key in ("googlenet", "inception_v3")
-
     def __str__(self) -> str:
         return f"{self.network.removeprefix('torchvision/')}, {self.pool}"
 
@@ -82,7 +78,8 @@ class Arm:
             return [{"where": [n for level in levels for n in level.layers], "pool": SOFTPOOL}]
         pool = SOFTPOOL if self.pool == SWAPPED else self.pool
         window = {"kernel_size": 2, "padding": 0, "ceil_mode": True}
-        stem = [] if self.keeps_windows else [{"where": "stem", "pool": pool, **window}]
+        has_their_stem = "res" in self.key or "dense" in self.key
+        stem = [{"where": "stem", "pool": pool, **window}] if has_their_stem else []
         return [*stem, {"where": "all", "pool": pool}]
 
 
@@ -204,8 +201,8 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
         for name in networks or defaults[number]
         for pool in (ORIGINAL, *pools, *([SWAPPED] if number == 2 else []))
     ]
-    # Some of these networks' poolings have stride 1.
-    return [arm for arm in arms if not (arm.pool == "BlurPool" and arm.keeps_windows)]
+    # Some of GoogLeNet's and InceptionV3's poolings have stride 1, which BlurPool has not.
+    return [a for a in arms if a.pool != "BlurPool" or a.key not in ("googlenet", "inception_v3")]
 
 
 def _level(level: str) -> str:

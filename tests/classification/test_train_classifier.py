@@ -106,14 +106,19 @@ def test_is_a_plain_loop(tiny, run_here, tmp_path):
         torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=1e-6)
 
 
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one(environment, tiny, run_here, tmp_path):
+@pytest.mark.parametrize(
+    ("launcher", "devices"), [(TORCHRUN, ()), ((), ("trainer.devices=2",))], ids=["torchrun", "own"]
+)
+def test_two_processes_train_as_one(launcher, devices, environment, tiny, run_here, tmp_path):
     """Without batch statistics, which are each process's own, the weights are the same."""
     two, one = tmp_path / "two", tmp_path / "one"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", PROGRAM]
     # Later steps enlarge what is rounded differently.
     plain = (*PLAIN, "warmup_epochs=0", "trainer.limit_train_batches=2")
-    command = [sys.executable, *launcher, str(tiny), *plain, f"output={two}"]
+    command = [sys.executable, *launcher, PROGRAM, str(tiny), *plain, *devices, f"output={two}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     run_here(one, *plain)
