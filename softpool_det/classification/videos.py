@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from softpool_det.classification.config import Config
 from softpool_det.datasets.cache import datasets_root
+from softpool_det.datasets.moving_digits import LISTS, write_moving_digits
 from softpool_det.video.clips import VideoClips
-from softpool_det.video.lists import read_clips
-from softpool_det.video.moving_digits import LISTS, write_moving_digits
+from softpool_det.video.lists import read_classes, read_clips
 from softpool_det.video.multigrid import Multigrid, Shape
 
 _MADE = "moving_digits"
@@ -26,17 +25,17 @@ def open_videos(
         FileNotFoundError: they are not there; says where to get them.
         DataError: a list is of no layout that is known.
     """
-    root, classes, clips = datasets_root(), None, cfg.clips
-    for part in ("train", split):
-        name, videos = getattr(cfg, f"{part}_data"), root / clips.videos
-        file = root / name
-        if name == f"{_MADE}_{part}":
+    root, clips = datasets_root(), cfg.clips
+    files = {part: root / getattr(cfg, f"{part}_data") for part in ("train", split)}
+    videos = root / clips.videos
+    for part, file in files.items():
+        if file == root / f"{_MADE}_{part}":
             folder = write_moving_digits(root / _MADE)
-            file, videos = folder / "ucfTrainTestlist" / LISTS[part], folder / "UCF-101"
-        found = read_clips(file, videos, part, classes, opened=part == "val")
-        classes = found.classes
-    low, high = clips.train_strides if split == "train" else [clips.val_stride] * 2
-    return VideoClips(found, transform, clips.frames, (low, high), is_random=split == "train")
+            files[part], videos = folder / "ucfTrainTestlist" / LISTS[part], folder / "UCF-101"
+    found, classes = read_clips(files[split], videos, split, read_classes(files["train"], "train"))
+    is_training = split == "train"
+    strides = clips.train_strides if is_training else [clips.val_stride] * 2
+    return VideoClips(found, classes, transform, clips.frames, strides, is_training)
 
 
 def multigrid(cfg: Config) -> Multigrid | None:
@@ -45,10 +44,20 @@ def multigrid(cfg: Config) -> Multigrid | None:
     Raises:
         ValueError: a key has a value that does not go with it.
     """
-    if not cfg.clips.multigrid:
+    variant = cfg.clips.multigrid
+    if not variant or not cfg.epochs:
         return None
-    if cfg.warmup_epochs:
-        raise ValueError(f"warmup_epochs must be 0 with clips.multigrid, got {cfg.warmup_epochs}")
+    accumulated = cfg.trainer.get("accumulate_grad_batches", 1)
+    for key, value, right in (
+        ("warmup_epochs", cfg.warmup_epochs, 0),
+        ("trainer.accumulate_grad_batches", accumulated, 1),
+    ):
+        if value != right:
+            raise ValueError(f"{key} must be {right} with clips.multigrid, got {value}")
     shape = Shape(cfg.batch_size, cfg.clips.frames, cfg.size)
-    steps: Any = [round(epoch) for epoch in cfg.milestones]
-    return Multigrid(shape, steps, cfg.epochs, cfg.clips.multigrid, cfg.gamma)
+    steps = [round(epoch) for epoch in cfg.milestones if epoch < cfg.epochs]
+    try:
+        return Multigrid(shape, steps, cfg.epochs, variant, cfg.gamma)
+    except ValueError as error:
+        keys = f"clips.multigrid={variant} with milestones={cfg.milestones}, epochs={cfg.epochs}"
+        raise ValueError(f"{keys}: {error}") from error

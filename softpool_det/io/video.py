@@ -13,8 +13,12 @@ from softpool_det.io.images import pixel_limit
 
 
 @contextmanager
-def open_video(path: str | Path) -> Iterator[cv2.VideoCapture]:
+def open_video(path: str | Path, threads: int = 0) -> Iterator[cv2.VideoCapture]:
     """A video file, to read frames from.
+
+    Args:
+        path: the file.
+        threads: of the decoder; 0 for as many as there are cores.
 
     Raises:
         FileNotFoundError: the file is not there.
@@ -22,7 +26,7 @@ def open_video(path: str | Path) -> Iterator[cv2.VideoCapture]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist, must be a video file")
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, threads])
     try:
         if not capture.get(cv2.CAP_PROP_FPS) > 0:
             raise ValueError(f"{path} cannot be read as an image or a video")
@@ -64,5 +68,5 @@ def frames_at(capture: cv2.VideoCapture, indices: Sequence[int]) -> list[np.ndar
         frame = capture.retrieve()[1] if place == index else None
         if frame is None:
             break
-        found.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        found.append(frame[..., ::-1])
     return found

@@ -55,7 +55,8 @@ class I3D(nn.Sequential):
             **{name: mixed[name] for name in mixed if "3" in name},
             "pool3": nn.MaxPool3d(3, 2, 1),
             **{name: mixed[name] for name in mixed if "4" in name},
-            "pool4": nn.MaxPool3d(2, 2),
+            # TensorFlow's "SAME": clips of 4 frames have 1 there.
+            "pool4": nn.MaxPool3d(2, 2, ceil_mode=True),
             **{name: mixed[name] for name in mixed if "5" in name},
             "avgpool": nn.AdaptiveAvgPool3d(1),
             "flatten": nn.Flatten(),

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from softpool_det.video.moving_digits import MovingDigits, write_moving_digits
+from softpool_det.datasets.moving_digits import MovingDigits, write_moving_digits
 
 SMALL = MovingDigits(clips=1, side=32, frames=12, size=12)
 

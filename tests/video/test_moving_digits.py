@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from conftest import SMALL
 
-from softpool_det.video.clips import read_clip
-from softpool_det.video.lists import Clip
-from softpool_det.video.moving_digits import (
+from softpool_det.datasets.moving_digits import (
     CLASSES,
     DIRECTIONS,
     MovingDigits,
     write_moving_digits,
 )
+from softpool_det.video.clips import Clip, read_clip
 
 
 def digest(folder):
@@ -33,7 +32,7 @@ def test_the_same_settings_give_the_same_files(digits_folder, tmp_path):
 
 
 def test_what_is_left_behind_by_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("softpool_det.video.moving_digits.LISTS", {})
+    monkeypatch.setattr("softpool_det.datasets.moving_digits.LISTS", {})
     with pytest.raises(KeyError):
         write_moving_digits(tmp_path / "digits", SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["digits.lock"]

@@ -78,17 +78,25 @@ def test_the_authors_soft_pool(name):
     assert {tuple(model.get_submodule(pool).kernel_size[1:]) for pool in pools} == {(2, 2)}
 
 
-@pytest.mark.parametrize("name", ["r3d_10", "i3d", "mfnet", "slowfast_r50_4x16"])
-def test_any_clip_trains(name):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_clip_goes_through(name):
+    """4 frames of 90 pixels are the smallest of the paper's multigrid."""
+    network = on_meta(name, 3)
+    for shape in ((4, 90, 90), (1, 33, 40)):
+        assert network(torch.empty(2, 3, *shape, device="meta")).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["r3d_10", pytest.param("slowfast_r50_4x16", marks=pytest.mark.slow)]
+)
+def test_every_weight_learns(name):
     torch.manual_seed(0)
     model = build_network(name, 3)
     replace_pooling(model)
-    output = model(torch.randn(2, 3, 9, 34, 40))
-    assert output.shape == (2, 3)
-    output.square().sum().backward()
-    gradients = [parameter.grad for parameter in model.parameters()]
-    assert all(torch.isfinite(gradient).all() for gradient in gradients)
-    assert all(gradient.abs().sum() > 0 for gradient in gradients[:1])
+    model(torch.randn(2, 3, 9, 34, 40)).square().sum().backward()
+    for key, parameter in model.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), key
+        assert parameter.grad.abs().sum() > 0, key
 
 
 def test_squeeze_and_recursion_is_its_formula():

@@ -1,17 +1,21 @@
 """Clips through the classifier's engine."""
 
 import json
+import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torchvision.transforms import v2
 
 from softpool_det.classification import train
 from softpool_det.classification.config import construct, load_config
+from softpool_det.classification.module import Classifier
 from softpool_det.classification.table_7 import table_7
 from softpool_det.classification.tables import Arm, Runs, arms_of
 from softpool_det.classification.videos import multigrid
 from softpool_det.model_zoo import get_config_file
+from softpool_det.training.signals import Interrupted
 from softpool_det.video import NETWORKS
 from softpool_det.video.multigrid import Multigrid, Shape
 
@@ -46,19 +50,71 @@ def recipe(digits_folder, tmp_path_factory):
     return str(path)
 
 
-@pytest.mark.parametrize("variant", ["authors", pytest.param("wu", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["authors", "wu"])
 def test_multigrid_trains_on_its_plan(recipe, tmp_path, variant):
     overrides = [f"clips.multigrid={variant}", f"output={tmp_path}"]
     result = train(load_config(recipe, overrides))
     plan = Multigrid(Shape(2, 8, 32), [1], 2, variant)
     assert result["steps"] == len(plan.rates(80))
     assert [entry["epoch"] for entry in result["history"]] == list(range(1, plan.total_epochs + 1))
-    assert 0 <= result["metrics"]["top1"] <= 100
     (log,) = tmp_path.rglob("metrics.csv")
     header, *rows = (row.split(",") for row in log.read_text().splitlines())
     column = header.index("lr")
     rates = [float(row[column]) for row in rows if row[column]]
     assert rates == pytest.approx([0.01 * rate for rate in plan.rates(80)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["authors", "wu"])
+def test_interrupted_in_a_later_epoch(recipe, tmp_path, monkeypatch, variant):
+    """Resumed, it gives the weights of a run that nothing interrupted."""
+    overrides = [f"clips.multigrid={variant}"]
+    expected = train(load_config(recipe, [*overrides, f"output={tmp_path}/whole"]))
+    plan, samples = Multigrid(Shape(2, 8, 32), [1], 2, variant), 80
+    wanted = len(plan.epoch(0, samples)) + len(plan.epoch(1, samples)) // 2
+    step, calls = Classifier.training_step, []
+
+    def interrupted(module, *args):
+        calls.append(args)
+        if len(calls) == wanted:
+            signal.raise_signal(signal.SIGTERM)
+        return step(module, *args)
+
+    cfg = load_config(recipe, [*overrides, f"output={tmp_path}/killed"])
+    with monkeypatch.context() as patched:
+        patched.setattr(Classifier, "training_step", interrupted)
+        with pytest.raises(Interrupted):
+            train(cfg)
+    result = train(cfg, resume=True)
+    assert result["steps"] == expected["steps"] == len(plan.rates(samples))
+    assert result["history"] == expected["history"]
+    left, right = (
+        load_file(tmp_path / name / "model_final.safetensors") for name in ("whole", "killed")
+    )
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_keys_that_do_not_go_with_multigrid():
+    recipe = get_config_file("video/hacs_paper.yaml")
+
+    def grid(*overrides):
+        return multigrid(load_config(recipe, overrides))
+
+    assert grid("epochs=0") is None
+    # Rates that would fall behind the end.
+    assert grid("epochs=1").steps == []
+    assert grid("epochs=41").steps == [40]
+    for override, message in (
+        ("warmup_epochs=1", "warmup_epochs must be 0 with clips.multigrid, got 1"),
+        ("trainer.accumulate_grad_batches=2", "accumulate_grad_batches must be 1 with .*, got 2"),
+        ("clips.multigrid=x", "clips.multigrid=x with .*must be 'authors' or 'wu', got 'x'"),
+        ("milestones=[80,40]", r"milestones=\[80.*, 40.*\].*: steps must rise between 0 and 100"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            grid(override)
+    with pytest.raises(ValueError, match=r"multigrid=wu with .* epochs=1: steps must"):
+        grid("clips.multigrid=wu", "epochs=1")
 
 
 def test_weights_with_other_classes_begin_a_training(recipe, tmp_path, digits_folder):

@@ -71,7 +71,8 @@ def write_moving_digits(folder: Path, settings: MovingDigits = MovingDigits()) -
         path = folder / _SETTINGS
         if not path.is_file() or path.read_text() != text:
             raise FileExistsError(
-                f"{folder} holds something else than these moving digits: choose another folder"
+                f"{folder} holds something else than these moving digits: delete it, or choose "
+                "another folder"
             )
         return folder
     logger.info("writing moving digits to %s", folder)
