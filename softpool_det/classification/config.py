@@ -47,7 +47,7 @@ class Config:
     network_options: dict[str, Any] = field(default_factory=dict)
     # Calls of softpool_det.replace_pooling, one after the other: where, pool, kernel_size, ...
     replace: list[dict[str, Any]] = field(default_factory=list)
-    # A .safetensors to begin with, or "".
+    # A .safetensors, .pth or .pt to begin with, or "".
     weights: str = ""
     # Take weights that were trained with another pooling.
     allow_other_stem_pool: bool = False

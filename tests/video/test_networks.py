@@ -7,7 +7,6 @@ from torch import nn
 from softpool_det import replace_pooling
 from softpool_det.video import NETWORKS, build_network, complexity
 from softpool_det.video.resnets import SqueezeAndRecursion
-from softpool_det.video.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -122,44 +121,3 @@ def test_unknown_names():
         build_network("r3d50", 10)
     with pytest.raises(ValueError, match="num_classes must be 1 or more, got 0"):
         build_network("r3d_10", 0)
-
-
-def authors_checkpoint(model):
-    """As the authors' training writes it: DataParallel's prefix, a Sequential a convolution."""
-    state = {}
-    for name, value in model.state_dict().items():
-        parts = name.split(".")
-        if parts[0].startswith("layer") and parts[2] in ("conv1", "conv2") and value.ndim == 5:
-            parts.insert(-1, "0")
-        state["module." + ".".join(parts)] = value
-    return {"epoch": 3, "state_dict": state, "optimizer": {"state": {0: {"m": torch.zeros(3)}}}}
-
-
-def test_the_authors_checkpoints_load_by_renaming(tmp_path):
-    torch.manual_seed(0)
-    trained, path = build_network("r3d_10", 3), tmp_path / "r3d_ep-0003.pth"
-    torch.save(authors_checkpoint(trained), path)
-    model = build_network("r3d_10", 3)
-    assert load_weights(model, path) == []
-    for name, value in trained.state_dict().items():
-        assert torch.equal(model.state_dict()[name], value), name
-    other = build_network("r3d_10", 5)
-    before = other.fc.weight.clone()
-    assert load_weights(other, path) == ["fc.weight", "fc.bias"]
-    assert torch.equal(other.fc.weight, before)
-    assert torch.equal(other.stem[0].weight, trained.stem[0].weight)
-
-
-def test_weights_of_other_networks_are_refused(tmp_path):
-    path = tmp_path / "weights.pth"
-    with pytest.raises(FileNotFoundError, match="must be a checkpoint"):
-        load_weights(on_meta("r3d_10"), path)
-    torch.save(build_network("r3d_10", 3).state_dict(), path)
-    with pytest.raises(
-        ValueError,
-        match=r"another network than I3D: .* conv1\.0\.weight, .* in one",
-    ):
-        load_weights(on_meta("i3d"), path)
-    path.write_bytes(b"no checkpoint")
-    with pytest.raises(ValueError, match="is no checkpoint"):
-        load_weights(on_meta("r3d_10"), path)
