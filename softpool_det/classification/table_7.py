@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from softpool_det.classification.networks import complexity
 from softpool_det.classification.paper import ORIGINAL, SOFTPOOL
 from softpool_det.classification.table_report import Cell, Table
-from softpool_det.video import NETWORKS, complexity
+from softpool_det.video import NETWORKS
 
 if TYPE_CHECKING:
     from softpool_det.classification.tables import Arm, Runs
@@ -41,7 +42,7 @@ def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
     rows: dict[str, list[Cell]] = {}
     for arm in arms:
         told, original = (TABLE_7.get((arm.key, pool)) for pool in (arm.pool, ORIGINAL))
-        figures = complexity(arm.key)
+        figures = complexity(arm.network)
         row = [
             Cell(None, {0: figures[0]}),
             Cell(NETWORKS[arm.key].gflops if told else None, {0: figures[1]}),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.video.resnet import BasicBlock, Bottleneck, Conv2Plus1D, Conv3DSimple
 
 from softpool_det.video.inception import I3D
@@ -96,28 +93,3 @@ def build_network(name: str, num_classes: int) -> nn.Module:
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
     return NETWORKS[name].build(num_classes)
-
-
-def complexity(name: str, num_classes: int = 400) -> tuple[float, float]:
-    """Millions of parameters and 10^9 operations of one clip, counted as in Table 7.
-
-    Multiply-adds of convolutions, linear and recurrent layers; 2 operations for each number that a
-    batch norm gives, 1 for each of a ReLU or a pooling.
-    """
-    costs = {"native_batch_norm": 2, "relu": 1, "relu_": 1, "max_pool3d_with_indices": 1}
-    costs["_native_batch_norm_legit_no_training"] = 2
-    others = {
-        getattr(torch.ops.aten, operator): partial(_elements, cost)
-        for operator, cost in costs.items()
-    }
-    with torch.device("meta"), torch.no_grad():
-        network, side = build_network(name, num_classes).eval(), NETWORKS[name].side
-        with FlopCounterMode(display=False, custom_mapping=others) as counter:
-            network(torch.empty(1, 3, 32, side, side))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return parameters / 1e6, counter.get_total_flops() / 2e9
-
-
-def _elements(cost: int, shape: torch.Size, *_: Any, **__: Any) -> int:
-    # The counter has two operations for a multiply-add.
-    return 2 * cost * math.prod(shape)

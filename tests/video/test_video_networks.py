@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from softpool_det import replace_pooling
-from softpool_det.video import NETWORKS, build_network, complexity
+from softpool_det.classification.networks import complexity
+from softpool_det.video import NETWORKS, build_network
 from softpool_det.video.resnets import SqueezeAndRecursion
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,7 +41,7 @@ SLOW = ("srtg_r2plus1d_50", "srtg_r3d_101")
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MEASURED]
 )
 def test_parameters_and_operations_are_those_of_table_7(name):
-    parameters, operations = complexity(name)
+    parameters, operations = complexity(f"video/{name}")
     assert parameters == pytest.approx(MEASURED[name][0], abs=0.005)
     assert operations == pytest.approx(MEASURED[name][1], abs=0.02)
     assert operations == pytest.approx(NETWORKS[name].gflops, rel=0.01 if name == "i3d" else 0.002)
