@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -130,7 +130,8 @@ def complexity(name: str) -> tuple[float, float]:
     library, _, inner = name.partition("/")
     is_video = library == "video"
     shape = (32, *[video.NETWORKS[inner].side] * 2) if is_video else (224, 224)
-    costs = dict.fromkeys(_NORMS, partial(_each, 2 if is_video else 4))
+    costs: dict[str, Callable[..., int]] = {}
+    costs |= dict.fromkeys(_NORMS, partial(_each, 2 if is_video else 4))
     costs |= dict.fromkeys(("max_pool2d_with_indices", "avg_pool2d"), _windows)
     if is_video:
         costs |= dict.fromkeys(("relu", "relu_", "max_pool3d_with_indices"), partial(_each, 1))
