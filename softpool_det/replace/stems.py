@@ -88,7 +88,8 @@ def _readers(found: Sequence[Site | Unknown]) -> dict[Site, Site | None]:
         )
     may_read = set(widening)
     readers: dict[Site, Site | None] = {first: None}
-    later = {_channels(site)[1]: site for site in reversed(convolutions)}
+    # The last one gives the model's output.
+    later = {_channels(site)[1]: site for site in reversed(convolutions[:-1])}
     givers: dict[int, Site] = {}
     for site in convolutions:
         taken, given = _channels(site)
