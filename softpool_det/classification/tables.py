@@ -110,11 +110,11 @@ class Runs:
     def config(self, arm: Arm, seed: int) -> Config:
         name = _RECIPES.get(self.data, _RECIPES["imagenet"])
         is_video = arm.network.startswith("video/")
-        if is_video and not self.recipe and not name.startswith("video/"):
-            known = [key for key, of in _RECIPES.items() if of.startswith("video/")]
+        if not self.recipe and is_video != name.startswith("video/"):
+            known = [key for key, of in _RECIPES.items() if of.startswith("video/") == is_video]
             raise ValueError(
-                f"data must be one of {', '.join(known)} for Table 7, or come with a recipe that "
-                f"names lists of videos, got {self.data!r}"
+                f"data must be one of {', '.join(known)} for {arm.network}, or come with a recipe "
+                f"that has such data, got {self.data!r}"
             )
         recipe = self.recipe or get_config_file(f"{name}.yaml")
         cfg = load_config(recipe, self.overrides)
@@ -190,9 +190,14 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
     if number == 6:
         return [Arm("torchvision/inception_v3", _level(level)) for level in paper.TABLE_6]
     if number == 7:
+        if unknown := [name for name in networks if name not in NETWORKS]:
+            raise ValueError(f"networks must be of {', '.join(NETWORKS)}, got {unknown[0]!r}")
         pools = [ORIGINAL, *(map(pooling_name, poolings) if poolings else [SOFTPOOL])]
-        chosen = [(name, pool) for name in networks for pool in pools]
-        return [Arm(f"video/{name}", pool) for name, pool in chosen or TABLE_7]
+        names = networks or dict.fromkeys(name for name, _ in TABLE_7)
+        chosen = [(name, pool) for name in names for pool in pools]
+        if not networks and not poolings:
+            chosen = list(TABLE_7)
+        return [Arm(f"video/{name}", pool) for name, pool in chosen]
     defaults = {2: tuple(paper.TABLE_2), 4: tuple(paper.TABLE_4), 5: paper.TABLE_5_NETWORKS}
     pools = [pooling_name(name) for name in poolings]
     pools = pools or (list(paper.TABLE_5)[1:] if number == 5 else [SOFTPOOL])
