@@ -3,7 +3,7 @@
 python benchmarks/bench_video.py --json output/bench/video.json
 python benchmarks/bench_video.py --device cuda --frames 16 --side 224 --batch 8
 
-Random weights and clips of noise; docs/video.md says what is measured and how.
+Random weights, clips of moving pictures with noise; docs/video.md says what is measured and how.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,10 +29,9 @@ from torchvision.models.video import r3d_18
 from torchvision.transforms import v2
 
 from softpool_det import replace_pooling
-from softpool_det.ops import soft_pool3d
+from softpool_det.ops import SoftPool3d, soft_pool3d
 from softpool_det.video import NETWORKS, build_network
-from softpool_det.video.clips import VideoClips
-from softpool_det.video.lists import Clip, ClipList
+from softpool_det.video.clips import Clip, VideoClips
 
 REFERENCE = "torchvision's r3d_18"
 FRAMES = 100  # of the videos that the loader reads
@@ -53,23 +53,27 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def loader_row(args: argparse.Namespace, side: int) -> dict:
-    """The same XVID file of moving noise 32 times, an epoch a call."""
+def loader_row(args: argparse.Namespace, width: int, height: int) -> dict:
+    """The same XVID file of a moving picture with noise 32 times, an epoch a call."""
     with tempfile.TemporaryDirectory() as folder:
         path, random = str(Path(folder, "noise.avi")), np.random.RandomState(0)
         codec = cv2.VideoWriter.fourcc(*"XVID")
-        writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, codec, 25, (side, side))
-        noise = random.randint(0, 256, (side // 8, side // 8, 3)).astype(np.uint8)
-        noise = cv2.resize(noise, (side, side))
+        writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, codec, 25, (width, height))
+        picture = random.uniform(0, 255, (height // 8, width // 8, 3)).astype(np.float32)
+        picture = cv2.resize(picture, (width, height))
         for i in range(FRAMES):
-            writer.write(np.roll(noise, i, axis=1))
+            # As a camera's.
+            noise = random.normal(0, 15, picture.shape)
+            frame = np.clip(np.roll(picture, i, axis=1) + noise, 0, 255)
+            writer.write(frame.astype(np.uint8))
         writer.release()
-        found = ClipList((Clip(path, None, None, 0),) * 32, ("noise",), ())
-        steps = [v2.RandomCrop(min(side, 224)), v2.ToDtype(torch.float32)]
-        clips = VideoClips(found, v2.Compose(steps), args.frames, (1, 2), is_random=True)
+        side = min(width, height, 224)
+        steps = [v2.RandomCrop(side), v2.ToDtype(torch.float32)]
+        found = [Clip(path, None, None, 0)] * 32
+        clips = VideoClips(found, ["noise"], v2.Compose(steps), args.frames, (1, 2), is_random=True)
         loader = DataLoader(clips, args.batch, num_workers=args.workers)
         times = interleaved({"": lambda: list(loader)}, seconds=args.seconds, min_rounds=3)[""]
-    row = {"video": f"{side} x {side} x {FRAMES}", "workers": args.workers}
+    row = {"video": f"{width} x {height} x {FRAMES}", "workers": args.workers}
     return row | {"clips_per_second": 1e3 * len(clips) / times.median_ms, "rounds": times.rounds}
 
 
@@ -90,9 +94,9 @@ def step(model: nn.Module, args: argparse.Namespace) -> Callable[[], None]:
 
 
 def network_row(name: str, args: argparse.Namespace) -> dict:
-    """Stock and SoftPool beside the reference, in turn."""
+    """Stock and the authors' SoftPool beside the reference, in turn."""
     soft = build_network(name, 400)
-    replace_pooling(soft)
+    replace_pooling(soft, **NETWORKS[name].soft_pool())
     models = {REFERENCE: r3d_18(num_classes=400), "stock": build_network(name, 400), "soft": soft}
     steps = {key: step(model, args) for key, model in models.items()}
     times = interleaved(steps, seconds=args.seconds, min_rounds=3)
@@ -100,22 +104,22 @@ def network_row(name: str, args: argparse.Namespace) -> dict:
     return row | {"of_r3d_18": row["stock_ms"] / row[f"{REFERENCE}_ms"]}
 
 
-def pooling_rows(args: argparse.Namespace) -> list[dict]:
-    """The stem's pooling alone, forward and backward."""
+def pooling_row(name: str, args: argparse.Namespace) -> dict:
+    """The stem's pooling alone, forward and backward; SoftPool with the authors' window, too."""
     shape = (args.batch, 64, args.frames, args.side // 2, args.side // 2)
     x = torch.randn(shape, device=args.device, requires_grad=True)
-    windows = {"r3d's": (3, 2, 1), "CSN's, SlowFast's": ((1, 3, 3), (1, 2, 2), (0, 1, 1))}
-    rows = []
-    for name, window in windows.items():
-        functions = {
-            key: lambda pool=pool, window=window: pool(x, *window).sum().backward()
-            for key, pool in (("max_pool3d", F.max_pool3d), ("soft_pool3d", soft_pool3d))
-        }
-        times = interleaved(functions, seconds=args.seconds, min_rounds=5)
-        figures = {f"{key}_ms": t.median_ms for key, t in times.items()}
-        rows.append({"window": name, **figures})
-        rows[-1]["ratio"] = figures["soft_pool3d_ms"] / figures["max_pool3d_ms"]
-    return rows
+    stock: Any = build_network(name, 1).get_submodule(NETWORKS[name].stem_pools[0])
+    window = (stock.kernel_size, stock.stride, stock.padding)
+    authors = SoftPool3d(NETWORKS[name].window, stock.stride, ceil_mode=True)
+    functions = {
+        "max_pool3d": lambda: F.max_pool3d(x, *window).sum().backward(),
+        "soft_pool3d": lambda: soft_pool3d(x, *window).sum().backward(),
+        "authors": lambda: authors(x).sum().backward(),
+    }
+    times = interleaved(functions, seconds=args.seconds, min_rounds=5)
+    figures = {f"{key}_ms": t.median_ms for key, t in times.items()}
+    ratios = {f"{key}_ratio": t.median_ms / figures["max_pool3d_ms"] for key, t in times.items()}
+    return {"stem": name, "window": str(window), **figures, **ratios}
 
 
 def main() -> None:
@@ -126,8 +130,8 @@ def main() -> None:
     shape = {key: getattr(args, key) for key in ("batch", "frames", "side")}
     result: dict = {"machine": description(args.device), **shape}
     print(f"{result['machine']['device_name']}, {torch.get_num_threads()} CPU threads; {shape}")
-    result["loader"] = [loader_row(args, side) for side in (64, 256)]
-    result["pooling"] = pooling_rows(args)
+    result["loader"] = [loader_row(args, *size) for size in ((64, 64), (320, 240))]
+    result["pooling"] = [pooling_row(name, args) for name in ("r3d_50", "slowfast_r50_4x16")]
     result["networks"] = []
     for name in args.networks:
         result["networks"].append(network_row(name, args))
