@@ -1,7 +1,7 @@
 """Two handwritten digits that move: 10 classes of real video files in UCF-101's layout.
 
 A class is the pair of directions of the two digits, whatever the order, so that no single frame
-tells it. Speeds differ by digit, and every frame has its own noise.
+shows it. Speeds differ by digit, and every frame has its own noise.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from softpool_det.video.slowfast import conv3d
+
 _GROUPS = 16
 # Width, number of blocks, stride of the first one.
 _STAGES = ((96, 3, (2, 1, 1)), (192, 4, (1, 2, 2)), (384, 6, (1, 2, 2)), (768, 3, (1, 2, 2)))
@@ -19,8 +21,7 @@ def _norm(channels: int) -> dict[str, nn.Module]:
 
 
 def _unit(inputs: int, outputs: int, kernel: Any = _ONE, **kwargs: Any) -> nn.Sequential:
-    padding = tuple(side // 2 for side in kernel)
-    conv = nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=False, **kwargs)
+    conv = conv3d(inputs, outputs, *kernel, **kwargs)
     return nn.Sequential(OrderedDict(**_norm(inputs), conv=conv))
 
 
@@ -49,7 +50,7 @@ class MFNet(nn.Sequential):
     """
 
     def __init__(self, num_classes: int) -> None:
-        conv = nn.Conv3d(3, 16, (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False)
+        conv = conv3d(3, 16, 3, 5, 5, stride=(1, 2, 2))
         layers: dict[str, nn.Module] = {
             "conv1": nn.Sequential(OrderedDict(conv=conv, **_norm(16))),
             "maxpool": nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -75,10 +76,10 @@ class Multigrid:
     def stages(self) -> list[tuple[int, Step]]:
         """Wu's schedule: where each shape and rate ends. Those of a part have equal iterations."""
         shapes = [self._long(i) for i in range(4)]
-        clips = [_mean_batch(self.short_cycle(shape)) for shape in shapes]
+        clips = [fmean(short.batch for short in self.short_cycle(shape)) for shape in shapes]
         lengths, stages = [], []
         for number, (low, high) in enumerate(itertools.pairwise([0, *self.steps, self.epochs])):
-            # The last part is at full size, as much shorter as the others.
+            # The last part is at full size alone; like the others, shorter than without multigrid.
             first, total = (3, sum(clips) / 4) if high == self.epochs else (0, sum(clips))
             for shape, mean in list(zip(shapes, clips, strict=True))[first:]:
                 lengths.append((high - low) * mean / total)
@@ -100,7 +101,7 @@ class Multigrid:
             ends, stages = zip(*self.stages(), strict=True)
             shape, rate = stages[bisect.bisect(ends[:-1], number)]
             parts = [(self.short_cycle(shape), rate)]
-        count = int(samples / sum(_mean_batch(cycle) for cycle, _ in parts))
+        count = int(samples / sum(fmean(shape.batch for shape in cycle) for cycle, _ in parts))
         plan = [
             Step(cycle[(i * count + k) % 3], rate)
             for i, (cycle, rate) in enumerate(parts)
@@ -124,10 +125,6 @@ class Multigrid:
         crop = self.shape.crop / math.sqrt(area)
         crop = int(crop) if self.variant == "authors" else round(crop)
         return Shape(self.shape.batch * frames * area, max(self.shape.frames // frames, 1), crop)
-
-
-def _mean_batch(shapes: list[Shape]) -> float:
-    return sum(shape.batch for shape in shapes) / len(shapes)
 
 
 class MultigridBatchSampler(Sampler):

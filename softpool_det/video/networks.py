@@ -51,8 +51,8 @@ def _resnet(
     pool_frames: bool = True,
 ) -> Network:
     build = partial(resnet, block, conv, depths, pool_frames)
-    pool = "stem.6" if conv is Conv2Plus1D else "stem.3"
-    return Network(build, (pool,), gflops, window=(2, 2, 2) if pool_frames else (1, 2, 2))
+    pools = ("stem.6" if conv is Conv2Plus1D else "stem.3",)
+    return Network(build, pools, gflops, window=(1 + pool_frames, 2, 2))
 
 
 # All but three are the paper's own variant of ResNet: blocks as wide outside as inside, and a stem
