@@ -110,7 +110,7 @@ def pooling_row(name: str, args: argparse.Namespace) -> dict:
     x = torch.randn(shape, device=args.device, requires_grad=True)
     stock: Any = build_network(name, 1).get_submodule(NETWORKS[name].stem_pools[0])
     window = (stock.kernel_size, stock.stride, stock.padding)
-    authors = SoftPool3d(NETWORKS[name].window, stock.stride, ceil_mode=True)
+    authors = SoftPool3d(NETWORKS[name].soft_pool()["kernel_size"], stock.stride, ceil_mode=True)
     functions = {
         "max_pool3d": lambda: F.max_pool3d(x, *window).sum().backward(),
         "soft_pool3d": lambda: soft_pool3d(x, *window).sum().backward(),

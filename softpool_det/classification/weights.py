@@ -22,6 +22,7 @@ from softpool_det.weights import WeightsMetadata, read_metadata, save_weights
 from softpool_det.weights.architecture import COUNTER, Architecture
 from softpool_det.weights.compatibility import describe_pool, stem_pool_of
 from softpool_det.weights.entries import state_dicts
+from softpool_det.weights.pickles import check_origin
 from softpool_det.weights.sources import read_file
 from softpool_det.weights.values import check_values
 
@@ -75,6 +76,7 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
+        PermissionError: a `.pkl`.
         ValueError: it is another kind of file, of another network, or was trained on other pixels
             or, unless `allow_other_stem_pool`, behind another stem pooling. Or its values are NaN,
             infinite, or variances below 0.
@@ -86,6 +88,7 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
             "file, softpool-convert-weights makes one of other libraries' checkpoints, and "
             "network_options.weights=IMAGENET1K_V1 takes torchvision's"
         )
+    check_origin(cfg.weights)
     own = network.state_dict()
     states = [
         {_renamed(name, own): value for name, value in found.items()}

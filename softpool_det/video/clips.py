@@ -33,7 +33,7 @@ def read_clip(
         (T, H, W, 3) uint8, RGB.
 
     Raises:
-        DataError: the file cannot be read, has no frame there, or frames of several sizes.
+        DataError: the file cannot be read, or has no frame there.
     """
     try:
         # One thread: a DataLoader has many workers.
@@ -44,8 +44,6 @@ def read_clip(
             while start < stop:
                 indices = frame_indices(start, stop, frames, strides, is_random)
                 pictures = frames_at(capture, indices)
-                if len({picture.shape for picture in pictures}) > 1:
-                    raise DataError(f"{clip.path} has frames of several sizes")
                 if len(pictures) == frames:
                     return np.stack(pictures)
                 # A header may promise more frames than there are.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,19 +168,19 @@ def _readable(path: Path, clips: list[Clip]) -> list[Clip]:
     of_file = defaultdict(list)
     for clip in clips:
         of_file[clip.path].append(clip)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        readable = {
-            clip for found in pool.map(_readable_of_file, of_file.values()) for clip in found
-        }
+    logger.info("opening the %d videos of %s", len(of_file), path)
+    with ThreadPool(_THREADS) as pool:
+        found = pool.imap_unordered(_readable_of_file, of_file.values(), chunksize=16)
+        readable = set(itertools.chain.from_iterable(found))
     broken = [clip for clip in clips if clip not in readable]
     names = list(dict.fromkeys(clip.path for clip in broken))
     if not readable:
         raise FileNotFoundError(
-            f"none of the {len(names)} videos of {path} is there: {names[0]}, ...\n{SOURCES}"
+            f"none of the {len(names)} videos of {path} can be read: {names[0]}, ...\n{SOURCES}"
         )
     if broken:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        text = "%d of the %d clips of %s are left out, of %d videos that are missing or broken: %s"
+        text = "%d of the %d clips of %s are left out: %d videos are missing, broken or short: %s"
         logger.warning(text, len(broken), len(clips), path, len(names), shown)
     return [clip for clip in clips if clip in readable]
 

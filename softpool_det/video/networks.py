@@ -25,18 +25,18 @@ class Network:
         stem_pools: names of the poolings behind its stems, one a pathway.
         gflops: Table 7's column, for one clip; None where it has no such network.
         side: pixels of that clip, which has 32 frames.
-        window: the authors' kernel size for SoftPool in the stem, where max pooling has 3 for 2.
+        pool_frames: whether the stems' poolings halve the frames, too.
     """
 
     build: Callable[[int], nn.Module]
     stem_pools: tuple[str, ...]
     gflops: float | None = None
     side: int = 224
-    window: tuple[int, int, int] = (1, 2, 2)
+    pool_frames: bool = False
 
     def soft_pool(self, pool: str = "SoftPool3d") -> dict[str, Any]:
-        """Arguments of `replace_pooling` for what the authors put into the stems."""
-        window = {"kernel_size": list(self.window), "padding": 0, "ceil_mode": True}
+        """Arguments of `replace_pooling` for the authors' stems: windows of 2 where max has 3."""
+        window = {"kernel_size": [1 + self.pool_frames, 2, 2], "padding": 0, "ceil_mode": True}
         return {"where": "stem", "pool": pool, **window}
 
 
@@ -52,7 +52,7 @@ def _resnet(
 ) -> Network:
     build = partial(resnet, block, conv, depths, pool_frames)
     pools = ("stem.6" if conv is Conv2Plus1D else "stem.3",)
-    return Network(build, pools, gflops, window=(1 + pool_frames, 2, 2))
+    return Network(build, pools, gflops, pool_frames=pool_frames)
 
 
 # All but three are the paper's own variant of ResNet: blocks as wide outside as inside, and a stem

@@ -12,8 +12,6 @@ import torch
 from torch import nn
 
 _BLOCKS = (3, 4, 6, 3)
-# Frames of a block's first convolution, by stage: of the slow pathway, of the fast one.
-_KERNELS = ((1, 1, 3, 3), (3, 3, 3, 3))
 
 
 def conv3d(inputs: int, outputs: int, *kernel: int, stride: Any = 1, groups: int = 1) -> nn.Module:
@@ -87,7 +85,7 @@ class SlowFast(nn.Module):
             for i, width in enumerate((64 * 2**stage, 8 * 2**stage)):
                 for block in range(blocks):
                     stride = 2 if stage and not block else 1
-                    frames = _KERNELS[i][stage]
+                    frames = 3 if i or stage > 1 else 1
                     layers[f"pathway{i}_res{block}"] = _Block(inputs[i], width, frames, stride)
                     inputs[i] = 4 * width
             setattr(self, f"s{stage + 2}", layers)

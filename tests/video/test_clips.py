@@ -3,12 +3,13 @@
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import numbers_of, write_video
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
+from video_files import numbers_of, write_video
 
 from softpool_det.datasets.moving_digits import CLASSES
 from softpool_det.io.data_errors import DataError
@@ -29,7 +30,8 @@ def video(request, tmp_path_factory):
 
 
 def test_every_frame_is_the_one_asked_for(video):
-    with open_video(video) as capture:
+    with open_video(video, threads=1) as capture:
+        assert capture.get(cv2.CAP_PROP_N_THREADS) == 1
         for indices in ([0, 1, 2], [39], [3, 10, 10, 31], [5], [17, 38, 39, 39]):
             assert numbers_of(frames_at(capture, indices)) == indices
         assert numbers_of(frames_at(capture, [38, 39, 40, 41])) == [38, 39]

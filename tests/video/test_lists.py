@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import write_video
+from video_files import write_video
 
 from softpool_det.datasets.moving_digits import CLASSES
 from softpool_det.io.data_errors import DataError
@@ -83,7 +83,7 @@ def test_kinetics_in_any_folders_without_the_files_that_vanished(tmp_path, put, 
         ("xyz_000010_000020.webm", None, None, 0),
     ]
     assert "1 of the 3 clips" in caplog.text
-    assert "1 videos that are missing or broken" in caplog.text
+    assert ": 1 videos are missing, broken or short" in caplog.text
     assert "/gone_000000_000010" in caplog.text
 
 
@@ -100,8 +100,8 @@ def test_hacs_takes_positive_clips_of_whole_videos(tmp_path, put, caplog):
     train = read_clips(file, tmp_path, "train")
     assert listed(train) == [("v_a.mp4", 0.5, 0.8, 0), ("b_000000_000002.mp4", None, None, 1)]
     assert "3 of the 5 clips" in caplog.text
-    assert "2 videos that are missing or broken" in caplog.text
-    assert f"{tmp_path}/v_gone," in caplog.text
+    assert ": 2 videos are missing, broken or short" in caplog.text
+    assert f"{tmp_path}/v_gone, {tmp_path}/Archery/v_a.mp4\n" in caplog.text
     val = read_clips(file, tmp_path, "val", train[1])
     assert listed(val) == [("v_a.mp4", 0.4, 0.6, 0)]
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_used(tmp_path, put):
             read_clips(write(tmp_path / "list.csv", text), tmp_path, "train")
     file = write(tmp_path / "list.csv", "a.mp4 0")
     with pytest.raises(
-        FileNotFoundError, match=r"none of the 1 videos of .* is there: .*a.mp4, \.\.\.\nUCF"
+        FileNotFoundError, match=r"none of the 1 videos of .* can be read: .*a.mp4, \.\.\.\nUCF"
     ):
         read_clips(file, tmp_path)
     put("a.mp4")

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from conftest import SMALL
+from video_files import SMALL
 
 from softpool_det.datasets.moving_digits import (
     CLASSES,

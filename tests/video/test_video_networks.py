@@ -33,13 +33,13 @@ def on_meta(name, num_classes=400):
         return build_network(name, num_classes).eval()
 
 
-# Recurrent layers are unrolled, which takes seconds.
-SLOW = ("srtg_r2plus1d_50", "srtg_r3d_101")
+def each(names):
+    """101 layers are many, and recurrent ones are unrolled."""
+    marks = {name: [pytest.mark.slow] * ("101" in name or "srtg" in name) for name in names}
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=m) for n, m in marks.items()])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MEASURED]
-)
+@each(MEASURED)
 def test_parameters_and_operations_are_those_of_table_7(name):
     parameters, operations = complexity(f"video/{name}")
     assert parameters == pytest.approx(MEASURED[name][0], abs=0.005)
@@ -58,7 +58,7 @@ def test_the_real_csn_and_slowfast_have_the_sizes_of_other_libraries():
     assert set(NETWORKS) - set(MEASURED) == {"ir_csn_101", "r3d_10"}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@each(NETWORKS)
 def test_stem_poolings_are_named_and_found(name):
     names = list(NETWORKS[name].stem_pools)
     model = on_meta(name)
@@ -78,7 +78,7 @@ def test_the_authors_soft_pool(name):
     assert {tuple(model.get_submodule(pool).kernel_size[1:]) for pool in pools} == {(2, 2)}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@each(NETWORKS)
 def test_any_clip_goes_through(name):
     """4 frames of 90 pixels are the smallest of the paper's multigrid."""
     network = on_meta(name, 3)

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from torchvision.transforms import v2
 
 from softpool_det.classification import train
-from softpool_det.classification.config import construct, load_config
+from softpool_det.classification.config import Clips, Config, construct, load_config
 from softpool_det.classification.module import Classifier
 from softpool_det.classification.table_7 import table_7
 from softpool_det.classification.tables import Arm, Runs, arms_of
-from softpool_det.classification.videos import multigrid
+from softpool_det.classification.videos import multigrid, open_videos
 from softpool_det.datasets.moving_digits import MovingDigits
 from softpool_det.model_zoo import get_config_file
 from softpool_det.training.signals import Interrupted
@@ -49,6 +49,15 @@ def recipe(digits_folder, tmp_path_factory):
     path = lists / "clips.yaml"
     path.write_text(RECIPE.format(lists=lists, videos=digits_folder / "UCF-101"))
     return str(path)
+
+
+def test_an_evaluation_needs_no_training_videos(digits_folder, tmp_path):
+    video = digits_folder / "UCF-101" / "UpUp" / "v_UpUp_g01_c01.avi"
+    (tmp_path / "train.csv").write_text("gone.avi 4")
+    (tmp_path / "val.csv").write_text(f"{video} 1")
+    lists = {f"{split}_data": str(tmp_path / f"{split}.csv") for split in ("train", "val")}
+    found = open_videos(Config(**lists, clips=Clips(frames=2)), "val", v2.Identity())
+    assert (found.targets, found.classes) == ([1], ["0", "1", "2", "3", "4"])
 
 
 @pytest.mark.slow
@@ -118,6 +127,7 @@ def test_keys_that_do_not_go_with_multigrid():
         grid("clips.multigrid=wu", "epochs=1")
 
 
+@pytest.mark.slow
 def test_weights_with_other_classes_begin_a_training(recipe, tmp_path, digits_folder):
     first = tmp_path / "first"
     cfg = load_config(recipe, ["epochs=0", f"output={first}"])
