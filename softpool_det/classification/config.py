@@ -23,23 +23,43 @@ _OF_THE_MACHINE = ("accelerator", "devices", "num_nodes", "strategy", "log_every
 
 
 @dataclass
+class Clips:
+    """What is taken of videos."""
+
+    # Of a clip; 0 where the data are images.
+    frames: int = 0
+    # The folder of the files that train_data and val_data list.
+    videos: str = ""
+    # Smallest and largest step from frame to frame, of which a clip draws one.
+    train_strides: list[int] = field(default_factory=lambda: [1, 2])
+    # The step in evaluations, which take the centre.
+    val_stride: int = 2
+    # "authors" or "wu", see softpool_det.video.multigrid: sets batches, and rates by milestones and
+    # gamma; "wu" trains 1.5 times the epochs. "" for batches of one shape.
+    multigrid: str = ""
+
+
+@dataclass
 class Config:
     """A run. An entry with a `name` names a class of a library; its other keys are arguments."""
 
-    # "torchvision/NAME", "timm/NAME" or "detectron2/NAME"; and arguments of what builds it.
+    # "torchvision/NAME", "timm/NAME" or "detectron2/NAME", "video/NAME" for clips; and arguments of
+    # what builds it.
     network: str = "torchvision/resnet50"
     network_options: dict[str, Any] = field(default_factory=dict)
     # Calls of softpool_det.replace_pooling, one after the other: where, pool, kernel_size, ...
     replace: list[dict[str, Any]] = field(default_factory=list)
-    # A .safetensors to begin with, or "".
+    # A .safetensors, .pth or .pt to begin with, or "".
     weights: str = ""
     # Take weights that were trained with another pooling.
     allow_other_stem_pool: bool = False
     channels_last: bool = False
     # A small data set's name (digits_train, ...), or a folder with one folder of images a class; a
-    # relative one is looked for in $DETECTRON2_DATASETS.
+    # relative one is looked for in $DETECTRON2_DATASETS. For videos moving_digits_train or a list.
     train_data: str = "imagenet/train"
     val_data: str = "imagenet/val"
+    # For videos, whose transforms get the frames of a clip at once, (T, 3, H, W).
+    clips: Clips = field(default_factory=Clips)
     # Side of the images in pixels, for the transforms to refer to as ${size}.
     size: int = 224
     # Of torchvision.transforms.v2, from PIL images to squares of one size. Conversion to float32

@@ -16,9 +16,11 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from softpool_det.classification.config import Config, construct
+from softpool_det.classification.videos import open_videos
 from softpool_det.datasets.cache import datasets_root
 from softpool_det.datasets.digit_scenes import load_digits
 from softpool_det.io.images import ImageError, read_rgb
+from softpool_det.video.clips import VideoClips
 
 FASHION_CLASSES = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -65,7 +67,7 @@ class LabelledArrays(Dataset):
 
 
 # What both have: classes (names), targets (a label for each image), a length.
-LabelledImages: TypeAlias = "ImageFolder | LabelledArrays"
+LabelledImages: TypeAlias = "ImageFolder | LabelledArrays | VideoClips"
 
 
 def _fashion_mnist(file: str, skip: int) -> np.ndarray:
@@ -140,4 +142,6 @@ def open_split(cfg: Config, split: str) -> LabelledImages:
     key = f"{split}_transforms"
     steps = [construct(v2, entry, key) for entry in getattr(cfg, key)]
     steps += [v2.ToImage(), v2.ToDtype(torch.float32), v2.Normalize(cfg.pixel_mean, cfg.pixel_std)]
+    if cfg.clips.frames:
+        return open_videos(cfg, split, v2.Compose(steps))
     return open_dataset(getattr(cfg, f"{split}_data"), v2.Compose(steps), f"{split}_data")

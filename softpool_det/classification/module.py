@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
+    LambdaLR,
     LinearLR,
     LRScheduler,
     MultiStepLR,
@@ -33,8 +34,10 @@ from softpool_det.classification.loaders import (
 )
 from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
+from softpool_det.classification.videos import multigrid
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.randomness import seed_of
+from softpool_det.video.multigrid import MultigridBatchSampler
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Classifier(pl.LightningModule):
         memory = torch.channels_last if cfg.channels_last else torch.preserve_format
         self.cfg, self.network = cfg, network.to(memory_format=memory)
         self.train_set, self.val_set = train_set, val_set
+        self.grid = multigrid(cfg)
         key, classes = "batch_transforms", len(val_set.classes)
         self.mixers = [construct(v2, e, key, num_classes=classes) for e in cfg.batch_transforms]
         self.predictions: Predictions | None = None
@@ -75,12 +79,15 @@ class Classifier(pl.LightningModule):
     def train_dataloader(self) -> DataLoader:
         cfg, trainer = self.cfg, self.trainer
         place = trainer.global_rank, trainer.world_size
-        self.batches = EpochBatches(
-            shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
-        )
         # Of an interrupted epoch, those that were not trained on.
-        begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        self.batches.begin(trainer.current_epoch, begun % len(self.batches))
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        begun = 0 if progress.is_last_batch else progress.current.ready
+        self.batches = EpochBatches(
+            MultigridBatchSampler(len(self.train_set), self.grid, cfg.seed, *place)
+            if self.grid
+            else shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
+        )
+        self.batches.begin(trainer.current_epoch, begun)
         return loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
@@ -146,7 +153,7 @@ class Classifier(pl.LightningModule):
             self.history.append({"epoch": epoch, **metrics})
             loss = self.trainer.callback_metrics["loss"]
             text = "epoch %d/%d  loss of a batch %.4f  top-1 %.2f  top-5 %.2f"
-            logger.info(text, epoch, self.cfg.epochs, loss, *metrics.values())
+            logger.info(text, epoch, self.trainer.max_epochs, loss, *metrics.values())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
@@ -167,11 +174,16 @@ class Classifier(pl.LightningModule):
         # Not Lightning's estimate: it would take the batches before a checkpoint says from where.
         batches = len(self.train_set) // cfg.batch_size
         steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
-        scheduler = build_scheduler(cfg, optimizer, steps)
-        total = steps * cfg.epochs
+        if self.grid:
+            rates = self.grid.rates(len(self.train_set))
+            scheduler: Any = LambdaLR(optimizer, lambda i: rates[min(i, len(rates) - 1)])
+        else:
+            scheduler = build_scheduler(cfg, optimizer, steps)
+        total = len(rates) if self.grid else steps * cfg.epochs
+        epochs = range(self.trainer.max_epochs or 0)
         for average in (c for c in self.trainer.callbacks if isinstance(c, WeightAveraging)):
             by_step = (average.should_update(step_idx=i) for i in range(total))
-            by_epoch = (average.should_update(epoch_idx=i) for i in range(cfg.epochs))
+            by_epoch = (average.should_update(epoch_idx=i) for i in epochs)
             if total and not any(by_step) and not any(by_epoch):
                 raise ValueError(
                     f"callbacks: {type(average).__name__} would begin after the training's {total} "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import timm
@@ -13,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
+from softpool_det import video
 from softpool_det.classification.config import nearest
 from softpool_det.replace import replace_pooling
 from softpool_det.weights.architecture import Architecture, build_resnet
@@ -30,7 +33,7 @@ def build_network(
     """Build a network, then replace its poolings.
 
     Args:
-        name: "torchvision/NAME", "timm/NAME" or "detectron2/NAME".
+        name: "torchvision/NAME", "timm/NAME" or "detectron2/NAME"; "video/NAME" for clips.
         num_classes: outputs.
         options: further arguments of what builds it, such as torchvision's `weights`.
         replace: arguments of one call of `softpool_det.replace_pooling` each; `num_channels`, where
@@ -84,7 +87,16 @@ def _detectron2(name: str, num_classes: int, options: dict[str, Any]) -> nn.Modu
     return build_resnet(Architecture.from_name(name), num_classes, **options)
 
 
-_LIBRARIES = {"torchvision": _torchvision, "timm": _timm, "detectron2": _detectron2}
+def _video(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    if options:
+        raise ValueError(f"network_options must be empty for video/{name}, got {options}")
+    return video.build_network(name, num_classes)
+
+
+_LIBRARIES = {
+    **{"torchvision": _torchvision, "timm": _timm},
+    **{"detectron2": _detectron2, "video": _video},
+}
 
 
 def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
@@ -105,7 +117,8 @@ def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
 
             probe.get_submodule(name).register_forward_pre_hook(note)
         with torch.no_grad():
-            probe(next(probe.parameters()).new_zeros(1, 3, 224, 224))
+            frames = [8] if any(isinstance(m, nn.Conv3d) for m in probe.modules()) else []
+            probe(next(probe.parameters()).new_zeros(1, 3, *frames, 224, 224))
         if unused := [row.name for row in found if row.name not in channels]:
             raise ValueError(
                 f"replace: no image reaches {', '.join(unused)}: give num_channels, or name others"
@@ -123,29 +136,41 @@ def logits_of(output: Any) -> torch.Tensor:
     return output["linear"] if isinstance(output, dict) else output
 
 
-def complexity(name: str, size: int = 224, num_classes: int = 1000) -> tuple[float, float]:
-    """Millions of parameters, and GFLOP for one image of `size` x `size` pixels.
+def complexity(name: str) -> tuple[float, float]:
+    """Millions of parameters, and GFLOP of an image of 224 x 224 pixels or a clip of 32 frames.
 
-    GFLOP are counted as in the paper's Table 2: the multiply-adds of convolutions and linear
-    layers, 4 for each number that a batch norm gives, and one for each that a pooling window reads.
+    Counted as in the paper's tables: multiply-adds of convolutions, linear and recurrent layers;
+    for images (Table 2, 1000 classes) also 4 for each number of a batch norm and one for each that
+    a pooling window reads; for clips (Table 7, 400) 2 for a norm's, and 1 for each that a ReLU or a
+    pooling takes.
     """
-    others = 0
-
-    def count(module: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        nonlocal others
-        if isinstance(module, nn.AdaptiveAvgPool2d):
-            others += inputs[0].numel()
-        else:
-            others += output.numel() * getattr(module, "kernel_size", 2) ** 2  # 4 for a norm
-
+    library, _, inner = name.partition("/")
+    is_video = library == "video"
+    shape = (32, *[video.NETWORKS[inner].side] * 2) if is_video else (224, 224)
+    costs: dict[str, Callable[..., int]] = {}
+    costs |= dict.fromkeys(_NORMS, partial(_each, 2 if is_video else 4))
+    costs |= dict.fromkeys(("max_pool2d_with_indices", "avg_pool2d"), _windows)
+    if is_video:
+        costs |= dict.fromkeys(("relu", "relu_", "max_pool3d_with_indices"), partial(_each, 1))
     # Meta tensors have no values to draw.
-    options = {"init_weights": False} if name.endswith(("googlenet", "inception_v3")) else {}
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network = build_network(name, num_classes, options).eval()
-        counted = (nn.BatchNorm2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.AvgPool2d)
-        for module in network.modules():
-            if isinstance(module, counted):
-                module.register_forward_hook(count)
-        network(torch.empty(1, 3, size, size))
+    options = {"init_weights": False} if inner in ("googlenet", "inception_v3") else {}
+    with torch.device("meta"), torch.no_grad():
+        network = build_network(name, 400 if is_video else 1000, options).eval()
+        others = {getattr(torch.ops.aten, operator): cost for operator, cost in costs.items()}
+        with FlopCounterMode(display=False, custom_mapping=others) as counter:
+            network(torch.empty(1, 3, *shape))
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return parameters / 1e6, (counter.get_total_flops() / 2 + others) / 1e9
+    return parameters / 1e6, counter.get_total_flops() / 2e9
+
+
+_NORMS = ("native_batch_norm", "_native_batch_norm_legit_no_training")
+
+
+# The counter has two operations for a multiply-add.
+def _each(cost: int, shape: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * cost * math.prod(shape)
+
+
+def _windows(_: torch.Size, kernel: Sequence[int], *__: Any, out_shape: Any, **___: Any) -> int:
+    shape = out_shape if isinstance(out_shape, torch.Size) else out_shape[0]
+    return 2 * math.prod(shape) * kernel[0] * kernel[-1]

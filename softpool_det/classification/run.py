@@ -25,6 +25,7 @@ from softpool_det.classification.config import Config, construct, identity
 from softpool_det.classification.datasets import LabelledImages, open_split
 from softpool_det.classification.module import Classifier
 from softpool_det.classification.networks import build_network
+from softpool_det.classification.videos import multigrid
 from softpool_det.classification.weights import load_weights, metadata, write_weights
 from softpool_det.io.atomic import claim, write_json
 from softpool_det.training.signals import listening
@@ -109,11 +110,14 @@ def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
     # About numbers of workers and logged steps, and about loaders that EpochBatches makes good.
     warnings.simplefilter("ignore", PossibleUserWarning)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)", FutureWarning)
+    grid = multigrid(cfg)
     options: dict[str, Any] = {
         # Of torchrun's; Lightning's own launcher, of trainer.devices, sets neither.
         "devices": int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
         "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", 1)),
-        "max_epochs": cfg.epochs,
+        "max_epochs": grid.total_epochs if grid else cfg.epochs,
+        # Wu's epochs differ in their numbers of batches.
+        "reload_dataloaders_every_n_epochs": int(cfg.clips.multigrid == "wu"),
         "callbacks": [*(construct(callbacks, entry, "callbacks") for entry in cfg.callbacks), *own],
         "logger": construct(loggers, cfg.logger, "logger", save_dir=cfg.output),
         "plugins": [WholeFiles()],

@@ -1,4 +1,4 @@
-"""The paper's Tables 2, 4, 5 and 6: their runs, and what there is of them beside the paper's."""
+"""The paper's Tables 2, 4, 5, 6 and 7: their runs, and what there is of them beside the paper's."""
 
 from __future__ import annotations
 
@@ -21,12 +21,19 @@ from softpool_det.classification.run import (
     WEIGHTS_FILE,
     train,
 )
+from softpool_det.classification.table_7 import TABLE_7, table_7
 from softpool_det.classification.table_report import NOTE, Cell, Table
 from softpool_det.io.errors import error_text
 from softpool_det.layers import pooling_name
 from softpool_det.model_zoo import get_config_file
+from softpool_det.video import NETWORKS
 
-_RECIPES = {"digits": "digits", "fashion_mnist": "fashion_mnist", "imagenet": "imagenet_paper"}
+_RECIPES = {
+    **{name: f"classification/{name}" for name in ("digits", "fashion_mnist")},
+    "imagenet": "classification/imagenet_paper",
+    **{name: f"video/{name}" for name in ("moving_digits", "ucf101")},
+    **{name: f"video/{name}_paper" for name in ("hacs", "kinetics700")},
+}
 # Least sides of images in pixels.
 _LEAST_SIZES = {"inception_v3": 75, "densenet": 32}
 MCNEMAR = (
@@ -64,6 +71,8 @@ class Arm:
         """
         if self.pool == ORIGINAL:
             return []
+        if self.network.startswith("video/"):
+            return [NETWORKS[self.key].soft_pool(self.pool)]
         if self.pool in paper.TABLE_6:
             levels = list(paper.TABLE_6.values())[: list(paper.TABLE_6).index(self.pool) + 1]
             return [{"where": [n for level in levels for n in level.layers], "pool": SOFTPOOL}]
@@ -99,8 +108,15 @@ class Runs:
         return self.output / Path(self.data).name
 
     def config(self, arm: Arm, seed: int) -> Config:
-        name = _RECIPES.get(self.data, "imagenet_paper")
-        recipe = self.recipe or get_config_file(f"classification/{name}.yaml")
+        name = _RECIPES.get(self.data, _RECIPES["imagenet"])
+        is_video = arm.network.startswith("video/")
+        if not self.recipe and is_video != name.startswith("video/"):
+            known = [key for key, of in _RECIPES.items() if of.startswith("video/") == is_video]
+            raise ValueError(
+                f"data must be one of {', '.join(known)} for {arm.network}, or come with a recipe "
+                f"that has such data, got {self.data!r}"
+            )
+        recipe = self.recipe or get_config_file(f"{name}.yaml")
         cfg = load_config(recipe, self.overrides)
         least = max((s for name, s in _LEAST_SIZES.items() if name in arm.network), default=0)
         if cfg.size < least:
@@ -108,7 +124,7 @@ class Runs:
             cfg = load_config(recipe, [*self.overrides, f"size={least}"])
         changes: dict[str, Any] = {"network": arm.network, "replace": arm.replacements()}
         changes |= {"seed": seed, "output": str(self.path(arm, seed))}
-        if self.data not in _RECIPES:
+        if self.data not in _RECIPES and not is_video:
             changes |= {f"{split}_data": f"{self.data}/{split}" for split in ("train", "val")}
         if arm.pool == SWAPPED:
             weights = self.path(Arm(arm.network, ORIGINAL), seed, WEIGHTS_FILE)
@@ -182,6 +198,15 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
         raise ValueError(f"Table {number} is of SoftPool: leave out --poolings")
     if number == 6:
         return [Arm("torchvision/inception_v3", pool) for pool in paper.POOLS_6]
+    if number == 7:
+        if unknown := [name for name in networks if name not in NETWORKS]:
+            raise ValueError(f"networks must be of {', '.join(NETWORKS)}, got {unknown[0]!r}")
+        pools = [ORIGINAL, *(map(pooling_name, poolings) if poolings else [SOFTPOOL])]
+        names = networks or dict.fromkeys(name for name, _ in TABLE_7)
+        chosen = [(name, pool) for name in names for pool in pools]
+        if not networks and not poolings:
+            chosen = list(TABLE_7)
+        return [Arm(f"video/{name}", pool) for name, pool in chosen]
     defaults = {2: tuple(paper.TABLE_2), 4: tuple(paper.TABLE_4), 5: paper.TABLE_5_NETWORKS}
     pools = [pooling_name(name) for name in poolings]
     pools = pools or (list(paper.TABLE_5)[1:] if number == 5 else [SOFTPOOL])
@@ -274,4 +299,5 @@ TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {
     4: table_4,
     5: table_5,
     6: table_6,
+    7: table_7,
 }

@@ -3,11 +3,13 @@
     softpool-tables 5 --data fashion_mnist --networks resnet18 --poolings softpool lip \\
         --seeds 1 2 3 --epochs 2
     softpool-tables 2 --data imagenet --epochs 0 --set network_options.weights=IMAGENET1K_V1
+    softpool-tables 7 --networks r3d_10 --seeds 1 2 3
     torchrun --nproc-per-node 8 -m softpool_det.cli.tables 6 --data imagenet
 
 Tables 2 (SoftPool in eleven networks, trained from scratch and put into trained ones), 4 (McNemar's
-test), 5 (poolings) and 6 (layers of InceptionV3). They share their runs. The program can be stopped
-at any time; the same command continues. Without --networks and --poolings they are the paper's.
+test), 5 (poolings), 6 (layers of InceptionV3) and 7 (videos). They share their runs. The program
+can be stopped at any time; the same command continues. Without --networks and --poolings they are
+the paper's; Table 7's are r3d_10 alone where --data is not given.
 The second command trains nothing: it puts SoftPool into torchvision's weights.
 """
 
@@ -32,16 +34,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("table", type=int, choices=TABLES)
     parser.add_argument(
         "--data",
-        default="digits",
         help="digits (default), fashion_mnist, imagenet, or a folder with train/ and val/, each "
-        "with one folder of images a class",
+        "with one folder of images a class; for Table 7 moving_digits (default), hacs, kinetics700 "
+        "or ucf101 (docs/video.md)",
     )
     parser.add_argument(
         "--networks",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="torchvision's names, or timm/NAME, detectron2/NAME",
+        help="torchvision's names, or timm/NAME, detectron2/NAME; for Table 7 docs/video.md's",
     )
     parser.add_argument(
         "--poolings", nargs="+", default=[], metavar="NAME", help="names of docs/poolings.md"
@@ -49,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="SEED")
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument(
-        "--recipe", metavar="CONFIG.yaml", help="default: configs/classification/'s for the data"
+        "--recipe", metavar="CONFIG.yaml", help="default: that of configs/ for the data"
     )
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=Path("output/tables"), metavar="FOLDER")
@@ -60,6 +62,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.table == 7 and not args.data and not args.report:
+        # The paper's networks are not for small videos on a CPU.
+        args.networks = args.networks or ["r3d_10"]
+    args.data = args.data or ("moving_digits" if args.table == 7 else "digits")
     runs = Runs(args.data, args.output, args.seeds, args.epochs, args.recipe, args.set)
     all_arms = arms_of(args.table, args.networks, args.poolings)
     arms = without_scratch(args.table, runs, all_arms)

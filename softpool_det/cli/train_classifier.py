@@ -1,9 +1,10 @@
-"""Train a network of torchvision, timm or Detectron2 as a classifier, and evaluate it.
+"""Train a network of torchvision, timm or Detectron2, or one for videos, and evaluate it.
 
     softpool-train-classifier configs/classification/digits_softpool.yaml
     softpool-train-classifier configs/classification/fashion_mnist.yaml network=timm/resnet26 seed=2
     torchrun --nproc-per-node 8 -m softpool_det.cli.train_classifier --resume \\
         configs/classification/imagenet_paper_softpool.yaml
+    softpool-train-classifier configs/video/hacs_paper.yaml network=video/i3d
     softpool-train-classifier CONFIG.yaml epochs=0 weights=FILE.safetensors
 
 Detectors start from the weights that come out: Detectron2's as they are, torchvision's and timm's

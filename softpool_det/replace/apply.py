@@ -48,7 +48,7 @@ def replace_pooling(
             traced. A model with several pathways (SlowFast, two streams, towers) has a stem for
             each: other convolutions with more output than input channels read an input, too, if
             they have as few input channels as the first one, or fewer than it has output channels,
-            and no convolution before them gives as many.
+            and no other convolution gives as many.
 
             "all": every pooling but the adaptive ones, those with windows of one element and those
             that cannot be replaced; the table says which and why.

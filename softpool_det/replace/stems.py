@@ -20,7 +20,7 @@ class _Pathway:
     """Where an input enters the model, and what was found behind it."""
 
     reader: Site  # the convolution that reads the input
-    feeder: Site | None  # an earlier convolution whose output it may read instead
+    feeder: Site | None  # another convolution whose output it may read instead
     passed: int = 1  # convolutions from the reader on
     pool: Site | None = None
     rejected: Site | None = None  # its first pooling, if that does not end a stem
@@ -71,7 +71,8 @@ def _readers(found: Sequence[Site | Unknown]) -> dict[Site, Site | None]:
     """Convolutions that read an input, the main one first; see `_Pathway.feeder` for the values.
 
     The main one has the fewest input channels. Another one has as few, or fewer than the main one
-    gives and no convolution before it gives as many.
+    gives and no convolution before it gives as many. If one behind it does, it may be a lateral
+    connection from a pathway that is defined later.
     """
     convolutions = [s for s in found if isinstance(s, Site) and not is_pooling(s.module)]
     # Attention weighs by convolutions with one or two channels, but gives as few.
@@ -87,12 +88,16 @@ def _readers(found: Sequence[Site | Unknown]) -> dict[Site, Site | None]:
         )
     may_read = set(widening)
     readers: dict[Site, Site | None] = {first: None}
+    # The last one gives the model's output.
+    later = {_channels(site)[1]: site for site in reversed(convolutions[:-1])}
     givers: dict[int, Site] = {}
     for site in convolutions:
         taken, given = _channels(site)
         feeder = givers.get(taken)
-        if site in may_read and (taken == fewest or (taken < bound and not feeder)):
+        if site in may_read and taken == fewest:
             readers.setdefault(site, feeder)
+        elif site in may_read and taken < bound and not feeder:
+            readers.setdefault(site, later.get(taken))
         givers.setdefault(given, site)
     return readers
 
@@ -132,7 +137,9 @@ def _follow(found: Sequence[Site | Unknown], readers: dict[Site, Site | None]) -
         elif not has_window_of_one(site.module) and (base := windowed_base(site.module)):
             pooled = True
             # Stems may be defined side by side: a convolution for each, then a pooling for each.
-            for pathway in [p for p in waiting if _dims(p.reader) == base[1]]:
+            # What may be no more than a connection comes last.
+            fitting = [p for p in waiting if _dims(p.reader) == base[1]]
+            for pathway in sorted(fitting, key=lambda p: p.feeder is not None):
                 waiting.remove(pathway)
                 if _ends(pathway, site):
                     break

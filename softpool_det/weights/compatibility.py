@@ -222,7 +222,10 @@ def describe_pool(pool: nn.Module) -> StemPool:
 
 
 def _single(size: Any) -> Any:
-    return size[0] if isinstance(size, tuple) and len(set(size)) == 1 else size
+    """An int where all sides are alike; else a list, as JSON has it."""
+    if isinstance(size, tuple | list):
+        return size[0] if len(set(size)) == 1 else list(size)
+    return size
 
 
 def _fault(key: str, lazy: str, found: Any, wanted: Any, prefix: str = "MODEL.") -> str:

@@ -76,7 +76,7 @@ def read_source(path: str, trust_pickle: bool = False, entry: str | None = None)
     if not file.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     check_origin(path, trust_pickle, file)
-    content = _read(file)
+    content = read_file(file)
     metadata = read_metadata(file) if file.suffix == ".safetensors" else None
     config = _read_timm_config(file) if metadata is None else {}
     author = content.get("__author__")
@@ -100,7 +100,13 @@ def read_source(path: str, trust_pickle: bool = False, entry: str | None = None)
     )
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def read_file(file: Path) -> Mapping[str, Any]:
+    """Read what a `.pth`, `.pt`, `.safetensors` or `.pkl` holds without running anything in it.
+
+    Raises:
+        OSError: it cannot be read from the disk.
+        ValueError: it is damaged, or holds more than tensors and plain values.
+    """
     fault = find_fault(file)
     if fault is not None:
         raise ValueError(f"{file}: {fault}")

@@ -94,7 +94,7 @@ def test_torchvisions_weights_of_inceptions(name, file, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "replace", "message"),
     [
-        ("resnet18", [], "network must begin with one of torchvision/, timm/, detectron2/, got"),
+        ("resnet18", [], "network must begin with one of torchvision/, timm/, detectron2/"),
         ("torchvision/resnet19", [], "torchvision has no network 'resnet19'; the nearest are resn"),
         ("timm/resnet19", [], "timm has no network 'resnet19'; the nearest are"),
         ("detectron2/resnet19", [], "'resnet19' is no ResNet that Detectron2 builds"),

@@ -20,8 +20,8 @@ from softpool_det.ops import SoftPool2d
 from softpool_det.training import Trainer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-# Of classifiers, and studies of several detectors.
-OTHERS = ("classification", "studies")
+# Of classifiers of images and videos, and studies of several detectors.
+OTHERS = ("classification", "studies", "video")
 YAML = [path for path in sorted(CONFIGS.glob("*/*.yaml")) if path.parent.name not in OTHERS]
 COCO = [path for path in YAML if path.parent.name.startswith("COCO")]
 LAZY = sorted(CONFIGS.glob("lazy/*.py"))

@@ -91,6 +91,41 @@ def test_streams_and_towers(pathways, expected):
     assert rows(model) == (expected, [])
 
 
+def test_the_structure_of_pytorchvideos_slowfast():
+    """Pathways in a ModuleList of the first block, the connection behind them."""
+    slow, fast = networks.SlowFast._stem(64, 1), networks.SlowFast._stem(8, 5)
+    first = nn.ModuleDict(
+        {"multipathway_blocks": nn.ModuleList([slow, fast]), "fusion": nn.Conv3d(8, 16, (7, 1, 1))}
+    )
+    second = nn.ModuleList([nn.Conv3d(80, 64, 1), nn.Conv3d(8, 8, 1)])
+    pools = nn.ModuleList([nn.AvgPool3d((4, 7, 7), 1), nn.AvgPool3d((32, 7, 7), 1)])
+    model = nn.ModuleDict({"blocks": nn.ModuleList([first, second, pools])})
+    stems = [f"blocks.0.multipathway_blocks.{i}.3" for i in (0, 1)]
+    assert rows(model) == (stems, [])
+
+
+def test_connections_that_are_defined_before_the_fast_pathway():
+    """As in MMAction2, whose pathways also have a second pooling, which SlowFast never calls."""
+    fast = nn.Sequential(networks.SlowFast._stem(8, 5), nn.MaxPool3d((2, 1, 1)))
+    fast.extend([nn.Conv3d(8, 32, 1), nn.Conv3d(32, 16, 1)])
+    slow = nn.Sequential(networks.SlowFast._stem(64, 1), nn.MaxPool3d((2, 1, 1)))
+    slow.extend([nn.Conv3d(80, 256, 1), nn.Conv3d(8, 16, 1), nn.Conv3d(32, 64, 1)])
+    model = nn.ModuleDict({"slow": slow, "fast": fast})
+    result = replace_pooling(model)
+    assert [row.name for row in result.replaced] == ["slow.0.3", "fast.0.3"]
+    assert [row.name for row in result.left] == ["fast.1"]
+    assert "slow.3 reads 8 channels, an image or the output of fast.0.0" in result.left[0].reason
+
+
+def test_a_second_input_of_as_many_channels_as_there_are_classes():
+    streams = {
+        name: nn.Sequential(nn.Conv2d(channels, 64, 7, 2, 3), nn.MaxPool2d(3, 2, 1))
+        for name, channels in (("color", 3), ("flow", 20))
+    }
+    merged = {"body": nn.Conv2d(128, 256, 3), "head": nn.Conv2d(256, 20, 1)}
+    assert rows(nn.ModuleDict({**streams, **merged})) == (["color.1", "flow.1"], [])
+
+
 def test_streams_that_are_defined_side_by_side():
     assert rows(networks.SideBySide()) == (["pool_color", "pool_depth"], [])
 

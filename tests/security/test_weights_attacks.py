@@ -84,9 +84,7 @@ def test_checkpoints_do_not_run(kind, marker, refusal, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_no_program_runs_a_checkpoint(program, environment, marker, tmp_path):
-    # Classifiers start from no other format.
-    suffix = ".safetensors" if "classifier" in program else ".pth"
-    path, output = tmp_path / f"model{suffix}", tmp_path / "out"
+    path, output = tmp_path / "model.pth", tmp_path / "out"
     write_checkpoint(path, "zip", marker)
     places = {"detector": DETECTOR, "classifier": CLASSIFIER, "out": output}
     words = PROGRAMS[program].format(path, **places).split()

@@ -1,0 +1,169 @@
+"""Multigrid training (Wu et al., CVPR 2020): small clips in large batches first.
+
+batch * frames * crop^2 stays the same. Schedules depend on numbers alone.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Sampler
+
+
+class Shape(NamedTuple):
+    """Of a batch of all processes together."""
+
+    batch: int
+    frames: int
+    crop: int  # pixels
+
+
+class Step(NamedTuple):
+    """One iteration."""
+
+    shape: Shape
+    rate: float  # times the base learning rate
+
+
+# Divisors of frames and of crop^2, coarse to fine.
+_LONG = ((4, 2), (2, 2), (2, 1), (1, 1))
+
+
+@dataclass(frozen=True)
+class Multigrid:
+    """A schedule.
+
+    Args:
+        shape: the batch at full size.
+        steps: epochs at which the learning rate falls, without multigrid; one or more for "wu".
+        epochs: of the training without multigrid.
+        variant: "authors": the four shapes follow each other in every epoch, the rate is halved
+            from one to the next, and crops are made even. "wu": each part before one of `steps`
+            goes through the four shapes, with the rates multiplied by 8, 4, 2 and 1; 1.5 times the
+            epochs.
+        gamma: by which the rate is multiplied at each of `steps`.
+    """
+
+    shape: Shape
+    steps: Sequence[int]
+    epochs: int
+    variant: str = "authors"
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("authors", "wu"):
+            raise ValueError(f"variant must be 'authors' or 'wu', got {self.variant!r}")
+        rise = all(low < high for low, high in itertools.pairwise([0, *self.steps, self.epochs]))
+        if not rise or (self.variant == "wu" and not self.steps):
+            raise ValueError(f"steps must rise between 0 and {self.epochs}, got {self.steps}")
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs if self.variant == "authors" else self.stages()[-1][0]
+
+    def rates(self, samples: int) -> list[float]:
+        """The rate of each iteration of a training, times the base rate."""
+        epochs = (self.epoch(number, samples) for number in range(self.total_epochs))
+        return [step.rate for epoch in epochs for step in epoch]
+
+    def stages(self) -> list[tuple[int, Step]]:
+        """Wu's schedule: where each shape and rate ends. Those of a part have equal iterations."""
+        shapes = [self._long(i) for i in range(4)]
+        clips = [fmean(short.batch for short in self.short_cycle(shape)) for shape in shapes]
+        lengths, stages = [], []
+        for number, (low, high) in enumerate(itertools.pairwise([0, *self.steps, self.epochs])):
+            # The last part is at full size alone; like the others, shorter than without multigrid.
+            first, total = (3, sum(clips) / 4) if high == self.epochs else (0, sum(clips))
+            for shape, mean in list(zip(shapes, clips, strict=True))[first:]:
+                lengths.append((high - low) * mean / total)
+                rate = self.gamma**number * (shape.batch // self.shape.batch)
+                stages.append(Step(shape, rate))
+        scale = 1.5 * self.epochs / sum(lengths)
+        ends = [round(scale * length) for length in itertools.accumulate(lengths)]
+        # The first half of the last part has the rate of the part before.
+        ends.insert(-1, (ends[-2] + ends[-1]) // 2)
+        stages.insert(-1, stages[-2])
+        return list(zip(ends, stages, strict=True))
+
+    def epoch(self, number: int, samples: int) -> list[Step]:
+        """The iterations of an epoch, `number` from 0: one pass over so many samples."""
+        if self.variant == "authors":
+            rate = self.gamma ** bisect.bisect(self.steps, number)
+            parts = [(self.short_cycle(self._long(i)), rate / 2**i) for i in range(4)]
+        else:
+            ends, stages = zip(*self.stages(), strict=True)
+            shape, rate = stages[bisect.bisect(ends[:-1], number)]
+            parts = [(self.short_cycle(shape), rate)]
+        count = int(samples / sum(fmean(shape.batch for shape in cycle) for cycle, _ in parts))
+        plan = [
+            Step(cycle[(i * count + k) % 3], rate)
+            for i, (cycle, rate) in enumerate(parts)
+            for k in range(count)
+        ]
+        while sum(step.shape.batch for step in plan) > samples:
+            plan.pop()
+        return plan
+
+    def short_cycle(self, shape: Shape) -> list[Shape]:
+        """The three shapes that iterations take in turn while the long cycle is at `shape`."""
+        batch, frames, crop = shape
+        if self.variant == "authors":
+            crops = [crop, int(crop / math.sqrt(2)), crop // 2]
+            return [Shape(batch * 2**i, frames, side + side % 2) for i, side in enumerate(crops)]
+        sides = [self.shape.crop / 2, self.shape.crop / math.sqrt(2), crop]
+        return [Shape(batch * round((crop / s) ** 2), frames, round(s)) for s in sides]
+
+    def _long(self, number: int) -> Shape:
+        frames, area = _LONG[number]
+        crop = self.shape.crop / math.sqrt(area)
+        crop = int(crop) if self.variant == "authors" else round(crop)
+        return Shape(self.shape.batch * frames * area, max(self.shape.frames // frames, 1), crop)
+
+
+class MultigridBatchSampler(Sampler):
+    """Batches of (index, frames, crop) for `VideoClips`; `steps` has the rate of each.
+
+    Args:
+        samples: number of clips.
+        schedule: its batches are shared out among all processes.
+        seed: of the order, 0 or more.
+        rank, world_size: of this process and of all.
+
+    Raises:
+        ValueError: a batch cannot be shared out evenly, or the samples fill none.
+    """
+
+    def __init__(
+        self, samples: int, schedule: Multigrid, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if schedule.shape.batch % world_size:
+            raise ValueError(
+                f"shape.batch must be a multiple of the {world_size} processes, "
+                f"got {schedule.shape.batch}"
+            )
+        self.samples, self.schedule, self.seed = samples, schedule, seed
+        self.rank, self.world_size = rank, world_size
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the batches of an epoch, from 0, next."""
+        self.epoch, self.steps = epoch, self.schedule.epoch(epoch, self.samples)
+        if not self.steps:
+            raise ValueError(f"samples must fill a batch of epoch {epoch}, got {self.samples}")
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = iter(torch.randperm(self.samples, generator=generator).tolist())
+        for (batch, frames, crop), _ in self.steps:
+            share = list(itertools.islice(order, batch))[self.rank :: self.world_size]
+            yield [(index, frames, crop) for index in share]
