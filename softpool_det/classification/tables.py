@@ -61,7 +61,7 @@ class Arm:
         return self.network.removeprefix("torchvision/").removeprefix("video/")
 
     def __str__(self) -> str:
-        return f"{self.key}, {self.pool}"
+        return f"{self.network.removeprefix('torchvision/')}, {self.pool}"
 
     def replacements(self) -> list[dict[str, Any]]:
         """Calls of `replace_pooling`.
