@@ -159,8 +159,8 @@ def test_a_wheel_is_not_unpacked(marker, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (gzip.compress(bytes(2**26)), "is no file of Fashion-MNIST: it has another size"),
-        (gzip.compress(b""), "is no file of Fashion-MNIST: it has another size"),
+        (gzip.compress(bytes(2**26)), "is not a file of Fashion-MNIST: it has another size"),
+        (gzip.compress(b""), "is not a file of Fashion-MNIST: it has another size"),
         (gzip.compress(bytes(99))[:-9], "cannot be unpacked: "),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\0" + zlib.compress(b"x"), "cannot be unpacked: "),
         (b"not gzip", "cannot be unpacked: "),
