@@ -5,7 +5,7 @@ import numpy as np
 
 from softpool_det.datasets.moving_digits import MovingDigits
 
-SMALL = MovingDigits(clips=1, side=32, frames=12, size=12)
+SMALL = MovingDigits(clips=1, side=32, frames=9, size=12)
 
 
 def write_video(path, count, fps=25, codec="XVID"):
