@@ -215,7 +215,7 @@ def _checkpoint(folder: Path) -> Path:
 def _pixels(image: ImageLike) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_bgr(image)
-    found = f"a {type(image).__name__}"
+    found = type(image).__name__
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
             return image
