@@ -41,14 +41,14 @@ def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
     data = list(dict.fromkeys([*DATA, runs.data]))
     rows: dict[str, list[Cell]] = {}
     for arm in arms:
-        told, original = (TABLE_7.get((arm.key, pool)) for pool in (arm.pool, ORIGINAL))
+        printed, original = (TABLE_7.get((arm.key, pool)) for pool in (arm.pool, ORIGINAL))
         figures = complexity(arm.network)
         row = [
             Cell(None, {0: figures[0]}),
-            Cell(NETWORKS[arm.key].gflops if told else None, {0: figures[1]}),
+            Cell(NETWORKS[arm.key].gflops if printed else None, {0: figures[1]}),
         ]
         for i, name in enumerate(name for name in data for _ in range(2)):
-            pair = [values[i] if values and i < 6 else None for values in (told, original)]
+            pair = [values[i] if values and i < 6 else None for values in (printed, original)]
             if name == runs.data:
                 row.append(runs.cell(f"top{1 + 4 * (i % 2)}", arm.network, arm.pool, *pair))
             else:

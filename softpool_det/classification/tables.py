@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from softpool_det.classification import paper
 from softpool_det.classification.config import Config, identity, load_config
-from softpool_det.classification.networks import complexity
+from softpool_det.classification.networks import build_network, complexity
 from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED
 from softpool_det.classification.predictions import Predictions, mcnemar_test
 from softpool_det.classification.run import (
@@ -191,7 +193,11 @@ class Runs:
 
 
 def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> list[Arm]:
-    """The arms of a table, without `networks` and `poolings` the paper's."""
+    """The arms of a table, without `networks` and `poolings` the paper's.
+
+    Raises:
+        KeyError, ValueError: a name is not known, or the table takes none.
+    """
     if number == 6 and networks:
         raise ValueError("Table 6 is of InceptionV3: leave out --networks")
     if number in (2, 6) and poolings:
@@ -210,9 +216,14 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
     defaults = {2: tuple(paper.TABLE_2), 4: tuple(paper.TABLE_4), 5: paper.TABLE_5_NETWORKS}
     pools = [pooling_name(name) for name in poolings]
     pools = pools or (list(paper.TABLE_5)[1:] if number == 5 else [SOFTPOOL])
+    names = [n if "/" in n else f"torchvision/{n}" for n in networks or defaults[number]]
+    for name in names if networks else ():
+        # An unknown one is found before the others have trained for hours.
+        with torch.device("meta"):
+            build_network(name, num_classes=1000)
     return [
-        Arm(name if "/" in name else f"torchvision/{name}", pool)
-        for name in networks or defaults[number]
+        Arm(name, pool)
+        for name in names
         for pool in (ORIGINAL, *pools, *([SWAPPED] if number == 2 else []))
     ]
 

@@ -58,11 +58,11 @@ def metadata(cfg: Config, network: nn.Module, num_classes: int) -> WeightsMetada
     )
 
 
-def write_weights(path: Path, network: nn.Module, told: WeightsMetadata | None) -> None:
+def write_weights(path: Path, network: nn.Module, recorded: WeightsMetadata | None) -> None:
     """Write a network's weights under its own names as safetensors, atomically."""
     tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    if told is not None:
-        save_weights(path, tensors, told)
+    if recorded is not None:
+        save_weights(path, tensors, recorded)
         return
     with replacing(path) as temporary:
         save_file(tensors, temporary)
@@ -97,8 +97,8 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
     # A training's checkpoint has the optimizer's tensors, too.
     state = max(states, key=lambda state: len(state.keys() & own.keys()), default={})
     check_values(state, path)
-    told = read_metadata(path) if path.suffix == ".safetensors" else None
-    _check(path, told, metadata(cfg, network, num_classes), cfg.allow_other_stem_pool)
+    recorded = read_metadata(path) if path.suffix == ".safetensors" else None
+    _check(path, recorded, metadata(cfg, network, num_classes), cfg.allow_other_stem_pool)
     fitting = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}
     # Not all libraries keep it; evaluation does not use it.
     missing = [name for name in own if name not in fitting and not name.endswith(COUNTER)]
@@ -133,14 +133,16 @@ def _stem_pools(cfg: Config) -> tuple[str, ...]:
     return NETWORKS[name].stem_pools if library == "video" else ("stem.pool", "maxpool")
 
 
-def _check(path: Path, told: Any, wanted: Any, other_pool: bool) -> None:
-    """Compare what was told with weights and what the config says; None where nothing is known."""
-    if told is None or wanted is None:
+def _check(path: Path, recorded: Any, wanted: Any, other_pool: bool) -> None:
+    """Compare a file's metadata with what the config says; None where nothing is known."""
+    if recorded is None or wanted is None:
         return
     names = ["architecture", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1"]
-    wrong = [name for name in names if getattr(told, name) != getattr(wanted, name)]
-    if not other_pool and not wanted.stem_pool.takes_weights_of(told.stem_pool):
+    wrong = [name for name in names if getattr(recorded, name) != getattr(wanted, name)]
+    if not other_pool and not wanted.stem_pool.takes_weights_of(recorded.stem_pool):
         wrong.append("stem_pool")
     if wrong:
-        faults = (f"{name} is {getattr(wanted, name)}, not {getattr(told, name)}" for name in wrong)
+        faults = (
+            f"{name} is {getattr(wanted, name)}, not {getattr(recorded, name)}" for name in wrong
+        )
         raise ValueError(f"{path} was trained otherwise than the config says: {'; '.join(faults)}")

@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--architecture",
         metavar="NAME",
-        help="such as resnet50, resnext50_32x4d, wide_resnet50_2 (default: told from shapes)",
+        help="such as resnet50, resnext50_32x4d, wide_resnet50_2 (default: found from shapes)",
     )
     parser.add_argument(
         "--entry",

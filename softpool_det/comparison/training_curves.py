@@ -17,7 +17,7 @@ def training_curve(folder: Path, seed: int) -> dict | None:
 
     Returns:
         seed, iterations and losses (by name, a number for each iteration); None where nothing was
-        trained. Iterations that a resumed run did again are told as they were the last time.
+        trained. Iterations that a resumed run did again are as they were the last time.
     """
     path = folder / METRICS_FILE
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Disks that take no more, told in one line."""
+"""Full or read-only disks, reported in one line."""
 
 from __future__ import annotations
 

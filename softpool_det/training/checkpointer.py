@@ -163,9 +163,9 @@ class SafeCheckpointer(DetectionCheckpointer):
             loaded = self._load_safetensors(filename)
         else:
             loaded = self._load_whole(filename)
-            told = loaded.pop(STEM_POOL, None)
-            if told is not None and not self.allow_other_stem_pool:
-                check_stem_pool(self.model, told, filename)
+            recorded = loaded.pop(STEM_POOL, None)
+            if recorded is not None and not self.allow_other_stem_pool:
+                check_stem_pool(self.model, recorded, filename)
         self._check(loaded, filename)
         return loaded
 

@@ -17,8 +17,8 @@ from PIL import Image
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import FORMATS, explain_size, load_image
 
-# What Pillow raises of damaged files, and Detectron2 of images that have another size than it was
-# told (a ValueError). Anything else is a fault of a program and keeps its traceback.
+# What Pillow raises of damaged files, and Detectron2 of images that have another size than their
+# entry says (a ValueError). Anything else is a fault of a program and keeps its traceback.
 _FAILURES = (OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error)
 # Of the objects of an image all have to have these, or none.
 _OPTIONAL = ("segmentation", "keypoints")

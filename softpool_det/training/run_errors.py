@@ -54,7 +54,7 @@ def setting_up() -> Iterator[None]:
 def describe(error: BaseException) -> str:
     """The line that a program ends with, of an `EXPECTED` error.
 
-    Where a disk is full, the log that is closed at the end fails, too; what failed first is told.
+    Where a disk is full, the log that is closed at the end fails, too; the first is reported.
     """
     while not error.__suppress_context__ and isinstance(error.__context__, EXPECTED):
         error = error.__context__

@@ -1,4 +1,4 @@
-"""The processes that read images, when the run is told to end."""
+"""The processes that read images, when the run gets a signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResNet weights: from other libraries to Detectron2 and back, and what was told with them."""
+"""ResNet weights: from other libraries to Detectron2 and back, and what is recorded with them."""
 
 from softpool_det.weights.metadata import (
     StemPool,

@@ -36,7 +36,7 @@ def check_weights(
     Args:
         model: a ResNet, or a detector around one.
         state_dict: the weights.
-        metadata: what was told with them.
+        metadata: what is recorded with them.
         allow_other_stem_pool: take weights that were trained with another pooling in the stem.
 
     Raises:
@@ -66,20 +66,20 @@ def stem_pool_of(model: nn.Module) -> StemPool | None:
     return None if resnet is None else _pool_of(resnet.stem)
 
 
-def check_stem_pool(model: nn.Module, told: Mapping[str, Any], filename: str) -> None:
+def check_stem_pool(model: nn.Module, recorded: Mapping[str, Any], filename: str) -> None:
     """Refuse a checkpoint of a model whose stem pooled otherwise.
 
     Args:
-        told: what `dataclasses.asdict` gave of that stem's `StemPool`.
+        recorded: what `dataclasses.asdict` gave of that stem's `StemPool`.
 
     Raises:
-        ValueError: they differ; names both poolings and the config keys. Or `told` is malformed.
+        ValueError: they differ; names both poolings and the config keys, or `recorded` is invalid.
     """
     try:
-        wanted = StemPool(**told)
+        wanted = StemPool(**recorded)
     except TypeError as error:
         raise ValueError(
-            f"{filename}: its stem_pool {reprlib.repr(told)} is not valid: {error}"
+            f"{filename}: its stem_pool {reprlib.repr(recorded)} is not valid: {error}"
         ) from None
     resnet = _find_resnet(model)
     faults = [] if resnet is None else _stem_pool(resnet, wanted)

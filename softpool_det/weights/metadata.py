@@ -1,4 +1,4 @@
-"""What weights have to be told with: how the images, the stem and the strides were in training.
+"""What has to be recorded with weights: how the images, the stem and the strides were in training.
 
 It is kept in the header of the safetensors file, a map of strings to strings that any safetensors
 reader shows. Nothing of it can be seen in the tensors.

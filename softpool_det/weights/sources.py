@@ -1,4 +1,4 @@
-"""Files of weights, of whatever make, as tensors and what can be told of their origin."""
+"""Files of weights, of whatever make, as tensors and what they show of their origin."""
 
 from __future__ import annotations
 

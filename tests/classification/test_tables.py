@@ -102,6 +102,8 @@ def test_arms_are_the_papers():
     for number, networks, poolings in ((6, ["resnet18"], []), (2, [], ["lip"])):
         with pytest.raises(ValueError, match=f"Table {number} is of .*: leave out"):
             arms_of(number, networks, poolings)
+    with pytest.raises(ValueError, match="torchvision has no network 'resnet181'; the nearest are"):
+        arms_of(5, ["resnet18", "resnet181"], [])
 
 
 def test_intervals_are_students():

@@ -63,7 +63,7 @@ def detections(folder):
 
 
 def weights_of_max_pooling(path, **changes):
-    """A file of tools/convert_weights.py's kind: a random ResNet-18 that was told to have max."""
+    """A file of tools/convert_weights.py's kind: a random ResNet-18 recorded as having max."""
     rgb = WeightsMetadata(
         architecture="resnet18",
         stem_pool=MAX_POOL,

@@ -32,7 +32,7 @@ def fill(disk, left):
     (disk / "filler").write_bytes(bytes(free - left))
 
 
-def told(line, path, reason):
+def reported(line, path, reason):
     return line.startswith(f"error: {path} cannot be written (") and line.endswith(f": {reason}")
 
 
@@ -66,19 +66,19 @@ def compare(failure, results):
 
 def test_comparison_on_a_read_only_disk(compare, small_disk):
     output = small_disk(1, "ro") / "new"
-    assert told(compare(output), output / "comparison.json", READ_ONLY)
+    assert reported(compare(output), output / "comparison.json", READ_ONLY)
 
 
 def test_comparison_on_a_full_disk(compare, small_disk):
     """The figures find no place, and next the report alone: what is there is whole."""
     disk = small_disk(4)
     fill(disk, 8192)
-    assert told(compare(disk / "new"), disk / "new" / "comparison.json", FULL)
+    assert reported(compare(disk / "new"), disk / "new" / "comparison.json", FULL)
     assert names(disk / "new") == []
     (disk / "filler").unlink()
     # The report has its styles and scripts in it, and more than the figures to show.
     fill(disk, 65536)
-    assert told(compare(disk / "new"), disk / "new" / "report.html", FULL)
+    assert reported(compare(disk / "new"), disk / "new" / "report.html", FULL)
     assert names(disk / "new") == ["comparison.json", "comparison.md"]
     assert json.loads((disk / "new" / "comparison.json").read_text())["names"] == ["a", "b"]
 
@@ -92,7 +92,7 @@ def export(failure, results):
 @pytest.mark.slow
 def test_export_on_a_read_only_disk(export, small_disk):
     output = small_disk(1, "ro") / "new"
-    assert told(export(output), output / f"{NAME}.zip", READ_ONLY)
+    assert reported(export(output), output / f"{NAME}.zip", READ_ONLY)
 
 
 @pytest.mark.parametrize("kind", ["json", pytest.param("zip", marks=pytest.mark.slow)])
@@ -101,7 +101,7 @@ def test_export_on_a_full_disk(kind, export, results, small_disk):
     disk = small_disk(4)
     needed = (results / "a.json").stat().st_size
     fill(disk, needed // 2 if kind == "json" else needed + 8192)
-    assert told(export(disk / "new"), disk / "new" / f"{NAME}.{kind}", FULL)
+    assert reported(export(disk / "new"), disk / "new" / f"{NAME}.{kind}", FULL)
     assert names(disk / "new") == []
 
 
@@ -120,13 +120,13 @@ def prepare(failure, datasets_in, tmp_path):
 @pytest.mark.slow
 def test_data_set_on_a_read_only_disk(prepare, small_disk):
     disk = small_disk(1, "ro")
-    assert told(prepare(disk), disk / "digit_scenes_train", READ_ONLY)
+    assert reported(prepare(disk), disk / "digit_scenes_train", READ_ONLY)
 
 
 def test_data_set_on_a_full_disk(prepare, small_datasets, small_disk):
     disk = small_disk(2)
     (disk / "wheels").symlink_to(small_datasets / "wheels")
-    assert told(prepare(disk), disk / "digit_scenes_train", FULL)
+    assert reported(prepare(disk), disk / "digit_scenes_train", FULL)
     assert names(disk) == ["digit_scenes_train.lock", "wheels"]
 
 

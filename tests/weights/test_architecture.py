@@ -60,7 +60,7 @@ def test_other_names(name):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 @pytest.mark.parametrize("stride_in_1x1", [False, True])
 def test_config_builds_that_model(name, stride_in_1x1, pytestconfig):
-    """Detectron2's own builder, told what `config` says, gives the same modules."""
+    """Detectron2's own builder, given what `config` says, gives the same modules."""
     architecture = Architecture.from_name(name)
     keys = architecture.config() | {"STRIDE_IN_1X1": stride_in_1x1, "NORM": "BN"}
     overrides = [part for key, value in keys.items() for part in (f"MODEL.RESNETS.{key}", value)]

@@ -90,7 +90,7 @@ def test_configs_refuse_weights_of_the_other_stem(arm, tmp_path):
 @pytest.mark.usefixtures("in_root")
 @pytest.mark.parametrize("arm", POOLS)
 def test_checkpoints_know_their_stem(arm, tmp_path):
-    """A detector's, too: the other arm refuses it, unless told otherwise; its own takes it."""
+    """A detector's, too: the other arm refuses it, unless asked for; its own takes it."""
     SafeCheckpointer(detector(CONFIG.format(arm)), str(tmp_path)).save("model_final")
     path = str(tmp_path / "model_final.pth")
     own = detector(CONFIG.format(arm))

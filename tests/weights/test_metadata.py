@@ -1,4 +1,4 @@
-"""What is told with weights, and the files that hold both."""
+"""What is recorded with weights, and the files that hold both."""
 
 import json
 from dataclasses import fields, replace
