@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,6 @@ from tabulate import tabulate
 
 from softpool_det.io.atomic import replacing, write_atomically, write_json
 
-NOTE = (
-    "paper: as printed, on ImageNet-1k. ours: mean over seeds. In parentheses the difference from "
-    "Original, computed here for the paper's, too; ours is that of runs of the same seeds, with a "
-    "95 % interval (Student's t) where there are two or more."
-)
 # Of these each seed's is shown, not their mean.
 _BY_SEED = {"count": "d", "statistic": ".2f", "p": ".3g"}
 _FORMS = {"accuracy": ".2f", "plain": ".4g", **_BY_SEED}
@@ -65,20 +59,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by label, with a cell for each column."""
+    """Rows by label, each with a cell for every column."""
 
     title: str
-    columns: Sequence[str]
-    rows: dict[str, list[Cell]]
-    note: str = NOTE
+    rows: dict[str, dict[str, Cell]]
+    note: str
+
+    @property
+    def columns(self) -> list[str]:
+        return list(next(iter(self.rows.values()), ()))
 
     def markdown(self) -> str:
         """The paper's line and ours for each row; lines that are empty are left out."""
         lines = []
         for label, row in self.rows.items():
-            texts = [cell.texts() for cell in row]
-            for place, source in enumerate(("paper", "ours")):
-                shown = [pair[place] for pair in texts]
+            texts = zip(*(cell.texts() for cell in row.values()), strict=True)
+            for source, shown in zip(("paper", "ours"), texts, strict=True):
                 lines += [[label, source, *shown]] if any(shown) else []
         table = tabulate(lines, ["", "", *self.columns], tablefmt="github", disable_numparse=True)
         return f"## {self.title}\n\n{table}\n\n{self.note}\n"
@@ -91,7 +87,7 @@ class Table:
             label: {
                 column: {"paper": cell.paper, "ours": cell.ours}
                 | dict(zip(keys, cell.differences(), strict=True))
-                for column, cell in zip(self.columns, row, strict=True)
+                for column, cell in row.items()
             }
             for label, row in self.rows.items()
         }
@@ -103,17 +99,16 @@ class Table:
         """A panel for each column: differences from Original with intervals, else the figures."""
         from matplotlib.figure import Figure
 
-        columns = list(zip(self.columns, zip(*self.rows.values(), strict=True), strict=True))
-        compared = [column for column in columns if any(cell.baseline for cell in column[1])]
+        columns = {name: [row[name] for row in self.rows.values()] for name in self.columns}
+        compared = {n: cells for n, cells in columns.items() if any(c.baseline for c in cells)}
         columns = compared or columns
         figure = Figure((2 + 2.4 * len(columns), 1.2 + 0.3 * len(self.rows)), layout="constrained")
         axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-        for axis, (name, cells) in zip(axes, columns, strict=True):
+        for axis, (name, cells) in zip(axes, columns.items(), strict=True):
             for place, cell in enumerate(cells):
                 printed, ours, half = cell.differences()
                 if not compared:
-                    printed, values = cell.paper, [*cell.ours.values()]
-                    ours = np.mean(values) if values else None
+                    printed, ours = cell.paper, np.mean([*cell.ours.values()] or np.nan)
                 # None and NaN are not drawn.
                 theirs, mine, error = np.array([printed, ours, half], float)
                 axis.plot(theirs, place, "D", color="0.6")

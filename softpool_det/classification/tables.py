@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from softpool_det.classification import paper
+from softpool_det.classification.arms import Arm
 from softpool_det.classification.config import Config, identity, load_config
-from softpool_det.classification.networks import build_network, complexity
+from softpool_det.classification.networks import complexity
 from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED
 from softpool_det.classification.predictions import Predictions, mcnemar_test
 from softpool_det.classification.run import (
@@ -23,12 +22,9 @@ from softpool_det.classification.run import (
     WEIGHTS_FILE,
     train,
 )
-from softpool_det.classification.table_7 import TABLE_7, table_7
-from softpool_det.classification.table_report import NOTE, Cell, Table
+from softpool_det.classification.table_report import Cell, Table
 from softpool_det.io.errors import error_text
-from softpool_det.layers import pooling_name
 from softpool_det.model_zoo import get_config_file
-from softpool_det.video import NETWORKS
 
 _RECIPES = {
     **{name: f"classification/{name}" for name in ("digits", "fashion_mnist")},
@@ -38,51 +34,24 @@ _RECIPES = {
 }
 # Least sides of images in pixels.
 _LEAST_SIZES = {"inception_v3": 75, "densenet": 32}
-MCNEMAR = (
+_TOPS = ("top-1", "top-5")
+_NOTE = (
+    "paper: as printed, on ImageNet-1k. ours: mean over seeds. In parentheses the difference from "
+    "Original, computed here for the paper's, too; ours is that of runs of the same seeds, with a "
+    "95 % interval (Student's t) where there are two or more."
+)
+_NOTE_2 = f"{_NOTE} Parameters and GFLOP: of 1,000 classes and 224 pixels, whatever the data are."
+_NOTE_4 = (
     "paper: as printed, on ImageNet-1k. ours: continuity-corrected, one test for each seed. It "
     "says whether these two sets of weights are right equally often, not whether others would be."
 )
-SIZES = "Parameters and GFLOP: of 1,000 classes and 224 pixels, whatever the data are."
+_NOTE_7 = (
+    "paper: as printed; its ir-CSN-101 has the accuracies of the real network and the GFLOP of the "
+    "narrow one. ours: mean over seeds; in parentheses the difference from Original's runs of the "
+    "same seeds, with a 95 % interval (Student's t) where there are two or more."
+)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A network (as in `Config`) with one pooling.
-
-    `pool` is Original, swapped, a name of `softpool_det.layers.POOLINGS` or a level of Table 6.
-    """
-
-    network: str
-    pool: str
-
-    @property
-    def key(self) -> str:
-        """The network's name in tables; the paper's are torchvision's."""
-        return self.network.removeprefix("torchvision/").removeprefix("video/")
-
-    def __str__(self) -> str:
-        return f"{self.network.removeprefix('torchvision/')}, {self.pool}"
-
-    def replacements(self) -> list[dict[str, Any]]:
-        """Calls of `replace_pooling`.
-
-        The SoftPool authors' ResNets have a window of 2x2 where the stem's was 3x3 with padding;
-        here DenseNets, too, and any other pooling has the same window. All others keep theirs.
-        """
-        if self.pool == ORIGINAL:
-            return []
-        if self.network.startswith("video/"):
-            return [NETWORKS[self.key].soft_pool(self.pool)]
-        if self.pool in paper.TABLE_6:
-            levels = list(paper.TABLE_6.values())[: list(paper.TABLE_6).index(self.pool) + 1]
-            return [{"where": [n for level in levels for n in level.layers], "pool": SOFTPOOL}]
-        pool = SOFTPOOL if self.pool == SWAPPED else self.pool
-        window = {"kernel_size": 2, "padding": 0, "ceil_mode": True}
-        has_their_stem = "res" in self.key or "dense" in self.key
-        stem = [{"where": "stem", "pool": pool, **window}] if has_their_stem else []
-        return [*stem, {"where": "all", "pool": pool}]
 
 
 @dataclass(frozen=True)
@@ -159,73 +128,44 @@ class Runs:
                 failed[error_text(error)].append(f"{arm}, seed {seed}")
         return failed
 
-    def is_finished(self, arm: Arm, seed: int) -> bool:
-        """Whether there is a result, and of this config: not of other epochs, for example."""
-        config, result = (self.path(arm, seed, name) for name in (CONFIG_FILE, RESULT_FILE))
-        return result.is_file() and config.read_text() == identity(self.config(arm, seed))
+    def finished(self, arm: Arm) -> list[int]:
+        """Seeds with a result, and of this config: not of other epochs, for example."""
+        return [
+            seed
+            for seed in self.seeds
+            if self.path(arm, seed, RESULT_FILE).is_file()
+            and self.path(arm, seed, CONFIG_FILE).read_text() == identity(self.config(arm, seed))
+        ]
 
     def missing(self, arms: Sequence[Arm]) -> list[str]:
         """A line for each arm with runs that are not finished."""
         lines = []
         for arm in arms:
-            seeds = [seed for seed in self.seeds if not self.is_finished(arm, seed)]
-            lines += [f"{arm}, seed {', '.join(map(str, seeds))}"] if seeds else []
+            finished = self.finished(arm)
+            seeds = [str(seed) for seed in self.seeds if seed not in finished]
+            lines += [f"{arm}, seed {', '.join(seeds)}"] if seeds else []
         return lines
 
-    def found(self, network: str, pool: str) -> dict[int, Predictions]:
+    def found(self, arm: Arm) -> dict[int, Predictions]:
         """The predictions of an arm's finished runs, by seed."""
-        arm = Arm(network, pool)
-        return {
-            seed: Predictions.load(self.path(arm, seed, PREDICTIONS_FILE))
-            for seed in self.seeds
-            if self.is_finished(arm, seed)
-        }
+        paths = {seed: self.path(arm, seed, PREDICTIONS_FILE) for seed in self.finished(arm)}
+        return {seed: Predictions.load(path) for seed, path in paths.items()}
 
-    def cell(
-        self, metric: str, network: str, pool: str, printed: float | None, stock: float | None
-    ) -> Cell:
-        """An arm's "top1" or "top5" beside the paper's, both compared with Original's."""
-        ours, baseline = (
-            {seed: found.accuracies()[metric] for seed, found in self.found(network, name).items()}
-            for name in (pool, ORIGINAL)
-        )
-        return Cell(printed, ours, None if pool == ORIGINAL else (stock, baseline), "accuracy")
+    def cell(self, arm: Arm, top: str, data: str | None = None) -> Cell:
+        """An arm's "top-1" or "top-5" beside the paper's, both compared with Original's.
 
-
-def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> list[Arm]:
-    """The arms of a table, without `networks` and `poolings` the paper's.
-
-    Raises:
-        KeyError, ValueError: a name is not known, or the table takes none.
-    """
-    if number == 6 and networks:
-        raise ValueError("Table 6 is of InceptionV3: leave out --networks")
-    if number in (2, 6) and poolings:
-        raise ValueError(f"Table {number} is of SoftPool: leave out --poolings")
-    if number == 6:
-        return [Arm("torchvision/inception_v3", pool) for pool in paper.POOLS_6]
-    if number == 7:
-        if unknown := [name for name in networks if name not in NETWORKS]:
-            raise ValueError(f"networks must be of {', '.join(NETWORKS)}, got {unknown[0]!r}")
-        pools = [ORIGINAL, *(map(pooling_name, poolings) if poolings else [SOFTPOOL])]
-        names = networks or dict.fromkeys(name for name, _ in TABLE_7)
-        chosen = [(name, pool) for name in names for pool in pools]
-        if not networks and not poolings:
-            chosen = list(TABLE_7)
-        return [Arm(f"video/{name}", pool) for name, pool in chosen]
-    defaults = {2: tuple(paper.TABLE_2), 4: tuple(paper.TABLE_4), 5: paper.TABLE_5_NETWORKS}
-    pools = [pooling_name(name) for name in poolings]
-    pools = pools or (list(paper.TABLE_5)[1:] if number == 5 else [SOFTPOOL])
-    names = [n if "/" in n else f"torchvision/{n}" for n in networks or defaults[number]]
-    for name in names if networks else ():
-        # An unknown one is found before the others have trained for hours.
-        with torch.device("meta"):
-            build_network(name, num_classes=1000)
-    return [
-        Arm(name, pool)
-        for name in names
-        for pool in (ORIGINAL, *pools, *([SWAPPED] if number == 2 else []))
-    ]
+        Args:
+            data: which ones these are of; None: the paper's of ImageNet, and ours of any.
+        """
+        stock = Arm(arm.network, ORIGINAL)
+        figures = []
+        for each in (arm, stock):
+            printed = paper.ACCURACIES.get((each.key, each.pool, data or "imagenet"), [None] * 2)
+            found = self.found(each) if data in (None, self.data) else {}
+            name = top.replace("-", "")
+            ours = {seed: predictions.accuracies()[name] for seed, predictions in found.items()}
+            figures.append((printed[_TOPS.index(top)], ours))
+        return Cell(*figures[0], None if arm == stock else figures[1], "accuracy")
 
 
 def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Arm]:
@@ -246,69 +186,69 @@ def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Ar
     return [arm for arm in arms if number != 2 or arm.pool != SOFTPOOL]
 
 
-def _row(runs: Runs, arms: Sequence[Arm], metrics: Sequence[str] = ("top1", "top5")) -> list[Cell]:
-    """Accuracies of arms, those of one metric together."""
-    row = []
-    for place, arm in ((place, arm) for place in range(len(metrics)) for arm in arms):
-        accuracies = (paper.ACCURACIES.get((arm.key, pool)) for pool in (arm.pool, ORIGINAL))
-        printed = [known[place] if known else None for known in accuracies]
-        row.append(runs.cell(metrics[place], arm.network, arm.pool, *printed))
-    return row
+def _sizes(arm: Arm) -> dict[str, Cell]:
+    printed = paper.SIZES.get((arm.key, arm.pool), [None, None])
+    pairs = zip(("parameters, M", "GFLOP"), printed, complexity(arm.network), strict=True)
+    return {name: Cell(theirs, {0: ours}) for name, theirs, ours in pairs}
 
 
 def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
     settings = {"original": ORIGINAL, "swapped": SWAPPED, "scratch": SOFTPOOL}
-    columns = [f"{name}, {top}" for top in ("top-1", "top-5") for name in settings]
     rows = {}
     for arm in (arm for arm in arms if arm.pool == ORIGINAL):
-        sizes = paper.TABLE_2.get(arm.key, (None, None))[:2]
-        row = [Cell(s, {0: ours}) for s, ours in zip(sizes, complexity(arm.network), strict=True)]
-        wanted = [Arm(arm.network, pool) for pool in settings.values()]
-        cells = zip(wanted * 2, _row(runs, wanted), strict=True)
-        rows[arm.key] = row + [c if a in arms else replace(c, ours={}) for a, c in cells]
-    title = "Table 2: SoftPool in networks, and put into trained ones"
-    return Table(title, ["parameters, M", "GFLOP", *columns], rows, f"{NOTE} {SIZES}")
+        rows[arm.key] = _sizes(arm)
+        for top in _TOPS:
+            for name, pool in settings.items():
+                rows[arm.key][f"{name}, {top}"] = runs.cell(Arm(arm.network, pool), top)
+    return Table("Table 2: SoftPool in networks, and put into trained ones", rows, _NOTE_2)
 
 
 def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
-    columns = {
-        "only_baseline": ("Original alone right", "count"),
-        "only_candidate": ("other alone right", "count"),
-        "statistic": ("chi-squared", "statistic"),
-        "p_value": ("p", "p"),
-        "exact_p_value": ("exact p", "p"),
-    }
     rows = {}
     for arm in (arm for arm in arms if arm.pool != ORIGINAL):
-        first, second = (runs.found(arm.network, pool) for pool in (ORIGINAL, arm.pool))
+        first, second = runs.found(Arm(arm.network, ORIGINAL)), runs.found(arm)
         tests = {seed: mcnemar_test(first[seed], second[seed]) for seed in first if seed in second}
         known = paper.TABLE_4.get(arm.key) if arm.pool == SOFTPOOL else None
-        printed = dict(zip(("statistic", "p_value"), known or (), strict=False))
-        rows[str(arm)] = [
-            Cell(printed.get(key), {seed: test[key] for seed, test in tests.items()}, style=style)
-            for key, (_, style) in columns.items()
-        ]
-    return Table("Table 4: McNemar's test", [name for name, _ in columns.values()], rows, MCNEMAR)
+        statistic, p_value = known or (None, None)
+        rows[str(arm)] = {
+            name: Cell(printed, {seed: test[key] for seed, test in tests.items()}, style=style)
+            for name, key, printed, style in (
+                ("Original alone right", "only_baseline", None, "count"),
+                ("other alone right", "only_candidate", None, "count"),
+                ("chi-squared", "statistic", statistic, "statistic"),
+                ("p", "p_value", p_value, "p"),
+                ("exact p", "exact_p_value", None, "p"),
+            )
+        }
+    return Table("Table 4: McNemar's test", rows, _NOTE_4)
 
 
 def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
-    rows = {
-        pool: _row(runs, [arm for arm in arms if arm.pool == pool], ["top1"])
-        for pool in dict.fromkeys(arm.pool for arm in arms)
-    }
-    names = list(dict.fromkeys(arm.key for arm in arms))
-    return Table("Table 5: poolings, top-1", names, rows)
+    rows: dict[str, dict[str, Cell]] = defaultdict(dict)
+    for arm in arms:
+        rows[arm.pool][arm.key] = runs.cell(arm, "top-1")
+    return Table("Table 5: poolings, top-1", rows, _NOTE)
 
 
 def table_6(runs: Runs, arms: Sequence[Arm]) -> Table:
-    rows = {level: _row(runs, [arm]) for level, arm in zip(paper.TABLE_6, arms, strict=True)}
-    return Table("Table 6: InceptionV3, level by level", ["top-1", "top-5"], rows)
+    levels = zip(paper.TABLE_6, arms, strict=True)
+    rows = {level: {top: runs.cell(arm, top) for top in _TOPS} for level, arm in levels}
+    return Table("Table 6: InceptionV3, level by level", rows, _NOTE)
+
+
+def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
+    rows = {}
+    for arm in arms:
+        row = rows[f"{arm.key}, {arm.pool}"] = _sizes(arm)
+        for data in dict.fromkeys([*paper.VIDEO_DATA, runs.data]):
+            name = paper.VIDEO_DATA.get(data, data)
+            row |= {f"{name}, {top}": runs.cell(arm, top, data) for top in _TOPS}
+    # Networks that the paper lacks leave its columns empty.
+    kept = {column for row in rows.values() for column, cell in row.items() if any(cell.texts())}
+    rows = {label: {c: row[c] for c in row if c in kept} for label, row in rows.items()}
+    return Table("Table 7: videos", rows, _NOTE_7)
 
 
 TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {
-    2: table_2,
-    4: table_4,
-    5: table_5,
-    6: table_6,
-    7: table_7,
+    **{2: table_2, 4: table_4, 5: table_5, 6: table_6, 7: table_7}
 }

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from softpool_det.classification.tables import TABLES, Arm, Runs, arms_of, without_scratch
+from softpool_det.classification.arms import Arm, arms_of
+from softpool_det.classification.tables import TABLES, Runs, without_scratch
 from softpool_det.cli.program import FAILURES, run_program
 from softpool_det.cli.train_classifier import run_here
 

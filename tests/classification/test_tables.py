@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import ttest_rel
 
 from softpool_det.classification import paper
+from softpool_det.classification.arms import arms_of
 from softpool_det.classification.predictions import Predictions, mcnemar_test
 from softpool_det.classification.table_report import Cell
-from softpool_det.classification.tables import arms_of
 
 PROGRAM = str(Path(__file__).parents[2] / "tools" / "tables.py")
 

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from torchvision.transforms import v2
 
 from softpool_det.classification import train
+from softpool_det.classification.arms import Arm, arms_of
 from softpool_det.classification.config import Clips, Config, construct, load_config
 from softpool_det.classification.module import Classifier
-from softpool_det.classification.table_7 import table_7
-from softpool_det.classification.tables import Arm, Runs, arms_of
+from softpool_det.classification.tables import Runs, table_7
 from softpool_det.classification.videos import multigrid, open_videos
 from softpool_det.datasets.moving_digits import MovingDigits
 from softpool_det.model_zoo import get_config_file
@@ -150,7 +150,7 @@ def test_arms_of_table_7(tmp_path):
     lip = arms_of(7, [], ["lip"])
     assert len(lip) == 20
     assert [str(arm) for arm in lip[:2]] == ["video/r3d_50, Original", "video/r3d_50, LIPPool"]
-    with pytest.raises(ValueError, match=r"networks must be of r3d_50, .*, got 'r3d50'"):
+    with pytest.raises(ValueError, match=r"name must be one of r3d_50, .*, got 'r3d50'"):
         arms_of(7, ["r3d50"], [])
     with pytest.raises(ValueError, match=r"one of moving_digits, ucf101, .* got 'digits'"):
         Runs("digits", tmp_path).config(arms[0], 1)
@@ -165,10 +165,11 @@ def test_table_7_with_what_is_there(recipe, tmp_path):
     runs.train(arms)
     assert not runs.missing(arms)
     table = table_7(runs, [*arms, Arm("video/r3d_50", "SoftPool")])
-    assert table.rows["r3d_50, SoftPool"][2].paper == 79.82
+    assert table.rows["r3d_50, SoftPool"]["HACS, top-1"].paper == 79.82
     assert "79.82 (+1.46)" in table.markdown()
-    place = table.columns.index("UCF-101, top-1")
-    original, soft = (table.rows[f"r3d_10, {pool}"][place] for pool in ("Original", "SoftPool"))
+    original, soft = (
+        table.rows[f"r3d_10, {pool}"]["UCF-101, top-1"] for pool in ("Original", "SoftPool")
+    )
     accuracy = json.loads(runs.path(arms[1], 1, "result.json").read_text())["metrics"]["top1"]
     assert soft.ours == {1: accuracy}
     assert soft.baseline == (None, original.ours)
