@@ -1,19 +1,74 @@
-"""The networks of the paper's Table 7, by name."""
+"""The networks of the paper's Table 7, by name; its ResNets are of torchvision's blocks.
+
+r3d: Hara et al., CVPR 2018. r(2+1)d and CSN: Tran et al., CVPR 2018 and ICCV 2019. SRTG: Stergiou
+and Poppe, arXiv 2006.08247. Parameters are named as in the authors' checkpoints, but for what
+`softpool_det.classification.weights` renames.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
-from torchvision.models.video.resnet import BasicBlock, Bottleneck, Conv2Plus1D, Conv3DSimple
+from torchvision.models.video.resnet import (
+    BasicBlock,
+    BasicStem,
+    Bottleneck,
+    Conv2Plus1D,
+    Conv3DSimple,
+    R2Plus1dStem,
+    VideoResNet,
+)
 
-from softpool_det.video.inception import I3D
-from softpool_det.video.mfnet import MFNet
-from softpool_det.video.resnets import DepthwiseConv3d, NarrowBottleneck, SRTGBottleneck, resnet
-from softpool_det.video.slowfast import SlowFast
+from softpool_det.video.architectures import I3D, POOL_PICTURES, MFNet, SlowFast
+
+
+class NarrowBottleneck(Bottleneck):
+    """A bottleneck that gives as many channels as it has inside, as in the authors' code."""
+
+    expansion = 1
+
+
+class DepthwiseConv3d(Conv3DSimple):
+    """CSN's 3x3x3 convolution, one channel a group: channels interact in 1x1x1 ones alone."""
+
+    def __init__(self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1) -> None:
+        nn.Conv3d.__init__(
+            self, in_planes, out_planes, 3, stride, padding=1, groups=in_planes, bias=False
+        )
+
+
+class SqueezeAndRecursion(nn.Module):
+    """Scale each frame's channels by what an LSTM of two layers says of the frames up to it.
+
+    The paper's temporal gates are not here: the published weights were trained without them, and
+    the published code closes them always.
+
+    Args:
+        channels: of input and output, (N, channels, T, H, W).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(channels, channels, num_layers=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scales, _ = self.lstm(x.mean((3, 4)).permute(2, 0, 1))  # (T, N, C)
+        return x * scales.permute(1, 2, 0)[..., None, None]
+
+
+class SRTGBottleneck(NarrowBottleneck):
+    """A bottleneck with squeeze and recursion behind it (SRTG's "final" position)."""
+
+    def __init__(self, inplanes: int, planes: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(inplanes, planes, *args, **kwargs)
+        self.sar = SqueezeAndRecursion(planes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.sar(super().forward(x))
 
 
 @dataclass(frozen=True)
@@ -23,14 +78,12 @@ class Network:
     Args:
         build: makes it for a number of classes.
         stem_pools: names of the poolings behind its stems, one a pathway.
-        gflops: Table 7's column, for one clip; None where it has no such network.
-        side: pixels of that clip, which has 32 frames.
+        side: pixels of Table 7's clips, which have 32 frames.
         pool_frames: whether the stems' poolings halve the frames, too.
     """
 
     build: Callable[[int], nn.Module]
     stem_pools: tuple[str, ...]
-    gflops: float | None = None
     side: int = 224
     pool_frames: bool = False
 
@@ -40,39 +93,39 @@ class Network:
         return {"where": "stem", "pool": pool, **window}
 
 
-_R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
-
-
 def _resnet(
-    block: type[nn.Module],
-    depths: Sequence[int],
-    gflops: float | None = None,
-    conv: type[nn.Module] = Conv3DSimple,
-    pool_frames: bool = True,
+    block: type[Any], depths: Sequence[int], conv: type[Any] = Conv3DSimple, pool_frames: bool = True
 ) -> Network:
-    build = partial(resnet, block, conv, depths, pool_frames)
+    def stem() -> nn.Sequential:
+        stem = R2Plus1dStem() if conv is Conv2Plus1D else BasicStem()
+        return stem.append(nn.MaxPool3d(*((3, 2, 1) if pool_frames else POOL_PICTURES)))
+
+    def build(num_classes: int) -> nn.Module:
+        return VideoResNet(block, [conv] * 4, list(depths), stem, num_classes)
+
     pools = ("stem.6" if conv is Conv2Plus1D else "stem.3",)
-    return Network(build, pools, gflops, pool_frames=pool_frames)
+    return Network(build, pools, pool_frames=pool_frames)
 
 
+_R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 # All but three are the paper's own variant of ResNet: blocks as wide outside as inside, and a stem
 # whose pooling halves the frames, too. With the usual blocks, four times as wide outside, no row's
 # GFLOPs fit. ir-CSN-101's accuracies in the table are of the real network (22 M parameters, 57
 # GFLOPs), its GFLOPs are of the narrow one.
 NETWORKS = {
-    "r3d_50": _resnet(NarrowBottleneck, _R50, 53.16),
-    "r3d_101": _resnet(NarrowBottleneck, _R101, 78.52),
-    "r2plus1d_50": _resnet(NarrowBottleneck, _R50, 50.04, Conv2Plus1D),
-    "i3d": Network(I3D, ("pool1",), 55.27),
-    "ir_csn_101_narrow": _resnet(NarrowBottleneck, _R101, 17.26, DepthwiseConv3d),
-    "ir_csn_101": _resnet(Bottleneck, _R101, conv=DepthwiseConv3d, pool_frames=False),
-    "mfnet": Network(MFNet, ("maxpool",), 22.50),
+    "r3d_50": _resnet(NarrowBottleneck, _R50),
+    "r3d_101": _resnet(NarrowBottleneck, _R101),
+    "r2plus1d_50": _resnet(NarrowBottleneck, _R50, Conv2Plus1D),
+    "i3d": Network(I3D, ("pool1",)),
+    "ir_csn_101_narrow": _resnet(NarrowBottleneck, _R101, DepthwiseConv3d),
+    "ir_csn_101": _resnet(Bottleneck, _R101, DepthwiseConv3d, pool_frames=False),
+    "mfnet": Network(MFNet, ("maxpool",)),
     "slowfast_r50_4x16": Network(
-        SlowFast, ("s1.pathway0_stem.pool_layer", "s1.pathway1_stem.pool_layer"), 36.71, 256
+        SlowFast, ("s1.pathway0_stem.pool_layer", "s1.pathway1_stem.pool_layer"), side=256
     ),
-    "srtg_r3d_50": _resnet(SRTGBottleneck, _R50, 53.22),
-    "srtg_r2plus1d_50": _resnet(SRTGBottleneck, _R50, 50.10, Conv2Plus1D),
-    "srtg_r3d_101": _resnet(SRTGBottleneck, _R101, 78.66),
+    "srtg_r3d_50": _resnet(SRTGBottleneck, _R50),
+    "srtg_r2plus1d_50": _resnet(SRTGBottleneck, _R50, Conv2Plus1D),
+    "srtg_r3d_101": _resnet(SRTGBottleneck, _R101),
     # Small enough for two CPU cores.
     "r3d_10": _resnet(BasicBlock, (1, 1, 1, 1)),
 }
