@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from softpool_det.io.archives import find_damage, save_archive
+from softpool_det.io.archives import find_damage, first_whole, save_archive
 from softpool_det.training.signals import SIGNALS, Interrupted, any_received
 from softpool_det.weights.entries import check_states
 from softpool_det.weights.pickles import reason_of
@@ -55,12 +55,7 @@ class WholeFiles(TorchCheckpointIO):
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that is whole, or None; a damaged one is named and passed over."""
-    for path in filter(Path.is_file, (folder / name for name in FILES)):
-        damage = find_damage(path)
-        if damage is None:
-            return path
-        logger.warning("passed over: %s: %s", path, damage)
-    return None
+    return first_whole(filter(Path.is_file, (folder / name for name in FILES)), logger)
 
 
 class Checkpoints(Checkpoint):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from softpool_det.config.safe_yaml import read_yaml
-from softpool_det.io.errors import error_text
+from softpool_det.io.errors import error_text, nearest
 
 # What is trained does not depend on these, nor on the trainer's keys below.
 _NOT_DECIDING = ("output", "keep_checkpoints", "num_workers", "logger")
@@ -154,9 +153,3 @@ def construct(library: ModuleType, entry: dict[str, Any], key: str, *args: Any, 
         return found(*args, **{**more, **options})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{key}: {name}: {error_text(error)}") from error
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about a name that is not known."""
-    near = difflib.get_close_matches(name, list(known), cutoff=0.5)
-    return f"; the nearest are {', '.join(near)}" if near else ""

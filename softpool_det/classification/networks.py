@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from softpool_det import video
-from softpool_det.classification.config import nearest
+from softpool_det.io.errors import nearest
 from softpool_det.replace import replace_pooling
 from softpool_det.weights.architecture import Architecture, build_resnet
 
 # Heads of GoogLeNet and InceptionV3 that only help in training: they need losses of their own.
 _HEADS = ("aux1", "aux2", "AuxLogits")
+# What `replace_pooling` takes for every pooling.
+_WINDOW = ("where", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
 def build_network(
@@ -106,29 +108,23 @@ def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
         if "num_channels" not in str(error) or "num_channels" in arguments:
             raise
         # Each pooling has a number of its own, which a forward shows.
-        channels: dict[str, int] = {}
+        channels: dict[nn.Module, int] = {}
         probe = copy.deepcopy(network).eval()
-        window = {k: v for k, v in arguments.items() if k in ("where", *_WINDOW)}
+        window = {key: value for key, value in arguments.items() if key in _WINDOW}
         found = replace_pooling(probe, pool="SoftPool", **window).replaced
-        for name in (row.name for row in found):
-
-            def note(_: nn.Module, inputs: Any, name: str = name) -> None:
-                channels[name] = inputs[0].shape[1]
-
-            probe.get_submodule(name).register_forward_pre_hook(note)
+        pools = {row.name: probe.get_submodule(row.name) for row in found}
+        for pool in pools.values():
+            pool.register_forward_pre_hook(lambda p, x: channels.update({p: x[0].shape[1]}))
         with torch.no_grad():
             frames = [8] if any(isinstance(m, nn.Conv3d) for m in probe.modules()) else []
             probe(next(probe.parameters()).new_zeros(1, 3, *frames, 224, 224))
-        if unused := [row.name for row in found if row.name not in channels]:
+        if unused := [name for name, pool in pools.items() if pool not in channels]:
             raise ValueError(
                 f"replace: no image reaches {', '.join(unused)}: give num_channels, or name others"
             ) from error
-        for name, count in channels.items():
-            there = {"where": [name], "num_channels": count}
+        for name, pool in pools.items():
+            there = {"where": [name], "num_channels": channels[pool]}
             replace_pooling(network, **{**arguments, **there})
-
-
-_WINDOW = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
 def logits_of(output: Any) -> torch.Tensor:
@@ -147,8 +143,8 @@ def complexity(name: str) -> tuple[float, float]:
     library, _, inner = name.partition("/")
     is_video = library == "video"
     shape = (32, *[video.NETWORKS[inner].side] * 2) if is_video else (224, 224)
-    costs: dict[str, Callable[..., int]] = {}
-    costs |= dict.fromkeys(_NORMS, partial(_each, 2 if is_video else 4))
+    norms = ("native_batch_norm", "_native_batch_norm_legit_no_training")
+    costs: dict[str, Any] = dict.fromkeys(norms, partial(_each, 2 if is_video else 4))
     costs |= dict.fromkeys(("max_pool2d_with_indices", "avg_pool2d"), _windows)
     if is_video:
         costs |= dict.fromkeys(("relu", "relu_", "max_pool3d_with_indices"), partial(_each, 1))
@@ -161,9 +157,6 @@ def complexity(name: str) -> tuple[float, float]:
             network(torch.empty(1, 3, *shape))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return parameters / 1e6, counter.get_total_flops() / 2e9
-
-
-_NORMS = ("native_batch_norm", "_native_batch_norm_legit_no_training")
 
 
 # The counter has two operations for a multiply-add.

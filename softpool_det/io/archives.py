@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import shutil
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,16 @@ def find_damage(path: Path) -> str | None:
         is_damage = type(error) is not RuntimeError or text.startswith(_OF_BYTES)
         return f"it is cut off or damaged ({text})" if is_damage else None
     return None if damaged is None else f"{damaged} in it is damaged"
+
+
+def first_whole(paths: Iterable[Path], log: logging.Logger) -> Path | None:
+    """The first checkpoint that is whole, or None; damaged ones are named and passed over."""
+    for path in paths:
+        damage = find_damage(path)
+        if damage is None:
+            return path
+        log.warning("passed over: %s: %s", path, damage)
+    return None
 
 
 def _folder(archive: zipfile.ZipFile) -> str | None:

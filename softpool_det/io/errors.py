@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 
 # The option that errors about LazyConfigs name, and that the programs have.
 TRUST_LAZY_CONFIG = "--trust-lazy-config"
@@ -28,3 +30,9 @@ def error_text(error: BaseException) -> str:
 def describe(error: BaseException) -> str:
     """Return the line that a program ends with."""
     return f"error: {error_text(error)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error about a name that is not known: those that are most like it, if any."""
+    near = difflib.get_close_matches(name, list(known), cutoff=0.5)
+    return f"; the nearest are {', '.join(near)}" if near else ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 
 from torch import nn
 
+from softpool_det.io.errors import nearest
 from softpool_det.replace.pooling_sites import Site, Unknown
 from softpool_det.replace.stems import find_stems
 from softpool_det.replace.windows import adaptive_base, has_window_of_one, is_pooling, why_not
@@ -58,8 +58,7 @@ def _by_name(model: nn.Module, name: str, sites: list[Site], unknown: list[Unkno
     below = [s for s in sites if s.name.startswith(f"{name}.") and not _left_by_all(s.module)]
     if below:
         return below
-    near = difflib.get_close_matches(name, [site.name for site in sites], n=3)
-    hint = f"; the nearest are {', '.join(near)}" if near else ""
+    hint = nearest(name, [site.name for site in sites])
     what = "there is no pooling in" if module is not None else "there is no module"
     raise ValueError(f"{what} {name!r}, which where names{hint}")
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from softpool_det.io.archives import find_damage, save_archive
+from softpool_det.io.archives import first_whole, save_archive
 from softpool_det.io.atomic import write_atomically
 from softpool_det.io.data_errors import DataError
 from softpool_det.layers.learning import pooling_parameters
@@ -146,12 +146,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         Returns:
             What else is in the file.
         """
-        for checkpoint in self._newest_first() if resume else ():
-            damage = find_damage(checkpoint)
-            if damage is None:
-                self.is_resumed = True
-                return self.load(str(checkpoint))
-            self.logger.warning("passed over: %s: %s", checkpoint, damage)
+        newest = first_whole(self._newest_first() if resume else (), self.logger)
+        if newest is not None:
+            self.is_resumed = True
+            return self.load(str(newest))
         loaded = self.load(path, checkpointables=[])
         if self.save_dir and self.save_to_disk and not resume and self.checkpointables:
             self.tag_last_checkpoint("")
