@@ -1,4 +1,4 @@
-"""Labelled images: torchvision's ImageFolder, and small data sets of real pixels by name."""
+"""Labelled images and videos: folders, lists, and small data sets of real pixels by name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from softpool_det.classification.config import Config, construct
-from softpool_det.classification.videos import open_videos
 from softpool_det.datasets.cache import datasets_root
 from softpool_det.datasets.digit_scenes import load_digits
+from softpool_det.datasets.moving_digits import LISTS, write_moving_digits
 from softpool_det.io.images import ImageError, read_rgb
 from softpool_det.video.clips import VideoClips
+from softpool_det.video.lists import read_classes, read_clips
 
 FASHION_CLASSES = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -137,8 +138,30 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
     raise FileNotFoundError(FOLDER_HELP.format(names=", ".join(SMALL_DATASETS), **words))
 
 
+def open_videos(
+    cfg: Config, split: str, transform: Callable[[torch.Tensor], torch.Tensor]
+) -> VideoClips:
+    """The clips of "train" or "val", with the training's classes.
+
+    Raises:
+        FileNotFoundError: they are not there; says where to get them.
+        DataError: a list is of no layout that is known.
+    """
+    root, clips = datasets_root(), cfg.clips
+    files = {part: root / getattr(cfg, f"{part}_data") for part in ("train", split)}
+    videos = root / clips.videos
+    for part, file in files.items():
+        if file == root / f"moving_digits_{part}":
+            folder = write_moving_digits(root / "moving_digits")
+            files[part], videos = folder / "ucfTrainTestlist" / LISTS[part], folder / "UCF-101"
+    found, classes = read_clips(files[split], videos, split, read_classes(files["train"], "train"))
+    is_training = split == "train"
+    strides = clips.train_strides if is_training else [clips.val_stride] * 2
+    return VideoClips(found, classes, transform, clips.frames, strides, is_training)
+
+
 def open_split(cfg: Config, split: str) -> LabelledImages:
-    """The images of "train" or "val" as normalized float32 tensors (3, H, W)."""
+    """The images (3, H, W) or clips (3, T, H, W) of "train" or "val", float32, normalized."""
     key = f"{split}_transforms"
     steps = [construct(v2, entry, key) for entry in getattr(cfg, key)]
     steps += [v2.ToImage(), v2.ToDtype(torch.float32), v2.Normalize(cfg.pixel_mean, cfg.pixel_std)]

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, Sampler
 
+from softpool_det.classification.config import Config
 from softpool_det.training.randomness import seed_of, seeded
 from softpool_det.training.workers import outlive_sigterm
+from softpool_det.video.multigrid import Multigrid, Shape
 
 
 class SeededDataset(Dataset):
@@ -58,6 +60,31 @@ class EpochBatches(Sampler):
             yield [(self.epoch, item) for item in batch]
 
 
+def multigrid(cfg: Config) -> Multigrid | None:
+    """The schedule of a training, None for one shape of batches.
+
+    Raises:
+        ValueError: a key has a value that does not go with it.
+    """
+    variant = cfg.clips.multigrid
+    if not variant or not cfg.epochs:
+        return None
+    accumulated = cfg.trainer.get("accumulate_grad_batches", 1)
+    for key, value, right in (
+        ("warmup_epochs", cfg.warmup_epochs, 0),
+        ("trainer.accumulate_grad_batches", accumulated, 1),
+    ):
+        if value != right:
+            raise ValueError(f"{key} must be {right} with clips.multigrid, got {value}")
+    shape = Shape(cfg.batch_size, cfg.clips.frames, cfg.size)
+    steps = [round(epoch) for epoch in cfg.milestones if epoch < cfg.epochs]
+    try:
+        return Multigrid(shape, steps, cfg.epochs, variant, cfg.gamma)
+    except ValueError as error:
+        keys = f"clips.multigrid={variant} with milestones={cfg.milestones}, epochs={cfg.epochs}"
+        raise ValueError(f"{keys}: {error}") from error
+
+
 def shuffled_batches(
     dataset: Any, batch_size: int, seed: int, rank: int, world_size: int
 ) -> BatchSampler:
@@ -80,13 +107,10 @@ def shuffled_batches(
     return BatchSampler(order, batch_size // world_size, drop_last=True)
 
 
-def all_batches(
-    size: int, batch_size: int, rank: int, world_size: int
-) -> list[list[tuple[int, int]]]:
+def all_batches(size: int, batch_size: int, rank: int, world_size: int) -> BatchSampler:
     """This process's share of all items, each once, as keys of a `SeededDataset`."""
     share = [(0, item) for item in range(rank, size, world_size)]
-    part = max(batch_size // world_size, 1)
-    return [share[i : i + part] for i in range(0, len(share), part)]
+    return BatchSampler(share, max(batch_size // world_size, 1), drop_last=False)
 
 
 def loader(dataset: Any, batches: Any, seed: int, num_workers: int) -> DataLoader:

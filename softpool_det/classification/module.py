@@ -14,27 +14,14 @@ import torch.nn.functional as F
 from detectron2.solver import get_default_optimizer_params
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    LambdaLR,
-    LinearLR,
-    LRScheduler,
-    MultiStepLR,
-    SequentialLR,
-)
+from torch.optim import lr_scheduler as schedules
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
+from softpool_det.classification import loaders
 from softpool_det.classification.config import Config, construct
-from softpool_det.classification.loaders import (
-    EpochBatches,
-    all_batches,
-    loader,
-    shuffled_batches,
-)
 from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
-from softpool_det.classification.videos import multigrid
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.randomness import seed_of
 from softpool_det.video.multigrid import MultigridBatchSampler
@@ -62,7 +49,7 @@ class Classifier(pl.LightningModule):
         memory = torch.channels_last if cfg.channels_last else torch.preserve_format
         self.cfg, self.network = cfg, network.to(memory_format=memory)
         self.train_set, self.val_set = train_set, val_set
-        self.grid = multigrid(cfg)
+        self.grid = loaders.multigrid(cfg)
         key, classes = "batch_transforms", len(val_set.classes)
         self.mixers = [construct(v2, e, key, num_classes=classes) for e in cfg.batch_transforms]
         self.predictions: Predictions | None = None
@@ -82,18 +69,18 @@ class Classifier(pl.LightningModule):
         # Of an interrupted epoch, those that were not trained on.
         progress = trainer.fit_loop.epoch_loop.batch_progress
         begun = 0 if progress.is_last_batch else progress.current.ready
-        self.batches = EpochBatches(
+        self.batches = loaders.EpochBatches(
             MultigridBatchSampler(len(self.train_set), self.grid, cfg.seed, *place)
             if self.grid
-            else shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
+            else loaders.shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
         )
         self.batches.begin(trainer.current_epoch, begun)
-        return loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
+        return loaders.loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         cfg, place = self.cfg, (self.trainer.global_rank, self.trainer.world_size)
-        batches = all_batches(len(self.val_set), cfg.batch_size, *place)
-        return loader(self.val_set, batches, cfg.seed, cfg.num_workers)
+        batches = loaders.all_batches(len(self.val_set), cfg.batch_size, *place)
+        return loaders.loader(self.val_set, batches, cfg.seed, cfg.num_workers)
 
     def on_train_epoch_start(self) -> None:
         self.batches.begin(self.current_epoch)
@@ -176,7 +163,7 @@ class Classifier(pl.LightningModule):
         steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         if self.grid:
             rates = self.grid.rates(len(self.train_set))
-            scheduler: Any = LambdaLR(optimizer, lambda i: rates[min(i, len(rates) - 1)])
+            scheduler: Any = schedules.LambdaLR(optimizer, lambda i: rates[min(i, len(rates) - 1)])
         else:
             scheduler = build_scheduler(cfg, optimizer, steps)
         total = len(rates) if self.grid else steps * cfg.epochs
@@ -195,14 +182,15 @@ class Classifier(pl.LightningModule):
         }
 
 
-def build_scheduler(cfg: Config, optimizer: torch.optim.Optimizer, epoch: int) -> LRScheduler:
+def build_scheduler(cfg: Config, optimizer: Any, epoch: int) -> schedules.LRScheduler:
     """A warm-up, then milestones or a cosine, where an epoch has so many steps."""
     warm = round(cfg.warmup_epochs * epoch)
-    main: LRScheduler = CosineAnnealingLR(optimizer, max(cfg.epochs * epoch - warm, 1))
     if cfg.milestones:
         steps = [round(milestone * epoch) - warm for milestone in cfg.milestones]
-        main = MultiStepLR(optimizer, steps, cfg.gamma)
+        main: Any = schedules.MultiStepLR(optimizer, steps, cfg.gamma)
+    else:
+        main = schedules.CosineAnnealingLR(optimizer, max(cfg.epochs * epoch - warm, 1))
     if not warm:
         return main
-    rise = LinearLR(optimizer, cfg.warmup_factor, total_iters=warm)
-    return SequentialLR(optimizer, [rise, main], [warm])
+    rise = schedules.LinearLR(optimizer, cfg.warmup_factor, total_iters=warm)
+    return schedules.SequentialLR(optimizer, [rise, main], [warm])

@@ -71,10 +71,5 @@ def mcnemar_test(baseline: Predictions, candidate: Predictions) -> dict[str, flo
     c = int(np.sum(~baseline.correct & candidate.correct))
     # Without disagreement there is nothing to test by; the statistic would be 1 / 0.
     statistic, p_value = corrected_mcnemar(b, c) if b + c else (0.0, 1.0)
-    return {
-        "only_baseline": b,
-        "only_candidate": c,
-        "statistic": statistic,
-        "p_value": p_value,
-        "exact_p_value": exact_mcnemar(b, c) if b + c else 1.0,
-    }
+    tests = {"statistic": statistic, "p_value": p_value, "exact_p_value": exact_mcnemar(b, c)}
+    return {"only_baseline": b, "only_candidate": c, **tests}

@@ -25,10 +25,10 @@ from softpool_det.classification.config import Config, construct, identity
 from softpool_det.classification.datasets import LabelledImages, open_split
 from softpool_det.classification.module import Classifier
 from softpool_det.classification.networks import build_network
-from softpool_det.classification.videos import multigrid
-from softpool_det.classification.weights import load_weights, metadata, write_weights
+from softpool_det.classification.weights import load_weights, metadata
 from softpool_det.io.atomic import claim, write_json
 from softpool_det.training.signals import listening
+from softpool_det.weights import save_weights
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model_final.safetensors"
@@ -68,7 +68,7 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
     begin = partial(_claim_folder, folder, cfg, resume)
     with listening():
         try:
-            trainer = _trainer(cfg, [timer, Checkpoints(folder, begin)])
+            trainer = _trainer(module, [timer, Checkpoints(folder, begin)])
             if resume or not cfg.epochs:
                 begin()
             _fit(trainer, module, newest_checkpoint(folder) if resume else None)
@@ -106,11 +106,11 @@ def _fit(trainer: pl.Trainer, module: Classifier, path: Path | None) -> None:
         trainer.validate(module, verbose=False)
 
 
-def _trainer(cfg: Config, own: list[pl.Callback]) -> pl.Trainer:
+def _trainer(module: Classifier, own: list[pl.Callback]) -> pl.Trainer:
+    cfg, grid = module.cfg, module.grid
     # About numbers of workers and logged steps, and about loaders that EpochBatches makes good.
     warnings.simplefilter("ignore", PossibleUserWarning)
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)", FutureWarning)
-    grid = multigrid(cfg)
     options: dict[str, Any] = {
         # Of torchrun's; Lightning's own launcher, of trainer.devices, sets neither.
         "devices": int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
@@ -144,7 +144,7 @@ def _record(cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbac
     predictions.save(folder / PREDICTIONS_FILE)
     if cfg.epochs or not cfg.weights:
         known = metadata(cfg, module.network, len(module.val_set.classes))
-        write_weights(folder / WEIGHTS_FILE, module.network, known)
+        save_weights(folder / WEIGHTS_FILE, module.network.state_dict(), known)
     result = {
         "metrics": predictions.accuracies(),
         "history": module.history,

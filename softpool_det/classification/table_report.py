@@ -108,7 +108,7 @@ class Table:
             for place, cell in enumerate(cells):
                 printed, ours, half = cell.differences()
                 if not compared:
-                    printed, ours = cell.paper, np.mean([*cell.ours.values()] or np.nan)
+                    printed, ours = cell.paper, float(np.mean([*cell.ours.values()] or np.nan))
                 # None and NaN are not drawn.
                 theirs, mine, error = np.array([printed, ours, half], float)
                 axis.plot(theirs, place, "D", color="0.6")

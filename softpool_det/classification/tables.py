@@ -9,19 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from softpool_det.classification import paper
+from softpool_det.classification import paper, run
 from softpool_det.classification.arms import Arm
 from softpool_det.classification.config import Config, identity, load_config
 from softpool_det.classification.networks import complexity
 from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED
 from softpool_det.classification.predictions import Predictions, mcnemar_test
-from softpool_det.classification.run import (
-    CONFIG_FILE,
-    PREDICTIONS_FILE,
-    RESULT_FILE,
-    WEIGHTS_FILE,
-    train,
-)
 from softpool_det.classification.table_report import Cell, Table
 from softpool_det.io.errors import error_text
 from softpool_det.model_zoo import get_config_file
@@ -35,20 +28,20 @@ _RECIPES = {
 # Least sides of images in pixels.
 _LEAST_SIZES = {"inception_v3": 75, "densenet": 32}
 _TOPS = ("top-1", "top-5")
-_NOTE = (
-    "paper: as printed, on ImageNet-1k. ours: mean over seeds. In parentheses the difference from "
-    "Original, computed here for the paper's, too; ours is that of runs of the same seeds, with a "
-    "95 % interval (Student's t) where there are two or more."
+_PAPERS = "paper: as printed, on ImageNet-1k."
+_MEANS = (
+    "ours: mean over seeds. In parentheses the difference from Original, computed here for the "
+    "paper's, too; ours is that of runs of the same seeds, with a 95 % interval (Student's t) "
+    "where there are two or more."
 )
-_NOTE_2 = f"{_NOTE} Parameters and GFLOP: of 1,000 classes and 224 pixels, whatever the data are."
-_NOTE_4 = (
-    "paper: as printed, on ImageNet-1k. ours: continuity-corrected, one test for each seed. It "
-    "says whether these two sets of weights are right equally often, not whether others would be."
-)
-_NOTE_7 = (
+_SIZES = "Parameters and GFLOP: of 1,000 classes and 224 pixels, whatever the data are."
+_CSN = (
     "paper: as printed; its ir-CSN-101 has the accuracies of the real network and the GFLOP of the "
-    "narrow one. ours: mean over seeds; in parentheses the difference from Original's runs of the "
-    "same seeds, with a 95 % interval (Student's t) where there are two or more."
+    "narrow one."
+)
+_MCNEMAR = (
+    "ours: continuity-corrected, one test for each seed. It says whether these two sets of weights "
+    "are right equally often, not whether others would be."
 )
 
 logger = logging.getLogger(__name__)
@@ -98,7 +91,7 @@ class Runs:
         if self.data not in _RECIPES and not is_video:
             changes |= {f"{split}_data": f"{self.data}/{split}" for split in ("train", "val")}
         if arm.pool == SWAPPED:
-            weights = self.path(Arm(arm.network, ORIGINAL), seed, WEIGHTS_FILE)
+            weights = self.path(Arm(arm.network, ORIGINAL), seed, run.WEIGHTS_FILE)
             changes |= {"weights": str(weights), "allow_other_stem_pool": True, "epochs": 0}
         elif self.epochs is not None:
             changes["epochs"] = self.epochs
@@ -123,19 +116,16 @@ class Runs:
         for number, (arm, seed) in enumerate(wanted, start=1):
             logger.info("run %d/%d: %s, seed %d", number, len(wanted), arm, seed)
             try:
-                train(self.config(arm, seed), resume=True)
+                run.train(self.config(arm, seed), resume=True)
             except expected as error:
                 failed[error_text(error)].append(f"{arm}, seed {seed}")
         return failed
 
     def finished(self, arm: Arm) -> list[int]:
         """Seeds with a result, and of this config: not of other epochs, for example."""
-        return [
-            seed
-            for seed in self.seeds
-            if self.path(arm, seed, RESULT_FILE).is_file()
-            and self.path(arm, seed, CONFIG_FILE).read_text() == identity(self.config(arm, seed))
-        ]
+        there = [seed for seed in self.seeds if self.path(arm, seed, run.RESULT_FILE).is_file()]
+        texts = {seed: self.path(arm, seed, run.CONFIG_FILE).read_text() for seed in there}
+        return [seed for seed in there if texts[seed] == identity(self.config(arm, seed))]
 
     def missing(self, arms: Sequence[Arm]) -> list[str]:
         """A line for each arm with runs that are not finished."""
@@ -148,7 +138,7 @@ class Runs:
 
     def found(self, arm: Arm) -> dict[int, Predictions]:
         """The predictions of an arm's finished runs, by seed."""
-        paths = {seed: self.path(arm, seed, PREDICTIONS_FILE) for seed in self.finished(arm)}
+        paths = {seed: self.path(arm, seed, run.PREDICTIONS_FILE) for seed in self.finished(arm)}
         return {seed: Predictions.load(path) for seed, path in paths.items()}
 
     def cell(self, arm: Arm, top: str, data: str | None = None) -> Cell:
@@ -200,7 +190,8 @@ def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
         for top in _TOPS:
             for name, pool in settings.items():
                 rows[arm.key][f"{name}, {top}"] = runs.cell(Arm(arm.network, pool), top)
-    return Table("Table 2: SoftPool in networks, and put into trained ones", rows, _NOTE_2)
+    title = "Table 2: SoftPool in networks, and put into trained ones"
+    return Table(title, rows, f"{_PAPERS} {_MEANS} {_SIZES}")
 
 
 def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
@@ -220,20 +211,20 @@ def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
                 ("exact p", "exact_p_value", None, "p"),
             )
         }
-    return Table("Table 4: McNemar's test", rows, _NOTE_4)
+    return Table("Table 4: McNemar's test", rows, f"{_PAPERS} {_MCNEMAR}")
 
 
 def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
     rows: dict[str, dict[str, Cell]] = defaultdict(dict)
     for arm in arms:
         rows[arm.pool][arm.key] = runs.cell(arm, "top-1")
-    return Table("Table 5: poolings, top-1", rows, _NOTE)
+    return Table("Table 5: poolings, top-1", rows, f"{_PAPERS} {_MEANS}")
 
 
 def table_6(runs: Runs, arms: Sequence[Arm]) -> Table:
     levels = zip(paper.TABLE_6, arms, strict=True)
     rows = {level: {top: runs.cell(arm, top) for top in _TOPS} for level, arm in levels}
-    return Table("Table 6: InceptionV3, level by level", rows, _NOTE)
+    return Table("Table 6: InceptionV3, level by level", rows, f"{_PAPERS} {_MEANS}")
 
 
 def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
@@ -246,7 +237,7 @@ def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
     # Networks that the paper lacks leave its columns empty.
     kept = {column for row in rows.values() for column, cell in row.items() if any(cell.texts())}
     rows = {label: {c: row[c] for c in row if c in kept} for label, row in rows.items()}
-    return Table("Table 7: videos", rows, _NOTE_7)
+    return Table("Table 7: videos", rows, f"{_CSN} {_MEANS}")
 
 
 TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from softpool_det.classification.config import Config
-from softpool_det.io.atomic import replacing
 from softpool_det.layers.learning import pooling_parameters
 from softpool_det.video import NETWORKS
-from softpool_det.weights import WeightsMetadata, read_metadata, save_weights
+from softpool_det.weights import WeightsMetadata, read_metadata
 from softpool_det.weights.architecture import COUNTER, Architecture
 from softpool_det.weights.compatibility import describe_pool, stem_pool_of
 from softpool_det.weights.entries import state_dicts
@@ -56,16 +54,6 @@ def metadata(cfg: Config, network: nn.Module, num_classes: int) -> WeightsMetada
         source_format=library,
         command=shlex.join(["python", *sys.argv]),
     )
-
-
-def write_weights(path: Path, network: nn.Module, recorded: WeightsMetadata | None) -> None:
-    """Write a network's weights under its own names as safetensors, atomically."""
-    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    if recorded is not None:
-        save_weights(path, tensors, recorded)
-        return
-    with replacing(path) as temporary:
-        save_file(tensors, temporary)
 
 
 def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:

@@ -75,8 +75,8 @@ def frame_indices(
 class VideoClips(Dataset):
     """Clips as (float32 (3, T, H, W), label).
 
-    An index is a clip's number, or (number, frames, crop) of a `MultigridBatchSampler`: of the same
-    extent in time and space, so many frames of so many pixels a side.
+    An index is a clip's number, or (number, frames, crop) of a `MultigridBatchSampler`: the same
+    extent in time and space as so many frames of so many pixels a side.
 
     Args:
         clips: as `read_clips` finds them.

@@ -13,26 +13,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models.video.resnet import (
-    BasicBlock,
-    BasicStem,
-    Bottleneck,
-    Conv2Plus1D,
-    Conv3DSimple,
-    R2Plus1dStem,
-    VideoResNet,
-)
+from torchvision.models.video import resnet
 
 from softpool_det.video.architectures import I3D, POOL_PICTURES, MFNet, SlowFast
 
 
-class NarrowBottleneck(Bottleneck):
+class NarrowBottleneck(resnet.Bottleneck):
     """A bottleneck that gives as many channels as it has inside, as in the authors' code."""
 
     expansion = 1
 
 
-class DepthwiseConv3d(Conv3DSimple):
+class DepthwiseConv3d(resnet.Conv3DSimple):
     """CSN's 3x3x3 convolution, one channel a group: channels interact in 1x1x1 ones alone."""
 
     def __init__(self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1) -> None:
@@ -94,16 +86,16 @@ class Network:
 
 
 def _resnet(
-    block: type[Any], depths: Sequence[int], conv: type[Any] = Conv3DSimple, pool_frames: bool = True
+    block: Any, depths: Sequence[int], conv: Any = resnet.Conv3DSimple, pool_frames: bool = True
 ) -> Network:
     def stem() -> nn.Sequential:
-        stem = R2Plus1dStem() if conv is Conv2Plus1D else BasicStem()
+        stem = resnet.R2Plus1dStem() if conv is resnet.Conv2Plus1D else resnet.BasicStem()
         return stem.append(nn.MaxPool3d(*((3, 2, 1) if pool_frames else POOL_PICTURES)))
 
     def build(num_classes: int) -> nn.Module:
-        return VideoResNet(block, [conv] * 4, list(depths), stem, num_classes)
+        return resnet.VideoResNet(block, [conv] * 4, list(depths), stem, num_classes)
 
-    pools = ("stem.6" if conv is Conv2Plus1D else "stem.3",)
+    pools = ("stem.6" if conv is resnet.Conv2Plus1D else "stem.3",)
     return Network(build, pools, pool_frames=pool_frames)
 
 
@@ -115,19 +107,19 @@ _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 NETWORKS = {
     "r3d_50": _resnet(NarrowBottleneck, _R50),
     "r3d_101": _resnet(NarrowBottleneck, _R101),
-    "r2plus1d_50": _resnet(NarrowBottleneck, _R50, Conv2Plus1D),
+    "r2plus1d_50": _resnet(NarrowBottleneck, _R50, resnet.Conv2Plus1D),
     "i3d": Network(I3D, ("pool1",)),
     "ir_csn_101_narrow": _resnet(NarrowBottleneck, _R101, DepthwiseConv3d),
-    "ir_csn_101": _resnet(Bottleneck, _R101, DepthwiseConv3d, pool_frames=False),
+    "ir_csn_101": _resnet(resnet.Bottleneck, _R101, DepthwiseConv3d, pool_frames=False),
     "mfnet": Network(MFNet, ("maxpool",)),
     "slowfast_r50_4x16": Network(
         SlowFast, ("s1.pathway0_stem.pool_layer", "s1.pathway1_stem.pool_layer"), side=256
     ),
     "srtg_r3d_50": _resnet(SRTGBottleneck, _R50),
-    "srtg_r2plus1d_50": _resnet(SRTGBottleneck, _R50, Conv2Plus1D),
+    "srtg_r2plus1d_50": _resnet(SRTGBottleneck, _R50, resnet.Conv2Plus1D),
     "srtg_r3d_101": _resnet(SRTGBottleneck, _R101),
     # Small enough for two CPU cores.
-    "r3d_10": _resnet(BasicBlock, (1, 1, 1, 1)),
+    "r3d_10": _resnet(resnet.BasicBlock, (1, 1, 1, 1)),
 }
 
 

@@ -166,15 +166,15 @@ def _read_fields(owner: type, header: Mapping[str, str], prefix: str) -> dict[st
 
 
 def save_weights(
-    path: str | Path, state_dict: Mapping[str, torch.Tensor], metadata: WeightsMetadata
+    path: str | Path, state_dict: Mapping[str, torch.Tensor], metadata: WeightsMetadata | None
 ) -> None:
-    """Write a ResNet's weights as safetensors, atomically.
+    """Write a network's weights as safetensors, atomically.
 
     Args:
         path: ends in `.safetensors`; its folder is made.
-        state_dict: with the keys of Detectron2's ResNet and its classifier (`stem.conv1.weight`,
-            `stem.conv1.norm.*`, `res2.0.conv1.weight`, ..., `linear.weight`).
-        metadata: goes into the header.
+        state_dict: for detectors with the keys of Detectron2's ResNet and its classifier
+            (`stem.conv1.weight`, `stem.conv1.norm.*`, `res2.0.conv1.weight`, ..., `linear.weight`).
+        metadata: goes into the header, if there is any.
 
     Raises:
         ValueError: `path` ends otherwise.
@@ -184,7 +184,7 @@ def save_weights(
         raise ValueError(f"weights are written as .safetensors, got {path}")
     tensors = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata.to_header())
+        save_file(tensors, temporary, metadata.to_header() if metadata else None)
 
 
 def read_metadata(path: str | Path) -> WeightsMetadata | None:

@@ -5,9 +5,9 @@ import torch
 
 from softpool_det.classification.config import Config
 from softpool_det.classification.networks import build_network as build
-from softpool_det.classification.weights import load_weights, metadata, write_weights
+from softpool_det.classification.weights import load_weights, metadata
 from softpool_det.video import NETWORKS, build_network
-from softpool_det.weights import WeightsMetadata
+from softpool_det.weights import WeightsMetadata, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,7 +80,7 @@ def test_other_classes_only_where_training_follows(trained, saved, caplog):
 
 def test_what_is_recorded_with_weights(trained, tmp_path):
     path = tmp_path / "weights.safetensors"
-    write_weights(path, trained, metadata(Config(network="video/r3d_10"), trained, 3))
+    save_weights(path, trained.state_dict(), metadata(Config(network="video/r3d_10"), trained, 3))
     error = refusal(path, replace=[SOFT])
     assert "stem_pool is SoftPool3d 2x2/2/0, not MaxPool3d 3x3/2/1" in error
     loaded(path, replace=[SOFT], allow_other_stem_pool=True)
