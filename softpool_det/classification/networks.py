@@ -20,8 +20,6 @@ from softpool_det.io.errors import nearest
 from softpool_det.replace import replace_pooling
 from softpool_det.weights.architecture import Architecture, build_resnet
 
-# Heads of GoogLeNet and InceptionV3 that only help in training: they need losses of their own.
-_HEADS = ("aux1", "aux2", "AuxLogits")
 # What `replace_pooling` takes for every pooling.
 _WINDOW = ("where", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
@@ -73,9 +71,9 @@ def _torchvision(name: str, num_classes: int, options: dict[str, Any]) -> nn.Mod
     defaults = {"aux_logits": has_weights, "init_weights": not has_weights}
     network: Any = models.get_model(name, num_classes=num_classes, **{**defaults, **options})
     network.aux_logits = False
-    for head in _HEADS:
-        if hasattr(network, head):
-            setattr(network, head, None)
+    # Heads that only help in training: they need losses of their own.
+    for head in ("aux1", "aux2", "AuxLogits"):
+        setattr(network, head, None)
     return network
 
 
