@@ -241,5 +241,9 @@ def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
 
 
 TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {
-    **{2: table_2, 4: table_4, 5: table_5, 6: table_6, 7: table_7}
+    2: table_2,
+    4: table_4,
+    5: table_5,
+    6: table_6,
+    7: table_7,
 }
