@@ -28,6 +28,7 @@ autodoc_mock_imports = [
     *("omegaconf", "pycocotools", "safetensors", "scipy", "tabulate", "torch", "torchvision", "tqdm", "yacs"),
 ]
 warnings.filterwarnings("ignore", "softpool_det runs in plain PyTorch")
+napoleon_use_ivar = True  # a list instead of a heading for each attribute
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 python_maximum_signature_line_length = 90
