@@ -1,4 +1,4 @@
-"""Markdown: links lead somewhere, the site's navigation is complete, Python blocks run as they stand."""
+"""Markdown: links lead somewhere, navigation is complete, Python blocks run as they stand."""
 
 from __future__ import annotations
 
