@@ -25,17 +25,8 @@ highlight_language = "none"
 # Modules are imported for their docstrings, with stand-ins for what they import themselves.
 autodoc_mock_imports = [
     *("PIL", "cv2", "detectron2", "fvcore", "hotcoco", "ijson", "iopath", "numba"),
-    *(
-        "omegaconf",
-        "pycocotools",
-        "safetensors",
-        "scipy",
-        "tabulate",
-        "torch",
-        "torchvision",
-        "tqdm",
-        "yacs",
-    ),
+    *("omegaconf", "pycocotools", "safetensors", "scipy", "tabulate", "torch", "torchvision"),
+    *("tqdm", "yacs"),
 ]
 warnings.filterwarnings("ignore", "softpool_det runs in plain PyTorch")
 napoleon_use_ivar = True  # a list instead of a heading for each attribute
