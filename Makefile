@@ -46,7 +46,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos wheel test-wheel sanitize fuzz neon lint format clean
+.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos wheel test-wheel sanitize fuzz neon lint format docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -108,7 +108,7 @@ bench-detector: setup  ## speed and memory of stock and SoftPool detectors, and 
 bench-compare: setup  ## speed and memory of the statistics on a pair of val2017's size
 	@$(QUIET) $(BIN)/python benchmarks/bench_compare.py --json output/bench/compare.json
 
-lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt, lint.txt and audit.txt again
+lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt, lint.txt, docs.txt and audit.txt again
 	$(UV) pip compile pyproject.toml --extra detectron2 --extra compare --extra classification --extra dev \
 	    --constraints requirements/constraints.txt \
 	    --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
@@ -118,28 +118,33 @@ lock: $(VENV)/.uv.stamp  ## write requirements/lock.txt, hosts.txt, lint.txt and
 	    --custom-compile-command 'make lock' --output-file requirements/hosts.txt
 	$(UV) pip compile requirements/lint.in --python-version 3.11 --generate-hashes \
 	    --custom-compile-command 'make lock' --output-file requirements/lint.txt
+	$(UV) pip compile requirements/docs.in --python-version 3.11 --generate-hashes \
+	    --custom-compile-command 'make lock' --output-file requirements/docs.txt
 	$(UV) pip compile requirements/audit.in --python-version 3.11 --generate-hashes \
 	    --custom-compile-command 'make lock' --output-file requirements/audit.txt
 
-# The tools of the next targets stay out of the project's own environment.
-.venv-audit/.packages.stamp: requirements/audit.txt $(VENV)/.uv.stamp
-	@$(UV) venv --clear --python $(BIN)/python .venv-audit
-	@VIRTUAL_ENV=.venv-audit $(UV) pip install --require-hashes -r $<
+# Tools stay out of the project's own environment.
+TOOLS = $(foreach name,audit docs lint,.venv-$(name)/.packages.stamp)
+$(TOOLS): .venv-%/.packages.stamp: requirements/%.txt $(VENV)/.uv.stamp
+	@$(UV) venv --clear --python $(BIN)/python .venv-$*
+	@VIRTUAL_ENV=.venv-$* $(UV) pip install --require-hashes -r $<
 	@touch $@
 
 audit: .venv-audit/.packages.stamp  ## known vulnerabilities of the locked packages (asks OSV's service)
 	@.venv-audit/bin/python tools/audit.py requirements/lock.txt requirements/hosts.txt \
-	    requirements/lint.txt requirements/audit.txt requirements/uv.txt requirements/detectron2.txt
+	    requirements/lint.txt requirements/docs.txt requirements/audit.txt requirements/uv.txt \
+	    requirements/detectron2.txt
 
 # A section of docs/licenses.md: heading, environment, lock files that are installed in it.
 LICENSES = printf '\n\#\# %s\n\n' $(1) && .venv-audit/bin/pip-licenses --python=$(2)/bin/python \
     --format=markdown --with-system --packages $$(sed -n 's/==.*//p' $(3:%=requirements/%.txt))
 
-licenses: setup .venv-audit/.packages.stamp .venv-lint/.packages.stamp  ## write the tables of docs/licenses.md
+licenses: setup $(TOOLS)  ## write the tables of docs/licenses.md
 	@$(MAKE) --no-print-directory .venv-hosts/.packages.stamp VENV=.venv-hosts LOCK=requirements/hosts.txt
 	@{ sed '/^## /,$$d' docs/licenses.md | sed '$$d' && \
 	    $(call LICENSES,'The project',.venv,lock detectron2 uv) && \
 	    $(call LICENSES,'`make lint`',.venv-lint,lint) && \
+	    $(call LICENSES,'`make docs`',.venv-docs,docs) && \
 	    $(call LICENSES,'`make test-hosts`',.venv-hosts,hosts) && \
 	    $(call LICENSES,'`make audit` and `make licenses`',.venv-audit,audit); \
 	} >.venv-audit/licenses.md
@@ -188,11 +193,6 @@ fuzz: setup  ## the operator on the CPU under libFuzzer and sanitizers, 10 minut
 neon:  ## the CPU kernels for aarch64 under qemu (needs Debian's g++-aarch64-linux-gnu and qemu-user)
 	@tools/neon.sh
 
-.venv-lint/.packages.stamp: requirements/lint.txt $(VENV)/.uv.stamp
-	@$(UV) venv --clear --python $(BIN)/python .venv-lint
-	@VIRTUAL_ENV=.venv-lint $(UV) pip install --require-hashes -r $<
-	@touch $@
-
 lint: .venv-lint/.packages.stamp  ## ruff, mypy, and the layers of docs/architecture.md (needs no torch)
 	@.venv-lint/bin/ruff check .
 	@.venv-lint/bin/ruff format --check .
@@ -203,5 +203,9 @@ lint: .venv-lint/.packages.stamp  ## ruff, mypy, and the layers of docs/architec
 format: .venv-lint/.packages.stamp  ## what ruff can mend and format
 	@.venv-lint/bin/ruff check --fix . ; .venv-lint/bin/ruff format .
 
+docs: .venv-docs/.packages.stamp  ## the site, build/docs/index.html; a broken link fails it (needs no torch)
+	@.venv-docs/bin/sphinx-build --quiet --fresh-env --fail-on-warning -c docs -d build/docs-cache . build/docs
+	@echo build/docs/index.html
+
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) .venv-hosts .venv-audit .venv-lint build softpool_det/*.so *.egg-info
+	rm -rf $(VENV) .venv-hosts .venv-audit .venv-lint .venv-docs build softpool_det/*.so *.egg-info

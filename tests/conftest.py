@@ -241,3 +241,8 @@ def page():
 @pytest.fixture(scope="session")
 def deployment_page():
     return Page(ROOT / "docs" / "deployment.md")
+
+
+@pytest.fixture(scope="session")
+def own_data_page():
+    return Page(ROOT / "docs" / "your-data.md")

@@ -110,7 +110,7 @@ class Detections:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What can be evaluated: "bbox", "segm" or both."""
+        """What can be evaluated, "bbox", "segm" or both."""
         there = {"bbox": self.boxes, "segm": self.masks}
         return tuple(task for task, values in there.items() if values is not None)
 

@@ -53,7 +53,7 @@ def compare_results(
         options: as for :func:`compare_matched`.
 
     Returns:
-        The dictionary that comparison.json holds: all AP and AR in percent.
+        The dictionary that comparison.json holds, with all AP and AR in percent.
 
     Raises:
         OSError, ValueError: a file cannot be read or is wrong, or the arms do not go together.
@@ -87,7 +87,7 @@ def compare_matched(
         progress: whether to draw progress bars on stderr.
 
     Returns:
-        The dictionary that comparison.json holds: all AP and AR in percent.
+        The dictionary that comparison.json holds, with all AP and AR in percent.
     """
     truth = runs.truth
     count = len(next(iter(runs.detections.values())))

@@ -42,9 +42,10 @@ logger = logging.getLogger(__name__)
 class Predictor:
     """Finds objects in images.
 
-        predictor = Predictor("output/trees")
-        instances = predictor("photo.jpg")
-        results = predictor.coco(["photo.jpg", "other.jpg"], image_ids=[1, 2])
+    Example:
+        >>> predictor = Predictor("output/trees")
+        >>> instances = predictor("photo.jpg")
+        >>> results = predictor.coco(["photo.jpg", "other.jpg"], image_ids=[1, 2])
 
     Args:
         source: the folder of a run, a config file (YAML or LazyConfig), or a config that was read;

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 REMARKS, *TABLES = (ROOT / "docs" / "licenses.md").read_text().split("\n## ")
 # In the order of `make licenses`.
-LOCKS = (("lock", "detectron2", "uv"), ("lint",), ("hosts",), ("audit",))
+LOCKS = (("lock", "detectron2", "uv"), ("lint",), ("docs",), ("hosts",), ("audit",))
 COPYLEFT = re.compile(r"GPL|MPL|Mozilla|EPL|CeCILL|EUPL", re.IGNORECASE)
 PROPRIETARY = re.compile(r"proprietary|nvidia", re.IGNORECASE)
 

@@ -75,6 +75,20 @@ def test_takes_a_video(predictor, truth, tmp_path):
         next(predictor.video(tmp_path / "c.avi"))
 
 
+def test_snippet_of_the_page(run, truth, own_data_page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, "output/trees/SoftPool/seed_1")
+    image = read_bgr(next(iter(truth.values())))
+    cv2.imwrite("photo.jpg", image)
+    writer = cv2.VideoWriter("street.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 10, image.shape[1::-1])
+    writer.write(image)
+    writer.release()
+    namespace, _ = own_data_page.run("In your program")
+    assert {entry["image_id"] for entry in namespace["results"]} == {1}
+    # Of the video's frame.
+    assert namespace["instances"].image_size == image.shape[:2]
+
+
 def test_a_batch_at_a_time(run, predictor, truth):
     several = softpool_det.Predictor(run, batch_size=4)
     for one, other in zip(
