@@ -193,7 +193,7 @@ def parse_results(inputs: list[str]) -> dict[str, list[Path]]:
 
 
 def default_names(files: list[Path]) -> list[str]:
-    """The files' stems; if two are equal, the nearest folders that differ, or numbers."""
+    """Return the files' stems; if two are equal, the nearest folders that differ, or numbers."""
     stems = [file.name.removesuffix(".gz").removesuffix(".json") for file in files]
     depths = range(2, max((len(file.parts) for file in files), default=0) + 1)
     folders = [

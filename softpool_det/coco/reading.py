@@ -115,7 +115,7 @@ class Detections:
         return tuple(task for task, values in there.items() if values is not None)
 
     def shapes(self, task: str) -> Any:
-        """What the task compares: boxes or masks.
+        """Return what the task compares: boxes or masks.
 
         Raises:
             ValueError: unknown task, or one that the file has no data for.

@@ -138,7 +138,7 @@ def _read_labels(image: Path, yaml: Path, classes: dict[int, str], pose: bool) -
 
 
 def _object(values: list[bytes], size: tuple[int, int], classes: int) -> Object:
-    """An object; ValueError says what is wrong with the line."""
+    """Parse an object; raise ValueError with what is wrong with the line."""
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise ValueError(f"it has {len(values)} values; {_LINE}")
     try:

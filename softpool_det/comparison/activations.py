@@ -150,7 +150,7 @@ def _side(size: int | Sequence[int]) -> str:
 
 
 def _png(values: np.ndarray, top: float) -> bytes:
-    """The map in colours from 0 to `top`, enlarged without smoothing."""
+    """Draw the map in colours from 0 to `top`, enlarged without smoothing."""
     colours = matplotlib.colormaps[COLOUR_MAP](values / top if top > 0 else values, bytes=True)
     image = Image.fromarray(np.ascontiguousarray(colours[:, :, :3]))
     scale = PANEL_SIDE / max(image.size)

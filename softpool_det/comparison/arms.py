@@ -52,7 +52,7 @@ class Arm:
     trust_lazy_config: bool = False
 
     def options(self, seed: int) -> list[str]:
-        """The overrides with which this arm runs, but for the output folder."""
+        """Return the overrides with which this arm runs, but for the output folder."""
         changes = {"seed": str(seed)}
         if self.weights is not None:
             changes["weights"] = self.weights
@@ -62,7 +62,7 @@ class Arm:
         return self._spell({"output": str(folder)})
 
     def load(self, seed: int, folder: Path | None = None) -> CfgNode | DictConfig:
-        """The config of a run; without `folder`, but for its output folder and what lies there."""
+        """Load the config of a run; without `folder`, all but its output folder and paths in it."""
         options = self.options(seed) + ([] if folder is None else self.output_options(folder))
         cfg = use_json_files(load_config(self.config_file, options, self.trust_lazy_config))
         return cfg if folder is None else limit_images(cfg, training=self.weights is None)
@@ -80,7 +80,7 @@ class Arm:
 
 
 def describe(cfg: CfgNode | DictConfig) -> str:
-    """The whole config as text; equal texts mean equal runs."""
+    """Return the whole config as text; equal texts mean equal runs."""
     return cfg.dump() if isinstance(cfg, CfgNode) else LazyConfig.to_py(cfg)
 
 

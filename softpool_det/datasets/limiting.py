@@ -58,7 +58,7 @@ def limit_images(cfg: _Config, training: bool = True) -> _Config:
 
 
 def limit_remarks(cfg: CfgNode | DictConfig) -> list[str]:
-    """A sentence on a limit, if there is one."""
+    """Return a sentence on a limit, if one is set."""
     limit = _limit_of(cfg)
     return [f"A quick run, of {limit} images a data set (DATASETS.LIMIT_IMAGES)."] if limit else []
 

@@ -76,7 +76,7 @@ class Differences:
             self.mask = max(self.mask, other.max().item())
 
     def excess(self, ap: Mapping[str, float]) -> list[str]:
-        """What is more than may be, in words; `ap` is PyTorch's."""
+        """Describe the differences above their limits; `ap` is PyTorch's."""
         values = [("boxes", self.box, MOST_BOX), ("scores", self.score, MOST_SCORE)]
         values += [(f"AP ({task})", abs(self.ap[task] - ap[task]), MOST_AP) for task in self.ap]
         values += [("unpaired", self.unpaired / max(self.detections, 1), MOST_UNPAIRED)]
@@ -88,7 +88,7 @@ class Differences:
 
 
 def load_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Detector]:
-    """The detectors of an export's files, by format."""
+    """Load the detectors of an export's files, by format."""
     found: dict[str, Detector] = {}
     for name, entry in manifest["files"].items():
         path = folder / entry["file"]

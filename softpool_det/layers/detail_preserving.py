@@ -42,7 +42,7 @@ class _DetailPreserving(WindowPool):
         self.lambda_ = nn.Parameter(torch.zeros(num_channels))
 
     def reference(self, input: torch.Tensor) -> torch.Tensor:
-        """What an element's distance is measured from, one for each window."""
+        """Return what an element's distance is measured from, one for each window."""
         raise NotImplementedError
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from softpool_det.ops.modules import LEARN_BETA as LEARN
 
 
 def learned(option: str, learn: str, start: float, num_channels: int | None) -> nn.Parameter | None:
-    """A parameter (1,) or (num_channels,) that starts at `start`, or None for "no".
+    """Create a parameter (1,) or (num_channels,) that starts at `start`, or None for "no".
 
     Raises:
         ValueError: `learn`, the option's value, is another word, or `num_channels` is missing.
@@ -48,7 +48,7 @@ def checked_channels(num_channels: int | None, why: str = "") -> int:
 
 
 def pooling_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What the poolings of a model learn, by name; stock checkpoints lack it.
+    """Return what the poolings of a model learn, by name; stock checkpoints lack it.
 
     This package's poolings are known by their `undecayed`.
     """

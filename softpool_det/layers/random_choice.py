@@ -113,7 +113,7 @@ class _S3Sampling(WindowPool):
         self.generator = checked_generator(generator)
 
     def dense(self, input: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """The pooling at stride 1, as many windows along each dimension as `rows` says."""
+        """Pool at stride 1, with as many windows along each dimension as `rows` says."""
         raise NotImplementedError
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:

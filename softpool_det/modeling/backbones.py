@@ -91,7 +91,7 @@ def _pool_of(pool: CfgNode, num_channels: int) -> nn.Module:
 
 
 def parse_options(pairs: Sequence[Any]) -> dict[str, Any]:
-    """What `MODEL.STEM_POOL.OPTIONS` lists as KEY VALUE.
+    """Parse the KEY VALUE list `MODEL.STEM_POOL.OPTIONS`.
 
     Raises:
         ValueError: a key has no value, or is not a word.

@@ -74,7 +74,7 @@ def calls_pooling(graph: fx.Graph) -> bool:
 
 
 def steps(module: nn.Module) -> list[str | Call]:
-    """The children (by name) and functional poolings that forward calls, in order.
+    """List the children (by name) and functional poolings that forward calls, in order.
 
     A pooling whose window depends on the input, a global one, is not among them.
 
@@ -99,7 +99,7 @@ def steps(module: nn.Module) -> list[str | Call]:
 
 
 def trace(module: nn.Module) -> fx.Graph:
-    """The graph of the forward that the module's class had before any was rewritten.
+    """Trace the forward that the module's class had before any was rewritten.
 
     So a call has the same name in it always. See `steps` for what is raised.
     """

@@ -88,7 +88,7 @@ def _is_exported(model: nn.Module) -> bool:
 
 
 def _graph(module: nn.Module) -> fx.Graph | None:
-    """What a torch.fx.GraphModule or a part of an unflattened export runs."""
+    """Return the graph that a torch.fx.GraphModule or a part of an unflattened export runs."""
     state = vars(module)
     graph = state.get("_graph", state.get("graph"))
     return graph if isinstance(graph, fx.Graph) else None

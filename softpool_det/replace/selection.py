@@ -17,7 +17,7 @@ Where = str | Iterable[str] | Callable[[str, nn.Module], bool]
 def select(
     model: nn.Module, where: Where, found: list[Site | Unknown]
 ) -> tuple[list[Site], list[tuple[Site | Unknown, str]]]:
-    """The poolings that `where` means, and those left alone that it may mean, with the reasons.
+    """Select the poolings that `where` means; list the doubtful ones with the reasons.
 
     Raises:
         ValueError: there is no such pooling, or it cannot be said where it is.

@@ -31,7 +31,7 @@ class _Pathway:
 def find_stems(
     found: Sequence[Site | Unknown],
 ) -> tuple[list[Site], list[tuple[Site | Unknown, str]]]:
-    """The stem's pooling of each pathway, and what may be another's, each with the reason.
+    """Find the stem's pooling of each pathway; list the doubtful ones with the reasons.
 
     Raises:
         ValueError: there is none.
@@ -113,7 +113,7 @@ def _dims(convolution: Site) -> int:
 
 
 def _follow(found: Sequence[Site | Unknown], readers: dict[Site, Site | None]) -> list[_Pathway]:
-    """The pathways of `readers` in their order, each followed to the first pooling."""
+    """Follow each pathway of `readers`, in their order, to its first pooling."""
     pathways = {
         reader: _Pathway(reader, feeder, problem=f"no pooling follows {reader.name}")
         for reader, feeder in readers.items()

@@ -27,7 +27,7 @@ _NEUTRAL = {*_SETTINGS, "gradient", "generator"}
 
 
 def check_arguments(pool: str, changes: dict[str, Any]) -> str:
-    """The pooling's name in `softpool_det.layers.POOLINGS`.
+    """Check the arguments and return the pooling's name in `softpool_det.layers.POOLINGS`.
 
     Raises:
         ValueError: no pooling has that name.
@@ -46,7 +46,7 @@ def check_arguments(pool: str, changes: dict[str, Any]) -> str:
 
 
 def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any]) -> nn.Module:
-    """A pooling of `kind` with the settings of `old` but for `changes`.
+    """Build a pooling of `kind` with the settings of `old` except for `changes`.
 
     Returns:
         `old` itself where it is such a pooling already.
@@ -86,7 +86,7 @@ def _built(name: str, layer: Any, settings: dict[str, Any]) -> nn.Module:
 
 
 def _own(pool: Any) -> dict[str, Any]:
-    """A pooling's arguments beside the window's."""
+    """Return a pooling's arguments except for the window's."""
     if hasattr(pool, "learn_beta"):
         channels = sum(parameter.numel() for parameter in pool.parameters())
         return {
@@ -157,7 +157,7 @@ def _hint(old: nn.Module, new: Any, dims: int) -> str:
 def _first_difference(
     old: nn.Module, new: nn.Module, dims: int
 ) -> tuple[int, list[int], list[int] | None] | None:
-    """An input size for which the output sizes differ, and both; None for an input too small."""
+    """Find an input size for which output sizes differ, and both; None if an input is too small."""
     before, after = window_of(old, dims), window_of(new, dims)
     strides = (*before[1], *after[1])
     # From the windows' extent on, sizes are linear but for remainders modulo the strides.

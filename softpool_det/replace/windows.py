@@ -22,7 +22,7 @@ ADAPTIVE_POOLS = {
 
 
 def windowed_base(pool: nn.Module) -> tuple[type[nn.Module], int] | None:
-    """The class among those above that `pool` is of, with its number of dimensions."""
+    """Return the class above that `pool` is an instance of, with its number of dimensions."""
     for classes in (SOFT_POOLS, MAX_POOLS, AVG_POOLS):
         for dims, base in classes.items():
             if isinstance(pool, base):

@@ -51,7 +51,7 @@ class DrawnObject:
 
 
 def draw_objects(image: Image.Image, objects: Sequence[DrawnObject]) -> bytes:
-    """A PNG of the image, scaled so that its longer side has `LONGER_SIDE` pixels.
+    """Draw the image as a PNG, scaled so that its longer side has `LONGER_SIDE` pixels.
 
     Labels are left out where there are more than `MAX_LABELS` objects.
     """

@@ -79,7 +79,7 @@ def probability(value: float | None) -> str:
 
 
 def true_minus(text: str) -> str:
-    """A sentence with true minus signs; hyphens in words and names stay."""
+    """Write a sentence with true minus signs; hyphens in words and names stay."""
     return re.sub(r"(?<=\s)-(?=\d)", MINUS, text)
 
 

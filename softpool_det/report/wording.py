@@ -44,7 +44,7 @@ def scope(comparison: Mapping[str, Any]) -> str:
 
 
 def seed_note(comparison: Mapping[str, Any]) -> str:
-    """What the number of seeds means for the intervals."""
+    """Explain what the number of seeds means for the intervals."""
     seeds = comparison["seeds"]
     if len(seeds) == 1:
         return (
@@ -126,7 +126,7 @@ def seeds_needed(row: Mapping[str, Any]) -> str:
 
 
 def joined(names: list[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Join names: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

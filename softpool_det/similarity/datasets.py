@@ -86,7 +86,7 @@ DATASETS = {
 
 
 def dataset_photographs(name: str, root: Path) -> list[Photograph]:
-    """The images of a data set, by their paths below its folder.
+    """List the images of a data set, by their paths below its folder.
 
     Args:
         name: a key of `DATASETS`.

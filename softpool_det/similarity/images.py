@@ -61,7 +61,7 @@ def installed_photographs() -> list[Photograph]:
 
 
 def folder_photographs(folder: Path) -> list[Photograph]:
-    """The image files of a folder, by name; folders in it are not looked through.
+    """List the image files of a folder, by name; subfolders are not searched.
 
     Raises:
         FileNotFoundError: there is no such folder, or no file in it that is named as an image.
@@ -122,7 +122,7 @@ def check_sizes(
 
 
 def read_pixels(photograph: Photograph) -> np.ndarray:
-    """The image as uint8 (3, H, W); a grey one has three equal channels.
+    """Read the image as uint8 (3, H, W); a grey one has three equal channels.
 
     Raises:
         FileNotFoundError, ImageError: as for `softpool_det.io.images.load_image`.

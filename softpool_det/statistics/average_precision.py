@@ -111,7 +111,7 @@ def object_totals(matches: Matches, weights: np.ndarray) -> np.ndarray:
 def weighted_metrics(
     ranked: Ranking, weights: np.ndarray, totals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The figures of one run for many weights of its images at once, on all threads of numba.
+    """Compute one run's figures for many weights of its images at once, on numba's threads.
 
     Args:
         ranked: of the run.
@@ -129,7 +129,7 @@ def weighted_metrics(
 
 
 def mean_precisions(ranked: Ranking, totals: np.ndarray, images: int) -> np.ndarray:
-    """(A, T, K) float64: the precision's mean over recall, with each image once.
+    """Average the precision over recall, with each image once: (A, T, K) float64.
 
     Args:
         ranked: of a run.
@@ -262,7 +262,7 @@ def _reached(total, recalls, reached):
 
 @njit(cache=True)
 def _count(ranked, a, k, weights, counted):
-    """Running weight of the counted detections of an area and category."""
+    """Accumulate the weight of the counted detections of an area and category."""
     start, end = ranked.counted_offsets[a, k], ranked.counted_offsets[a, k + 1]
     running = np.zeros(weights.shape[1], dtype=np.int32)
     counted[0] = 0

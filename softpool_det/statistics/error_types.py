@@ -42,7 +42,7 @@ def mean_errors(
     runs: Sequence[Matches],
     task: str,
 ) -> dict[str, float]:
-    """What AP50 would gain without each kind of error, in percent, mean over runs.
+    """Average over runs what AP50 would gain without each kind of error, in percent.
 
     See :func:`tide_errors` for the kinds.
 
@@ -70,7 +70,7 @@ def mean_errors(
 def tide_errors(
     ground_truth: GroundTruth, detections: Detections, matches: Matches, task: str
 ) -> TideErrors:
-    """The errors of one run, by kind.
+    """Classify the errors of one run, by kind.
 
     A false positive at IoU 0.5 is the first of these that fits, its IoU being the largest with
     objects of its image:
@@ -121,7 +121,7 @@ def tide_errors(
 
 
 def _truth(ground_truth: GroundTruth, objects: np.ndarray, task: str) -> dict:
-    """The ground truth without crowds, as COCO's dict."""
+    """Return the ground truth without crowds, as COCO's dict."""
     # Images and categories are numbered from 1: their ids may be text.
     sizes = ground_truth.image_sizes.tolist()
     key = "bbox" if task == "bbox" else "segmentation"

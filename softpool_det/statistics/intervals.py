@@ -104,7 +104,7 @@ class Estimate:
 
 
 def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
-    """The mean over seeds, and how it may vary.
+    """Estimate the mean over seeds, and how it may vary.
 
     Args:
         values: (S,) float64, on the images as they are.

@@ -98,7 +98,7 @@ def found_objects(matches: Matches, iou: float, threshold: float = -np.inf) -> n
 
 
 def best_f1_threshold(matches: Matches, iou: float) -> float | None:
-    """The score threshold with the best F1 over all classes together; the highest such.
+    """Find the score threshold with the best F1 over all classes together; the highest such.
 
     F1 is 2 TP / (2 TP + FP + FN) of the detections with at least that score, of all classes
     pooled. None where there are no detections to choose from.

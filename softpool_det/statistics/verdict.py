@@ -44,7 +44,7 @@ class Judgement:
 
 
 def simultaneous(confidence: float, among: int) -> float:
-    """The confidence of each of `among` intervals that all hold their truth with `confidence`.
+    """Return the confidence that `among` intervals need to hold jointly with `confidence`.
 
     Bonferroni's, which is right however the differences depend on each other.
     """

@@ -143,7 +143,7 @@ def _check_entries(stream: IO[bytes], checks: EntryChecks, tally: Tally) -> int:
 
 
 def report_text(report: ValidationReport) -> str:
-    """The report as lines: what the file holds, then the violations that were kept."""
+    """Format the report: what the file holds, then the violations that were kept."""
     size = f"{report.content_bytes / 1e6:,.1f} MB"
     if report.path.suffix == ".zip":
         size += f" ({report.bytes / 1e6:,.1f} MB zipped)"

@@ -106,7 +106,7 @@ class StepTrainer(SimpleTrainer):
         return self.model.no_sync()
 
     def _advise(self) -> str:
-        """What to set so that a step of as many images fits into the memory of the GPU."""
+        """Suggest settings with which a step of as many images fits into the GPU's memory."""
         size, processes = len(self._batch), comm.get_world_size()
         smaller = [part for part in range(size - 1, 0, -1) if size % part == 0]
         # Several processes cannot try: they would wait for each other.

@@ -118,7 +118,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return bool(self._newest_first())
 
     def _newest_first(self) -> list[Path]:
-        """What a run may go on from.
+        """List the checkpoints that a run may resume from, newest first.
 
         That is what is noted as the last, but where a kill came between the writing of a checkpoint
         and the note, and then those of earlier iterations.
@@ -218,7 +218,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             ) from error
 
     def _load_pickle(self, path: Path) -> dict[str, Any]:
-        """What Detectron2's own reader, which unpickles anything, makes of a `.pkl`."""
+        """Read a `.pkl` with Detectron2's own reader, which unpickles anything."""
         data = load_arrays(path)
         if "model" in data and "__author__" in data:
             return data | {"model": as_tensors(data["model"])}

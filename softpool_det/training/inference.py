@@ -18,7 +18,7 @@ RESULTS = Path("inference", "coco_instances_results.json")
 
 
 def image_info_file(dataset: str) -> Path:
-    """The file with a data set's images and categories; the images themselves are not needed.
+    """Return the file with a data set's images and categories; needs no image.
 
     Raises:
         KeyError: no such data set is registered with Detectron2.

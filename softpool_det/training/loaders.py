@@ -58,7 +58,7 @@ def guarded_train_loader(
     max_pixels: int,
     **options: Any,
 ) -> TrainLoader:
-    """A :class:`TrainLoader` whose mapper is guarded; other arguments are those of the two."""
+    """Build a :class:`TrainLoader` with a guarded mapper; other arguments are those of the two."""
     return TrainLoader(dataset, mapper=GuardedMapper(mapper, max_pixels), **options)
 
 

@@ -38,7 +38,7 @@ def tell_once() -> None:
 
 @contextmanager
 def setting_up() -> Iterator[None]:
-    """What fails in the block is of what the user gave, and its text tells what.
+    """Turn the block's errors, which the user's input caused, into DataError.
 
     Raises:
         DataError: in the place of KeyError, ValueError and RuntimeError.
@@ -52,7 +52,7 @@ def setting_up() -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """The line that a program ends with, of an `EXPECTED` error.
+    """Format an `EXPECTED` error as the line that a program ends with.
 
     Where a disk is full, the log that is closed at the end fails, too; the first is reported.
     """

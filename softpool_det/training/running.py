@@ -138,7 +138,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
 
 
 def _data_of(args: argparse.Namespace, training: list[str], evaluated: list[str]) -> list[str]:
-    """The data sets that a run needs."""
+    """List the data sets that a run needs."""
     if args.eval_only:
         return evaluated
     if not training:

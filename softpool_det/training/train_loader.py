@@ -30,7 +30,7 @@ MAX_IN_A_ROW = 100
 
 
 class Batches:
-    """This process's share of the batches of a run, from any iteration on.
+    """One process's share of the batches of a run, from any iteration.
 
     Args:
         sampler: one of Detectron2's for training; gives order and repetition. Its own seed and

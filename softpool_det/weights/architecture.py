@@ -58,7 +58,7 @@ class Architecture:
 
     @classmethod
     def from_name(cls, name: str) -> Architecture:
-        """The inverse of `name`.
+        """Parse a name as `name` writes it.
 
         Raises:
             ValueError: not a name of a ResNet that Detectron2 builds.
@@ -102,7 +102,7 @@ class Architecture:
         return cls(depth, width // group_width, group_width)
 
     def config(self) -> dict[str, int]:
-        """The keys of `MODEL.RESNETS` that differ from Detectron2's defaults."""
+        """Return the keys of `MODEL.RESNETS` that differ from Detectron2's defaults."""
         values = {"DEPTH": self.depth}
         if not self.has_bottlenecks:
             values["RES2_OUT_CHANNELS"] = 64

@@ -123,7 +123,7 @@ def write_weights(path: str | Path, weights: Weights, to: str = "detectron2") ->
 
 
 def describe(weights: Weights, to: str = "detectron2") -> str:
-    """What was found in a source, and what a model has to know to use it, in a few lines."""
+    """Describe a source, and what a model has to know to use it, in a few lines."""
     metadata = weights.metadata
     lines = [
         f"{metadata.architecture}, {len(weights.tensors)} tensors, "

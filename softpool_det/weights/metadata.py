@@ -137,7 +137,7 @@ class WeightsMetadata:
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> WeightsMetadata:
-        """The inverse of :meth:`to_header`; keys that are not its own are left alone.
+        """Parse the output of :meth:`to_header`; other keys are ignored.
 
         Raises:
             ValueError: a key is missing or its value cannot be read.

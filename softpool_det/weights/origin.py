@@ -35,7 +35,7 @@ CONVENTIONS = {
 def convention_of(
     source: Source, architecture: Architecture, name: str | None = None
 ) -> Convention:
-    """The convention that weights follow.
+    """Find the convention that weights follow.
 
     Args:
         source: the file.
@@ -63,7 +63,7 @@ def convention_of(
 
 
 def stem_pool_shown(source: Source, tensors: Mapping[str, torch.Tensor]) -> StemPool:
-    """A pooling with the parameters that weights have; without metadata its window is a guess.
+    """Describe the pooling from its parameters; without metadata its window is a guess.
 
     Args:
         source: the file.
@@ -78,7 +78,7 @@ def stem_pool_shown(source: Source, tensors: Mapping[str, torch.Tensor]) -> Stem
 
 
 def stem_pool_of(source: Source, given: StemPool | None = None, learn_beta: str = "no") -> StemPool:
-    """The stem's pooling that weights were trained with.
+    """Find the stem's pooling that weights were trained with.
 
     Args:
         source: the file.

@@ -228,7 +228,7 @@ def _text(value: object) -> str:
 
 
 def _dict(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[Any, Any]:
-    """A dict of plain keys: to hash tuples of tuples can take for ever."""
+    """Build a dict of plain keys: hashing tuples of tuples can take arbitrarily long."""
     found = {}
     for key, value in pairs:
         if not isinstance(key, str | bytes | int | float | None):

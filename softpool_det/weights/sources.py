@@ -148,7 +148,7 @@ def _refuse(content: Mapping[str, Any]) -> NoReturn:
 
 
 def _read_timm_config(file: Path) -> dict[str, Any]:
-    """What timm's published files say in the `config.json` beside them, {} where there is none."""
+    """Read the `config.json` beside timm's published files, {} if it is absent."""
     path = file.with_name("config.json")
     if not path.is_file():
         return {}

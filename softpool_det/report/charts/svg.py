@@ -108,7 +108,7 @@ def legend_height(names: Sequence[str]) -> float:
 
 
 def add_legend(figure: Figure, names: Sequence[str], first: int = 0, lines: bool = True) -> None:
-    """The arms' names above the axes, where they can hide nothing.
+    """Add the arms' names above the axes, where they can hide nothing.
 
     Args:
         names: from the arm with the number `first` on.
@@ -138,7 +138,7 @@ def add_legend(figure: Figure, names: Sequence[str], first: int = 0, lines: bool
 
 
 def to_svg(figure: Figure, title: str) -> Markup:
-    """The figure as an `<svg>` element for an HTML page.
+    """Convert the figure to an `<svg>` element for an HTML page.
 
     Text stays text. Colours become `currentColor` and the custom properties --muted, --grid,
     --surface and --arm-0 to --arm-5 of the page's style sheet.
