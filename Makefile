@@ -155,7 +155,7 @@ test-hosts:  ## other libraries' detectors, in an environment of their own; ever
 	@$(MAKE) --no-print-directory setup VENV=.venv-hosts LOCK=requirements/hosts.txt
 	@.venv-hosts/bin/python -m pytest -m "not chaos" tests/hosts tests/weights/test_families.py
 
-browser:  ## Chromium for the report's tests: Debian's, where there is none (needs root)
+browser:  ## Chromium for the report's tests: Debian's, unless one is installed (needs root)
 	@requirements/install_chromium.sh
 
 test-slow: setup  ## the slow tests, and the operator's random cases with more of them

@@ -1,4 +1,4 @@
-"""Say whether one detector beats another, and how sure that is.
+r"""Say whether one detector beats another, and how sure that is.
 
 Of result files, made by any framework (the first is the baseline; several files of one detector,
 one for each of its training seeds, are joined by commas):
@@ -7,8 +7,8 @@ one for each of its training seeds, are joined by commas):
 
 Of configs, which are trained first, or of checkpoints, which are evaluated first:
 
-    softpool-compare --output output/r50 --seeds 1 2 3 \\
-        --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \\
+    softpool-compare --output output/r50 --seeds 1 2 3 \
+        --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \
         --candidate configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml
 
 Of stock and SoftPool on your data, with a split, a model and a schedule that are chosen for it:

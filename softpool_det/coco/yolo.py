@@ -99,14 +99,15 @@ def _images(path: Path, values: dict[str, Any], part: str, entry: Any) -> list[P
         else:
             remedy = "mend the path, or path above it"
             raise DataError(
-                f"{path}: {part} names {source}, no folder of images and no .txt list; {remedy}"
+                f"{path}: {part} names {source}, neither a folder of images nor a .txt list; "
+                f"{remedy}"
             )
     if not found:
         raise DataError(f"{path}: {part} has no images in {source}")
     if not any(_label_file(image).is_file() for image in found):
         raise DataError(
-            f"{path}: no image of {part} has labels: there is no {_label_file(found[0])}, for "
-            "example; labels lie in a folder labels beside images"
+            f"{path}: no image of {part} has labels; {_label_file(found[0])}, for example, "
+            "is missing: labels belong in a folder labels beside images"
         )
     return list(dict.fromkeys(found))
 

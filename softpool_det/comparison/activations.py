@@ -35,7 +35,7 @@ COLOUR_MAP = "viridis"
 # Detectors with which three channels each are still to be taken in at a glance.
 FEW_DETECTORS = 2
 
-# Of BasicStem, and of a pooling that does not tell its own.
+# Of BasicStem, and of a pooling that does not expose its own.
 _STOCK_WINDOW = {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mode": False}
 
 

@@ -59,6 +59,7 @@ class Arm:
         return [*self.overrides, *self._spell(changes)]
 
     def output_options(self, folder: Path) -> list[str]:
+        """Return the override that sets the output folder."""
         return self._spell({"output": str(folder)})
 
     def load(self, seed: int, folder: Path | None = None) -> CfgNode | DictConfig:
@@ -98,7 +99,7 @@ class Run:
     Args:
         arm: the arm.
         seed: seeds weights and data order.
-        folder: of this run; an unfinished run in it goes on from its last checkpoint.
+        folder: of this run; an unfinished run in it resumes from its last checkpoint.
     """
 
     arm: Arm

@@ -195,6 +195,7 @@ def _check_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
 
 
 def run_folder_of(folder: Path, arm: Arm, seed: int) -> Path:
+    """Return the folder of a run in a comparison's folder."""
     return folder / arm.name / f"seed_{seed}"
 
 

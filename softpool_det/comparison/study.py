@@ -58,6 +58,7 @@ class Study:
     kept: frozenset[tuple[str, int]] = frozenset()
 
     def runs(self) -> list[Run]:
+        """List the runs to train: those that are not kept from earlier."""
         runs = runs_of(self.arms, self.seeds, self.folder)
         return [run for run in runs if (run.arm.name, run.seed) not in self.kept]
 

@@ -42,7 +42,7 @@ def merge_yaml(cfg: Any, config_file: str) -> None:
 
     Raises:
         OSError: the file, or one that it names as `_BASE_`, cannot be read.
-        ValueError: such a file has another tag or is no YAML mapping; names the file and the line.
+        ValueError: such a file has another tag or is not a YAML mapping; names file and line.
         KeyError: yacs': a key that `cfg` lacks.
     """
     loaded = read_yaml(config_file)

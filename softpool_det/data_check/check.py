@@ -53,7 +53,7 @@ def check_sets(
         resize: shorter and longest longer side of the model's images, for sizes and anchors.
 
     Raises:
-        OSError: an annotation file cannot be read, or there is no such file or folder.
+        OSError: an annotation file cannot be read, or a file or folder is missing.
     """
     # All of them before the images of the first, which may take minutes.
     for name, json_file, image_root in named:

@@ -177,7 +177,7 @@ def json_dataset(file: Path, folder: Path) -> JsonDataset:
 
 @lru_cache(maxsize=16)
 def _contents(path: Path, size: int, changed: int) -> tuple[tuple[tuple[int, str], ...], int]:
-    """Categories by id, and the number of images; `size` and `changed` tell a file from itself."""
+    """Categories by id, and the number of images; `size` and `changed` detect a changed file."""
     data = read_json(path, plain=True)
     categories = Entries(path, "categories", data, TRAINING)
     categories.unique_ids()

@@ -155,7 +155,7 @@ def _first(kept: Tensor, most: int) -> Tensor:
 
 
 def _suppress(boxes: Tensor, groups: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """torchvision's `batched_nms`: boxes of different groups do not meet."""
+    """Suppress boxes as torchvision's `batched_nms`: boxes of different groups do not meet."""
     # With a zero, for there may be no box.
     step = F.pad(boxes, (0, 0, 0, 1)).max() + 1
     # torchvision says to torch.export that two boxes or more are kept, which the program then

@@ -57,7 +57,7 @@ class Differences:
         far = (expected.pred_boxes.tensor[:, None] - got.pred_boxes.tensor[None]).abs().amax(2)
         far[expected.pred_classes[:, None] != got.pred_classes[None]] = torch.inf
         rows, columns = torch.nonzero(far <= _APART, as_tuple=True)
-        # Boxes cut off at the image's sides may be the same: their scores tell them apart.
+        # Boxes cut off at the image's sides may be the same: their scores distinguish them.
         apart = far + (expected.scores[:, None] - got.scores[None]).abs()
         pairs: dict[int, int] = {}
         for place in apart[rows, columns].argsort().tolist():

@@ -28,7 +28,7 @@ from softpool_det.training.predictor import Predictor
 # RoiAlign has half_pixel, which is Detectron2's ROIAlignV2, since 16.
 OPSET = 17
 # The last level of a feature pyramid has several cells in both directions; torch.export, which
-# computes nothing, also tells all sizes apart.
+# computes nothing, also distinguishes all sizes.
 _TRACED, _CAPTURED = (3, 192, 288), (3, 480, 672)
 
 

@@ -1,4 +1,4 @@
-"""What torch.save writes: whole or not there, and looked through for damage."""
+"""Write torch.save's archives atomically, and verify their checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, also after a kill or a power cut."""
+"""Atomic writes of files and folders, which survive a kill or a power cut."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def claim(path: Path, identity: str) -> None:
         raise FileExistsError(
             f"{path.parent} holds a run of another config (- then, + now):\n  "
             + "\n  ".join(lines[:20])
-            + "\nChoose another output folder, or delete this one to train anew."
+            + "\nChoose another output folder, or delete this one to start over."
         )
 
 

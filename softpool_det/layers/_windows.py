@@ -125,7 +125,7 @@ def by_channel(parameter: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
 def without_autocast(input: torch.Tensor) -> AbstractContextManager:
     """Keep a convolution in float32."""
     device = input.device.type
-    # There is no autocast for tensors without values.
+    # Tensors without values have no autocast.
     return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 

@@ -33,12 +33,14 @@ def number(name: str, value: object) -> float:
 
 
 def whole_number(name: str, value: object) -> int:
+    """Return `value` if it is an int; else raise TypeError with the argument's `name`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     return value
 
 
 def checked_channels(num_channels: int | None, why: str = "") -> int:
+    """Return `num_channels` if it is an int from 1; else raise ValueError."""
     if not isinstance(num_channels, int) or isinstance(num_channels, bool) or num_channels < 1:
         raise ValueError(
             f"num_channels must be the number of channels of the input {why}".rstrip()

@@ -28,6 +28,7 @@ _MAX_POOLS_WITH_INDICES: dict[int, Any] = {
 
 
 def checked_generator(generator: object) -> torch.Generator | None:
+    """Return `generator` if it is one or None; else raise TypeError."""
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator or None, got {generator!r}")
     return generator

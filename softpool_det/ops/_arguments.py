@@ -86,7 +86,7 @@ def check_input(input: torch.Tensor, dims: int) -> None:
         raise ValueError(
             f"input must have the shape {shape} or (N, {shape[1:]}, got {tuple(input.shape)}"
         )
-    # Sizes that torch.jit traces are tensors; the operators check them all the same.
+    # Sizes that torch.jit traces are tensors; the operators check them anyway.
     if not torch.jit.is_tracing() and any(size == 0 for size in input.shape[-dims - 1 :]):
         raise ValueError(
             f"input must not be empty but for a batch of 0, got the shape {tuple(input.shape)}"

@@ -41,7 +41,7 @@ class _Windows(NamedTuple):
         return (self.weights * self.deviation**power).sum(-1, keepdim=True)
 
     def factors(self, exact: bool) -> torch.Tensor:
-        """p. The product comes first: where a weight is 0, so is it for an infinite beta."""
+        """Compute p. The product comes first: for a weight of 0 it is 0 even with infinite beta."""
         if not exact:
             return self.weights
         return self.weights + self.beta * (self.weights * self.deviation)

@@ -77,7 +77,7 @@ def replace_pooling(
             the callable or as the stem's returns indices, overrides the divisor, has a forward of
             its own or hides in one that torch.fx cannot trace; a name or "stem" means no pooling;
             or the model is quantized. The model is unchanged then.
-        TypeError: a keyword is none of the pooling's; or `model` is not a module, or was scripted,
+        TypeError: the pooling does not take a keyword; or `model` is not a module, or was scripted,
             traced by torch.jit or exported.
     """
     kind = check_arguments(pool, kwargs)

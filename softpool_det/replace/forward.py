@@ -182,6 +182,7 @@ def _as_module(node: fx.Node) -> nn.Module | None:
 
 
 def argument(node: fx.Node, name: str, position: int) -> Any:
+    """Return an argument of a call, given by position or by name; None if absent."""
     return node.args[position] if position < len(node.args) else node.kwargs.get(name)
 
 

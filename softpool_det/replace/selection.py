@@ -20,7 +20,7 @@ def select(
     """Select the poolings that `where` means; list the doubtful ones with the reasons.
 
     Raises:
-        ValueError: there is no such pooling, or it cannot be said where it is.
+        ValueError: the pooling does not exist, or its place is unclear.
     """
     sites = [site for site in found if isinstance(site, Site) and is_pooling(site.module)]
     unknown = [module for module in found if isinstance(module, Unknown)]
@@ -60,8 +60,8 @@ def _by_name(model: nn.Module, name: str, sites: list[Site], unknown: list[Unkno
         return below
     near = difflib.get_close_matches(name, [site.name for site in sites], n=3)
     hint = f"; the nearest are {', '.join(near)}" if near else ""
-    what = "there is no pooling in" if module is not None else "there is no module"
-    raise ValueError(f"{what} {name!r}, which where names{hint}")
+    what = "has no pooling" if module is not None else "is not a module of the model"
+    raise ValueError(f"{name!r} in where {what}{hint}")
 
 
 def _refuse_unknown(unknown: list[Unknown]) -> None:

@@ -24,7 +24,7 @@ class _Pathway:
     passed: int = 1  # convolutions from the reader on
     pool: Site | None = None
     rejected: Site | None = None  # its first pooling, if that does not end a stem
-    problem: str = ""  # why there is no stem
+    problem: str = ""  # why the stem is unknown
     hidden: list[Unknown] = field(default_factory=list)  # modules that may hide its pooling
 
 
@@ -34,7 +34,7 @@ def find_stems(
     """Find the stem's pooling of each pathway; list the doubtful ones with the reasons.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the model has none.
     """
     pathways = _follow(found, _readers(found))
     pools = {p.pool for p in pathways if not p.feeder}

@@ -31,7 +31,7 @@ def check_arguments(pool: str, changes: dict[str, Any]) -> str:
 
     Raises:
         ValueError: no pooling has that name.
-        TypeError: a keyword is none of the pooling's.
+        TypeError: the pooling does not take a keyword.
     """
     try:
         kind = pooling_name(pool)
@@ -52,7 +52,7 @@ def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any
         `old` itself where it is such a pooling already.
 
     Raises:
-        ValueError: there is none with the same output sizes.
+        ValueError: none has the same output sizes.
     """
     reason = why_not(old)
     if reason is not None:
@@ -121,12 +121,12 @@ def _global(name: str, old: nn.Module, dims: int, kind: str, changes: dict[str, 
     if set(sizes) != {1}:
         raise ValueError(
             f"cannot replace {name}: {old} has windows of several sizes for most inputs; only "
-            "those with output size 1 can be replaced"
+            "output size 1 can be replaced"
         )
     if kind != "SoftPool" or set(changes) - set(_OF_SOFT_POOL):
         raise ValueError(
-            f"cannot replace {name}: in the place of {old} there can only be SoftPool over the "
-            f"whole input, which takes no argument but {', '.join(_OF_SOFT_POOL)}"
+            f"cannot replace {name}: {old} can only become SoftPool over the whole input, "
+            f"which takes no argument but {', '.join(_OF_SOFT_POOL)}"
         )
     softness = _own(old) if isinstance(old, GlobalSoftPool) else {}
     new = _built(name, GlobalSoftPool, {"dims": dims, **softness, **changes})

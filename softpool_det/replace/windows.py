@@ -42,6 +42,7 @@ def adaptive_base(pool: nn.Module) -> tuple[type[nn.Module], int] | None:
 
 
 def is_pooling(module: nn.Module) -> bool:
+    """Whether a module is a pooling with windows, or an adaptive one."""
     return windowed_base(module) is not None or adaptive_base(module) is not None
 
 
@@ -73,5 +74,5 @@ def why_not(pool: nn.Module) -> str | None:
             "return_indices=True: its positions are used (by unpooling), other poolings have none"
         )
     if getattr(pool, "divisor_override", None) is not None:
-        return f"divisor_override={pool.divisor_override}: its result is no average"
+        return f"divisor_override={pool.divisor_override}: its result is not an average"
     return None

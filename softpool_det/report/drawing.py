@@ -19,7 +19,7 @@ LABEL_SIZE = 15
 MAX_LABELS = 20
 MASK_OPACITY = 0.4
 DASH = 5
-# Okabe and Ito's colours, which the colour-blind can tell apart; by category, again from the first.
+# Okabe and Ito's colours, which the colour-blind can distinguish; by category, cyclic.
 COLOURS = (
     (0, 114, 178),
     (230, 159, 0),

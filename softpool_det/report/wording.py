@@ -49,13 +49,13 @@ def seed_note(comparison: Mapping[str, Any]) -> str:
     if len(seeds) == 1:
         return (
             "One run of each: the intervals say how much depends on which images were taken, "
-            f"nothing of how much another training run would change. {_noise(comparison)}; a "
+            f"nothing about how much another training run would change. {_noise(comparison)}; a "
             "difference inside that noise is not a finding."
         )
     listed = ", ".join(map(str, seeds))
     note = f"Means over seeds {listed}; the intervals cover the choice of images and of seeds."
     if len(seeds) < 5:
-        note += f" {len(seeds)} seeds tell little of how much seeds matter."
+        note += f" {len(seeds)} seeds say little about how much seeds matter."
     return note
 
 
@@ -131,4 +131,5 @@ def joined(names: list[str]) -> str:
 
 
 def plural(number: int, one: str, many: str) -> str:
+    """Write a number with its noun, singular or plural."""
     return f"{count(number)} {one if number == 1 else many}"

@@ -24,6 +24,7 @@ class Part:
     numbers: range
 
     def paths(self, base: Path) -> Iterator[Path]:
+        """List the images' paths below `base`."""
         return (base / self.folder / self.name.format(number) for number in self.numbers)
 
 
@@ -93,7 +94,7 @@ def dataset_photographs(name: str, root: Path) -> list[Photograph]:
         root: the data set's folder, or the one that holds it.
 
     Raises:
-        KeyError: there is no such data set.
+        KeyError: the data set is unknown.
         FileNotFoundError: it is not there, or a file of it is missing; the text says which, where
             to get it, and how large it is.
     """

@@ -83,7 +83,7 @@ def _record(task: MeasuringTask, key: str, image: torch.Tensor) -> dict[str, Any
 
 
 def figure(record: Mapping[str, Any], measure: str, protocol: str) -> Figure:
-    """ "ssim" or "psnr" by a protocol; the protocol "paper-like" has an SSIM only."""
+    """Return "ssim" or "psnr" by a protocol; the protocol "paper-like" has an SSIM only."""
     if protocol == "paper-like":
         return record["paper_like_ssim"]
     return record[measure][protocol]

@@ -34,7 +34,7 @@ def same_size(
     """Original and pooled image, (1, C, H, W) and (1, C, h, w), both in one size.
 
     Raises:
-        KeyError: there is no such protocol.
+        KeyError: the protocol is unknown.
     """
     if protocol not in PROTOCOLS:
         raise KeyError(f"no protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")

@@ -75,7 +75,7 @@ def draw(photographs: Sequence[Photograph], chosen: Chosen, file: Path, pdf: Pat
         figure.savefig(pdf, metadata={"CreationDate": None})
 
 
-# A file's name may have dollar signs, which are no formula.
+# A file's name may have dollar signs, which are not formulas.
 _PLAIN = {"parse_math": False}
 
 

@@ -99,7 +99,7 @@ def select_poolings(names: Sequence[str] | None) -> tuple[Pooling, ...]:
             ranges of values.
 
     Raises:
-        KeyError: there is no such pooling; the text lists them.
+        KeyError: the pooling is unknown; the text lists them.
     """
     if names is None:
         return POOLINGS

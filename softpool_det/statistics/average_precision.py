@@ -28,7 +28,7 @@ LANES = 32
 
 @dataclass(frozen=True)
 class Evaluation:
-    """As pycocotools' `COCOeval.eval` at 100 detections; -1 where there are no objects.
+    """As pycocotools' `COCOeval.eval` at 100 detections; -1 without objects.
 
     Attributes:
         precision: (T, R, K, A) float64, interpolated, 0 to 1.
@@ -119,7 +119,7 @@ def weighted_metrics(
         totals: (B, A, K) int64, objects that count.
 
     Returns:
-        (B, 7) float64: `METRICS`, 0 to 1, NaN where there are no objects.
+        (B, 7) float64: `METRICS`, 0 to 1, NaN without objects.
         (B, K) float64: AP of each category, likewise.
     """
     metrics = np.empty((len(weights), len(METRICS)))
@@ -168,7 +168,7 @@ def _weighted_metrics(ranked, weights, totals, recalls, metrics, per_class):
 
 @njit(cache=True, error_model="numpy")
 def _means(ranked, weights, totals, recalls):
-    """(L, A, T, K) mean precision over recall, and recall; not set where there are no objects."""
+    """(L, A, T, K) mean precision over recall, and recall; not set without objects."""
     lanes, areas, categories = totals.shape
     thresholds = ranked.event_offsets.shape[1]
     precision = np.empty((lanes, areas, thresholds, categories))

@@ -28,7 +28,7 @@ def compare_runs(
     margin: float | None = None,
     progress: bool = False,
 ) -> dict:
-    """ "metrics", "per_class" and "differences" of one task in comparison.json.
+    """Compute one task's "metrics", "per_class" and "differences" in comparison.json.
 
     Args:
         arms: by name, the baseline first, one `Matches` for each seed.

@@ -53,7 +53,7 @@ def mean_errors(
         task: "bbox" or "segm".
 
     Raises:
-        ValueError: there are no runs, or not as many as result files.
+        ValueError: no runs, or not as many as result files.
     """
     if not runs or len(detections) != len(runs):
         raise ValueError(
@@ -99,7 +99,7 @@ def tide_errors(
         task: "bbox" or "segm".
 
     Returns:
-        The errors; costs are NaN where there are no objects or no detections.
+        The errors; costs are NaN without objects or detections.
 
     Raises:
         ValueError: the files have no data for the task.
@@ -107,7 +107,7 @@ def tide_errors(
     objects = np.flatnonzero(ground_truth.crowd == 0)
     entries = matches.entry[matches.state[0, 0] != IGNORED]
     if not objects.size or not entries.size:
-        # Without found objects there is no AP to gain on.
+        # Without found objects AP cannot gain.
         counts = {**dict.fromkeys(KINDS[:6], 0), "Miss": objects.size}
         return TideErrors(counts, dict.fromkeys(KINDS, float("nan")))
     truth = COCO(_truth(ground_truth, objects, task))

@@ -25,8 +25,8 @@ def object_tests(
 ) -> list[dict]:
     """Compare two detectors object by object, one row for each IoU, reading of scores and seed.
 
-    An object (crowds are none) is found if a detection took it in COCO's matching, area "all". With
-    scores "any" every detection counts that COCO looks at, the 100 best of each image and category.
+    An object is found if a detection took it in COCO's matching, area "all". Crowds do not count.
+    With scores "any" every detection counts that COCO sees, the 100 best of an image and category.
     With "best F1" those count whose score is at least the arm's own threshold, see
     :func:`best_f1_threshold`: how a detector would be used.
 
@@ -101,7 +101,7 @@ def best_f1_threshold(matches: Matches, iou: float) -> float | None:
     """Find the score threshold with the best F1 over all classes together; the highest such.
 
     F1 is 2 TP / (2 TP + FP + FN) of the detections with at least that score, of all classes
-    pooled. None where there are no detections to choose from.
+    pooled. None without detections to choose from.
     """
     t = _index(iou)
     state = matches.state[0, t]

@@ -68,9 +68,10 @@ def seeds_needed(
 
 
 def power_of(entry: Mapping[str, Any], images: int, confidence: float) -> list[dict]:
-    """ "power" of a difference in comparison.json: for each of `DIFFERENCES`, "seeds" as
-    `seeds_needed` says and, where no number is enough, for the images' variance alone is too
-    large, the "images" that it would take.
+    """Compute the "power" of a difference in comparison.json.
+
+    For each of `DIFFERENCES`: "seeds" as `seeds_needed` says. Where no number of seeds is enough,
+    because the images' variance alone is too large, the "images" that it would take.
     """
     known = variances(entry)
     if known is None:

@@ -2,7 +2,7 @@
 
 A detection that finds nothing and counts says only "one more" to the precision of all after it.
 So for each area and category there is one list of the detections that count at most thresholds,
-and for each threshold the few *events* that matter besides: true positives, at which alone the
+and for each threshold the few other *events* that matter: true positives, at which alone the
 interpolated precision can change, and detections that count at this threshold but not in that
 list, or the other way round (matched with a crowd or with an object outside the area).
 """

@@ -118,8 +118,7 @@ def judge(
 
 
 def verdict(names: tuple[str, str], judged: Judgement, *, task: str, images: int) -> str:
-    """One of "is better", "is worse", "are equivalent" and "No difference is shown", with what it
-    rests on.
+    """Conclude "is better", "is worse", "are equivalent" or "No difference is shown", and why.
 
     Args:
         names: the baseline's and the candidate's.
@@ -131,7 +130,7 @@ def verdict(names: tuple[str, str], judged: Judgement, *, task: str, images: int
     value, seeds, unit = judged.value, judged.seeds, _UNIT[task]
     basis = f"{images:,} images, {seeds} {'seed' if seeds == 1 else 'seeds'}"
     if math.isnan(value) or math.isnan(judged.low):
-        return f"No difference is shown: {unit} cannot be told ({basis})."
+        return f"No difference is shown: {unit} is undefined ({basis})."
     kind = f"{100 * judged.confidence:.4g} % interval"
     if judged.among > 1:
         overall = 100 * (1 - (1 - judged.confidence) * judged.among)

@@ -73,7 +73,7 @@ def open_results(path: Path) -> Iterator[IO[bytes]]:
     """Open the JSON of a result file for reading: the file itself, or the one member of a zip.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: a zip does not hold exactly one file.
     """
     if path.suffix != ".zip":

@@ -26,7 +26,7 @@ class StepTrainer(SimpleTrainer):
     Args:
         model, data_loader, optimizer: as for Detectron2's.
         precision: of the forward under autocast; None for float32.
-        on_bad_loss: called with the batch and the losses by name where one is no finite number;
+        on_bad_loss: called with the batch and the losses by name where one is not finite;
             says, in what it returns, where to look.
         accumulate: batches of a step, whose losses are averaged.
         correction: called after the last batch of a step; what its losses and gradients are to be
@@ -164,7 +164,7 @@ def unfused(device_type: str) -> Iterator[None]:
 
     Detectron2's box arithmetic is scripted. From the third call on TorchScript runs a version that
     it has specialised and fused, with other last bits: a run that was interrupted, and so counts
-    anew, would not end with the same ones. On a GPU nobody is promised those.
+    from zero, would not end with the same bits. On a GPU the same bits are not promised.
     """
     if device_type != "cpu":
         yield

@@ -132,7 +132,7 @@ def evaluation_hooks(
     """Build the evaluation hook and, if a metric or a patience is given, the choice by it.
 
     Raises:
-        DataError: one of them cannot be used, or there are no `datasets` to evaluate on.
+        DataError: one of them cannot be used, or `datasets` is empty.
     """
     if not metric and not patience:
         return [evaluation]

@@ -37,7 +37,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read what softpool-export wrote about its files.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it is not a manifest.
     """
     if not path.is_file():
@@ -52,6 +52,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
+    """Hash a file; return hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -80,7 +80,7 @@ def detect(
     try:
         launch_processes(_run, args)
     except Interrupted as error:
-        # That is success for a training, which goes on later.
+        # That is success for a training, which resumes later.
         raise RuntimeError("interrupted by a signal; nothing was written") from error
     if not results.is_file():
         raise RuntimeError(f"the model gave no results on {dataset}: {results} was not written")

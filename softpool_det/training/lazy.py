@@ -93,7 +93,7 @@ def train_lazy(
         cfg: a LazyConfig with model, optimizer, lr_multiplier, dataloader and train, as in
             Detectron2's own. Of YAML's keys `train` has skip_corrupt, max_pixels, amp.dtype,
             share_loss_normalizer, accumulate_steps, ema_decay, best_metric, patience and writers.
-        resume: go on from the newest whole checkpoint in `cfg.train.output_dir`, if there is one.
+        resume: continue from the newest undamaged checkpoint in `cfg.train.output_dir`, if any.
         progress: label of a progress line on stderr; "" for none.
         trust_pickle: start from a `.pkl` that is not of Detectron2's model zoo, too.
 
@@ -139,7 +139,7 @@ def train_lazy(
 
 
 def _tested_on(cfg: DictConfig, validation: list[str]) -> DictConfig:
-    """With this data set in the place of the test set; without one, `cfg` itself."""
+    """Return `cfg` with this data set as the test set; without one, `cfg` itself."""
     if not validation:
         return cfg
     cfg = cfg.copy()
@@ -225,7 +225,7 @@ def _build_train_loader(cfg: DictConfig, skipped: Skipped) -> Any:
     call = copy.deepcopy(cfg.dataloader.train)
     if _target(call) is not build_detection_train_loader:
         logger.warning(
-            "dataloader.train is not Detectron2's: it begins anew where a run is resumed, and an "
+            "dataloader.train is not Detectron2's: a resumed run starts it over, and an "
             "unreadable image ends the run"
         )
         return instantiate(call)

@@ -67,7 +67,7 @@ class Predictor:
             detector has the names in its manifest.
 
     Raises:
-        FileNotFoundError: there is no such config, folder, checkpoint or exported file.
+        FileNotFoundError: the config, folder, checkpoint or exported file does not exist.
         ImportError: an exported detector, and onnxruntime is not installed.
         PermissionError: a LazyConfig that is not trusted.
         ValueError: the config cannot be used, the folder is of a run of a LazyConfig,

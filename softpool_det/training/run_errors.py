@@ -16,7 +16,7 @@ from softpool_det.io import errors
 from softpool_det.io.atomic import replacing, write_json
 from softpool_det.io.data_errors import DataError, Skipped
 
-# What is no fault of the program: its text is one line, and no traceback tells more.
+# Not the program's fault: the text is one line, and a traceback would add nothing.
 EXPECTED = (DataError, FloatingPointError, OSError)
 SKIPPED_FILE = "skipped.json"
 
@@ -41,7 +41,7 @@ def setting_up() -> Iterator[None]:
     """Turn the block's errors, which the user's input caused, into DataError.
 
     Raises:
-        DataError: in the place of KeyError, ValueError and RuntimeError.
+        DataError: instead of KeyError, ValueError and RuntimeError.
     """
     try:
         yield

@@ -193,7 +193,7 @@ def find_precision(cfg: CfgNode) -> torch.dtype | None:
     """Return the precision of a training's forward; None for float32.
 
     Raises:
-        ValueError: `SOLVER.AMP.DTYPE` is none of those that there are.
+        ValueError: `SOLVER.AMP.DTYPE` is unknown.
     """
     if not cfg.SOLVER.AMP.ENABLED:
         return None

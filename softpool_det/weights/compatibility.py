@@ -145,8 +145,8 @@ def _shapes(
     keys = Architecture.from_name(metadata.architecture).config()
     config = ", ".join(f"MODEL.RESNETS.{key} {value}" for key, value in keys.items())
     return [
-        f"the model is no {metadata.architecture}: {wrong[0]}; the weights need {config} (stages, "
-        "of ResNet.make_default_stages or make_stage)"
+        f"the model is not a {metadata.architecture}: {wrong[0]}; the weights need {config} "
+        "(stages, of ResNet.make_default_stages or make_stage)"
     ]
 
 

@@ -70,9 +70,9 @@ def read_weights(
 
     Raises:
         FileNotFoundError, PermissionError, ValueError: as :func:`read_source`.
-        ValueError: no ResNet that Detectron2 builds, or something that must be said was not. Says
-            which keys tell, or what to say. Or its weights are not finite. What else is in the
-            file is not looked at.
+        ValueError: no ResNet that Detectron2 builds, or something that must be said was not. Names
+            the keys that show it, or the option to give. Or the ResNet's weights are not finite;
+            others in the file are not checked.
     """
     source = read_source(path, trust_pickle, entry)
     check_name(architecture or _name_of(source))

@@ -1,4 +1,4 @@
-"""What weights were trained with, as far as their origin tells."""
+"""What weights were trained with, as far as their origin shows."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def test_names_of_modules_mean_the_poolings_in_them():
     assert [row.name for row in replace_pooling(model, ["1"]).replaced] == ["1.0"]
     with pytest.raises(ValueError, match=r"no pooling in '0\.0'"):
         replace_pooling(model, ["0.0"])
-    with pytest.raises(ValueError, match=r"no module '0\.33', which where names; .* 0\.3"):
+    with pytest.raises(ValueError, match=r"'0\.33' in where is not a module of the model; .* 0\.3"):
         replace_pooling(model, ["0.33"])
 
 

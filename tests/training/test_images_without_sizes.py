@@ -65,7 +65,7 @@ def test_size_that_cannot_be_read(dataset, tmp_path, damage):
     image = tmp_path / "images" / "1.jpg"
     if damage == "missing":
         image.unlink()
-        reason = f"{image}: there is no such file"
+        reason = f"{image}: file not found"
     else:
         image.write_bytes(image.read_bytes()[:2])
         reason = f"{image} cannot be read as an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)"

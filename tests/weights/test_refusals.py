@@ -96,7 +96,7 @@ def test_architecture_beats_the_name_of_the_file(tmp_path):
 def test_depths_that_detectron2_lacks(tmp_path):
     with pytest.raises(ValueError, match=r"res2 to res5 have 2, 2, 2, 2 bottleneck blocks; Detec"):
         read_weights(saved("resnet26", tmp_path))
-    with pytest.raises(ValueError, match=r"'resnet26' is no ResNet that Detectron2 builds"):
+    with pytest.raises(ValueError, match=r"'resnet26' is not a ResNet that Detectron2 builds"):
         read_weights(saved("resnet26", tmp_path), architecture="resnet26")
 
 
@@ -228,7 +228,7 @@ def test_no_state_dict(content, complaint, tmp_path):
 def test_no_checkpoint(suffix, content, tmp_path):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="or is no checkpoint"):
+    with pytest.raises(ValueError, match="or is not a checkpoint"):
         read_weights(str(path), trust_pickle=True)
 
 

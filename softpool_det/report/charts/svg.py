@@ -75,14 +75,17 @@ _XLINK = "http://www.w3.org/1999/xlink"
 
 
 def arm_colour(index: int) -> str:
+    """Return the colour of an arm, by its number."""
     return _ARMS[index % len(_ARMS)]
 
 
 def arm_dashes(index: int):
+    """Return the line style of an arm, by its number."""
     return _DASHES[index % len(_DASHES)]
 
 
 def arm_marker(index: int) -> str:
+    """Return the marker of an arm, by its number."""
     return _MARKERS[index % len(_MARKERS)]
 
 
@@ -104,6 +107,7 @@ def add_axes(figure: Figure, left: float, right: float, top: float, bottom: floa
 
 
 def legend_height(names: Sequence[str]) -> float:
+    """Return the height of a legend, in CSS pixels."""
     return LEGEND_LINE * len(names) + 6
 
 
