@@ -62,7 +62,7 @@ def why_no_cuda():
     if wanted == "0":
         return "FORCE_CUDA=0"
     if wanted != "1" and not torch.cuda.is_available():
-        return "no GPU here (FORCE_CUDA=1 builds it all the same)"
+        return "no GPU here (FORCE_CUDA=1 builds it anyway)"
     reason = why_no_nvcc()
     if reason is not None and wanted == "1":
         sys.exit(f"softpool_det: FORCE_CUDA=1, but there is {reason}")

@@ -6,8 +6,8 @@ r"""Convert a ResNet's weights to the safetensors that Detectron2 configs load, 
     softpool-convert-weights --to torchvision weights/resnet50_softpool.safetensors r50.pth
 
 Sources: ResNets, ResNeXts and Wide-ResNets of torchvision (.pth) and timm (.safetensors or .pth),
-the SoftPool authors' checkpoints, Detectron2's .pkl and .pth, what this program wrote, and those
-inside the checkpoints of training programs, of detectors and of self-supervised methods.
+the SoftPool authors' checkpoints, Detectron2's .pkl and .pth, and what this program wrote.
+Backbones inside checkpoints of training programs, detectors and self-supervised methods, too.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ class Unknown:
 def find_sites(model: nn.Module) -> Iterator[Site | Unknown]:
     """Poolings and convolutions of `model`, and modules that could not be looked into.
 
-    The order is the one in which modules were defined and, where a forward that calls functional
-    poolings could be traced, the one in which it calls them and its children.
+    The order is that of definition. Inside a forward that calls functional poolings and could be
+    traced, it is that of its calls.
     """
     yield from _walk(model, "", set())
 

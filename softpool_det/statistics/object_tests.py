@@ -156,10 +156,10 @@ def clustered_test(differences: np.ndarray) -> dict:
     """McNemar's test where objects of one image are alike: images are the units.
 
     The statistic (sum of d)^2 / (sum of d^2), chi-square with one degree of freedom, rests on the
-    independence of images alone. It is the test of Obuchowski, "On the comparison of correlated
-    proportions for clustered data", Statistics in Medicine 17 (1998) 1495-1507, in the short form
-    of Yang, Sun and Hardin, "A note on the tests for clustered matched-pair binary data",
-    Biometrical Journal 52 (2010), but for Obuchowski's factor (K - 1) / K with K images. (The test
+    independence of images alone. It is the test of Obuchowski ("On the comparison of correlated
+    proportions for clustered data", Statistics in Medicine 17, 1998, 1495-1507) in the short form
+    of Yang, Sun and Hardin ("A note on the tests for clustered matched-pair binary data",
+    Biometrical Journal 52, 2010), except for Obuchowski's factor (K - 1) / K with K images. (That
     of Durkalski et al., "Analysis of clustered matched-pair data", Statistics in Medicine 22 (2003)
     2417-2428, is of the same form with d divided by the image's number of objects; here each object
     counts the same, as in AP.) With at most one object an image it is McNemar's statistic

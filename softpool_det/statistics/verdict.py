@@ -67,9 +67,9 @@ def judge(
 ) -> Judgement:
     """Decide by intervals.
 
-    A difference is shown where the interval, simultaneous with those of the other differences, does
-    not hold 0 and, with a single seed, where it is also larger than what training runs of one
-    config are known to differ by. It is equivalent where two one-sided tests at 1 - `confidence`
+    A difference is shown if the interval, simultaneous with those of the other differences, does
+    not hold 0. With a single seed it must also be larger than what training runs of one config are
+    known to differ by. It is equivalent where two one-sided tests at 1 - `confidence`
     show it to lie within the margin (Schuirmann 1987).
 
     Args:
