@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shlex
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+import softpool_det
 from softpool_det.io.atomic import replacing
 from softpool_det.weights.architecture import Architecture, check_state_dict
 from softpool_det.weights.metadata import (
@@ -198,7 +198,7 @@ def _metadata(
         source_file=source.file.name,
         source_sha256=source.sha256(),
         source_format=source.format,
-        converter_version=_version(),
+        converter_version=softpool_det.__version__,
         command=shlex.join(["python", *sys.argv]),
     )
 
@@ -207,10 +207,3 @@ def _name_of(source: Source) -> str:
     """Where an architecture may be named: beside the file, in its name, in a hub's cache folder."""
     folders = [part for part in source.file.parts if part.startswith("models--")]
     return str(source.timm_config.get("architecture") or "/".join([*folders, source.file.name]))
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("softpool_det")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
