@@ -193,12 +193,13 @@ neon:  ## the CPU kernels for aarch64 under qemu (needs Debian's g++-aarch64-lin
 	@VIRTUAL_ENV=.venv-lint $(UV) pip install --require-hashes -r $<
 	@touch $@
 
-lint: .venv-lint/.packages.stamp  ## ruff, mypy, and the layers of docs/architecture.md (needs no torch)
+lint: .venv-lint/.packages.stamp  ## ruff, mypy, the layers of docs/architecture.md and the English of docs/style.md (needs no torch)
 	@.venv-lint/bin/ruff check .
 	@.venv-lint/bin/ruff format --check .
 	@.venv-lint/bin/mypy
 	@PYTHONPATH=. .venv-lint/bin/lint-imports --no-cache >.venv-lint/imports.log || \
 	    { cat .venv-lint/imports.log; exit 1; }
+	@.venv-lint/bin/python tools/prose.py
 
 format: .venv-lint/.packages.stamp  ## what ruff can mend and format
 	@.venv-lint/bin/ruff check --fix . ; .venv-lint/bin/ruff format .
