@@ -11,42 +11,31 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    __version__: str
     from softpool_det.config import add_softpool_config as add_softpool_config
+    from softpool_det.io.version import __version__ as __version__
     from softpool_det.replace import replace_pooling as replace_pooling
     from softpool_det.training.predictor import Predictor as Predictor
 
 _NAMES = {
+    "__version__": "softpool_det.io.version",
     "Predictor": "softpool_det.training.predictor",
     "add_softpool_config": "softpool_det.config.keys",
     "replace_pooling": "softpool_det.replace",
 }
 
 
-def _version() -> str:
-    """Return the installed version, which pyproject.toml has set."""
-    metadata = importlib.import_module("importlib.metadata")
-    try:
-        return metadata.version("softpool_det")
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
 if not TYPE_CHECKING:  # else type checkers take every name for one of the package's
 
     def __getattr__(name: str) -> Any:
-        if name == "__version__":
-            value = _version()
-        elif name in _NAMES:
-            value = getattr(importlib.import_module(_NAMES[name]), name)
-        else:
+        if name not in _NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_NAMES[name]), name)
         globals()[name] = value
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_NAMES, "__version__"])
+    return sorted([*globals(), *_NAMES])
 
 
 if "detectron2.modeling" in sys.modules:

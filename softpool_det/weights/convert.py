@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-import softpool_det
 from softpool_det.io.atomic import replacing
+from softpool_det.io.version import __version__
 from softpool_det.weights.architecture import Architecture, check_state_dict
 from softpool_det.weights.metadata import (
     MAX_POOL,
@@ -198,7 +198,7 @@ def _metadata(
         source_file=source.file.name,
         source_sha256=source.sha256(),
         source_format=source.format,
-        converter_version=softpool_det.__version__,
+        converter_version=__version__,
         command=shlex.join(["python", *sys.argv]),
     )
 
