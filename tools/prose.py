@@ -54,7 +54,8 @@ def long_sentences(text: str) -> Iterator[tuple[int, str]]:
     ):
         outside_brackets = re.sub(r"\([^()]*\)", "", sentence[0])
         if len(re.findall(r"[^\W\d_][\w'./-]*", outside_brackets)) > LONGEST:
-            yield text.count("\n", 0, sentence.start()), " ".join(sentence[0].split())
+            start = sentence.end() - len(sentence[0].lstrip())
+            yield text.count("\n", 0, start), " ".join(sentence[0].split())
 
 
 def main() -> None:
