@@ -89,6 +89,6 @@ def test_run_lengths_in_an_image_without_a_size(dataset, tmp_path):
     (tmp_path / "images" / "1.jpg").unlink()
     content["annotations"][0]["segmentation"] = {"size": [20, 30], "counts": [600]}
     with pytest.raises(
-        DataError, match=r"entry 0 of images .* it has no size, and .* no such file"
+        DataError, match=r"entry 0 of images .* it has no size, and .* file not found"
     ):
         check_training_annotations(dataset(content), False, Skipped(), tmp_path)

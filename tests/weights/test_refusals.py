@@ -212,7 +212,7 @@ def test_softpool_in_the_name_asks_for_the_pooling(tmp_path):
         ({"epoch": 3, "state_dict": {}}, r"holds no tensors; it has 'epoch', 'state_dict'"),
         (
             torchvision.models.resnet18(),
-            "more than tensors and plain values.*state dict alone",
+            "more than tensors and plain values.*only its state dict",
         ),
     ],
     ids=["list", "empty", "module"],
