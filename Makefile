@@ -160,7 +160,7 @@ test-hosts:  ## other libraries' detectors, in an environment of their own; ever
 	@$(MAKE) --no-print-directory setup VENV=.venv-hosts LOCK=requirements/hosts.txt
 	@.venv-hosts/bin/python -m pytest -m "not chaos" tests/hosts tests/weights/test_families.py
 
-browser:  ## Chromium for the report's tests: Debian's, where there is none (needs root)
+browser:  ## Chromium for the report's tests: Debian's, unless one is installed (needs root)
 	@requirements/install_chromium.sh
 
 test-slow: setup  ## the slow tests, and the operator's random cases with more of them
@@ -193,12 +193,13 @@ fuzz: setup  ## the operator on the CPU under libFuzzer and sanitizers, 10 minut
 neon:  ## the CPU kernels for aarch64 under qemu (needs Debian's g++-aarch64-linux-gnu and qemu-user)
 	@tools/neon.sh
 
-lint: .venv-lint/.packages.stamp  ## ruff, mypy, and the layers of docs/architecture.md (needs no torch)
+lint: .venv-lint/.packages.stamp  ## ruff, mypy, the layers of docs/architecture.md and the English of docs/style.md (needs no torch)
 	@.venv-lint/bin/ruff check .
 	@.venv-lint/bin/ruff format --check .
 	@.venv-lint/bin/mypy
 	@PYTHONPATH=. .venv-lint/bin/lint-imports --no-cache >.venv-lint/imports.log || \
 	    { cat .venv-lint/imports.log; exit 1; }
+	@.venv-lint/bin/python tools/prose.py
 
 format: .venv-lint/.packages.stamp  ## what ruff can mend and format
 	@.venv-lint/bin/ruff check --fix . ; .venv-lint/bin/ruff format .

@@ -31,7 +31,7 @@ def find_cuda_home():
     return os.path.realpath(top[1]) if top else None
 
 
-# cpp_extension settles CUDA_HOME when it is imported, and warns that there is no GPU: whether that
+# cpp_extension settles CUDA_HOME when it is imported, and warns without a GPU: whether that
 # matters is said below.
 if not (os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")):
     cuda_home = find_cuda_home()
@@ -62,7 +62,7 @@ def why_no_cuda():
     if wanted == "0":
         return "FORCE_CUDA=0"
     if wanted != "1" and not torch.cuda.is_available():
-        return "no GPU here (FORCE_CUDA=1 builds it all the same)"
+        return "no GPU here (FORCE_CUDA=1 builds it anyway)"
     reason = why_no_nvcc()
     if reason is not None and wanted == "1":
         sys.exit(f"softpool_det: FORCE_CUDA=1, but there is {reason}")
@@ -70,7 +70,7 @@ def why_no_cuda():
 
 
 def why_no_nvcc():
-    """Why there is no nvcc that torch would build with, or None where there is one."""
+    """Return why torch finds no nvcc to build with, or None if it finds one."""
     if torch.version.cuda is None:
         return "a torch without CUDA here"
     nvcc = cpp_extension.CUDA_HOME and shutil.which(

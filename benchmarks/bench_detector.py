@@ -158,7 +158,7 @@ def main() -> None:
     args = parsed()
     if args.device == "cpu":
         allocator.use(args.allocator)
-    # The profiler says on every start that there is no GPU.
+    # Without a GPU the profiler says so on every start.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     save(args, run(args))
 

@@ -77,7 +77,7 @@ def plan_against(args: argparse.Namespace) -> Plan:
 def run(plan: Plan, folder: Path) -> tuple[dict | None, bool]:
     """A process's result as far as it came, and whether it came to its end."""
     worker = Path(__file__).with_name("pooling_worker.py")
-    # The profiler says on every start that there is no GPU.
+    # Without a GPU the profiler says so on every start.
     environment = {"KINETO_LOG_LEVEL": "99", **os.environ}
     if plan.isa is not None:
         environment["SOFTPOOL_CPU_CAPABILITY"] = plan.isa

@@ -47,7 +47,7 @@ def draw_temperatures(path: Path, data: dict[str, Any]) -> None:
     figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for number, (label, points) in enumerate(sorted(lines.items())):
         points.sort(key=lambda point: point[0])
-        # Beside each other, so that intervals can be told apart.
+        # Beside each other, so that intervals do not overlap.
         at = [beta * 1.04**number for beta, _ in points]
         values = [ap["value"] for _, ap in points]
         ends = [[ap["value"] - ap["low"] for _, ap in points]]
@@ -96,7 +96,7 @@ def main() -> None:
     data = json.loads(args.excerpt.read_text())
     lacking = [name for name in data["names"] if placed(name) is None and "learned" not in name]
     if lacking:
-        raise SystemExit(f"error: {args.excerpt}: arms whose names tell no temperature: {lacking}")
+        raise SystemExit(f"error: {args.excerpt}: arms whose names hold no temperature: {lacking}")
     draw_temperatures(args.output / f"{args.excerpt.stem}_temperature.png", data)
     draw_sharpness(args.output / f"{args.excerpt.stem}_sharpness.png", data)
 

@@ -12,22 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softpool_det.config import add_softpool_config as add_softpool_config
+    from softpool_det.io.version import __version__ as __version__
     from softpool_det.replace import replace_pooling as replace_pooling
     from softpool_det.training.predictor import Predictor as Predictor
 
 _NAMES = {
+    "__version__": "softpool_det.io.version",
     "Predictor": "softpool_det.training.predictor",
     "add_softpool_config": "softpool_det.config.keys",
     "replace_pooling": "softpool_det.replace",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_NAMES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else type checkers take every name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        if name not in _NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

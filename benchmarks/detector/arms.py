@@ -33,7 +33,7 @@ class Arm:
         device: "cpu" or "cuda".
         channels_last: keep weights and images in that layout.
         batch: as :func:`new_batch` gives it.
-        options: of the config, besides.
+        options: further ones of the config.
     """
 
     def __init__(

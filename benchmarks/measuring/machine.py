@@ -14,7 +14,7 @@ import torch
 
 
 def require(device: str) -> None:
-    """End the program, with the reason, where there is no such device."""
+    """End the program, with the reason, if the device does not exist."""
     if device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: --device cuda, but PyTorch finds no GPU here; leave it out for the CPU")
 

@@ -168,7 +168,7 @@ def window_cases() -> list[Case]:
 
 
 def sweep_cases(exponents: range, free_bytes: int) -> tuple[list[Case], list[int]]:
-    """Growing inputs, and the exponents of those that `free_bytes` have no room for."""
+    """Growing inputs, and the exponents that do not fit into `free_bytes`."""
     cases, left_out = [], []
     for exponent in exponents:
         # 64 channels of one image, as square as powers of two allow.

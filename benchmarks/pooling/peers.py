@@ -110,7 +110,7 @@ def _formulations(case: Case) -> dict[str, Peer]:
         return (windows.softmax(-1) * windows).sum(-1)
 
     def ratio(x: torch.Tensor) -> torch.Tensor:
-        # Overflows from about 88 on; padded zeros are no part of either sum.
+        # Overflows from about 88 on; padded zeros are in neither sum.
         e = x.exp()
         window = (kernel, stride, padding)
         return F.avg_pool2d(x * e, *window) / F.avg_pool2d(e, *window)

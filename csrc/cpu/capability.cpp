@@ -48,7 +48,7 @@ const Kernels& choose() {
     }
   }
   throw std::runtime_error(
-      "SOFTPOOL_CPU_CAPABILITY must be one of those that this machine and build have (" + names +
+      "SOFTPOOL_CPU_CAPABILITY must be one that this machine and build have (" + names +
       ") or unset, got " + wanted);
 }
 

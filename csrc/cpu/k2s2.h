@@ -87,7 +87,7 @@ struct K2S2 {
   static constexpr int kStep = kLanes<float>;
   static constexpr int kTaps = 2 * rows;
 
-  // Copies: what is written through pointers could not be told from them otherwise.
+  // Copies: what is written through pointers could alias them otherwise.
   const Tile tile;
   const Arrays arrays;
   const element_t* input;

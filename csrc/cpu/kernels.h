@@ -63,7 +63,7 @@ enum Geometry { kK2S2, kK3S2P1, kGeneric, kPlain, kGeometries };
 
 struct Kernels {
   const char* name;
-  // Null where there is none. `scratch` has scratch_numbers() of the type that is computed in.
+  // Null without one. `scratch` has scratch_numbers() of the type that is computed in.
   Kernel of[kGeometries][kElements];
 };
 

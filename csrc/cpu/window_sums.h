@@ -47,7 +47,7 @@ struct WindowSums {
   using Channel = Channels<element_t, affine>;
   static constexpr int kStep = kLanes<real>;
 
-  // Copies: what is written through pointers could not be told from them otherwise.
+  // Copies: what is written through pointers could alias them otherwise.
   const Tile tile;
   const Arrays arrays;
   const Axis axis;  // of the columns

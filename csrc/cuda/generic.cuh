@@ -41,7 +41,7 @@ struct Channels {
     load_pack(problem.input + place, values);
     SOFT_POOL_FOR(l, V) values[l] = numbers.pooled(values[l], l);
   }
-  // 0 where there are no windows.
+  // 0 without windows.
   SOFT_POOL_HD void load_upstream(const index_t* at, real (&upstream)[V]) const {
     SOFT_POOL_FOR(l, V) upstream[l] = 0;
     if (at[kRows] < problem.axes[1].out_size &&

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Train on two machines of eight GPUs: sbatch docs/recipes/slurm.sh CONFIG OUTPUT_DIR [KEY VALUE ...]
 # from the project's folder, with its environment active. CONFIG and OUTPUT_DIR are on a disk that all
-# machines see. Not run here: there is no Slurm.
+# machines see. Not run here, for lack of Slurm.
 #SBATCH --job-name=softpool
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -30,8 +30,8 @@ srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 8 --max-restarts 3 \
     tools/train_net.py --resume --config-file "$config" "$@" OUTPUT_DIR "$output"
 status=$?
 
-# A run that is done has a result. One that is not goes on in a new start, but only where this one
-# got on: else what stopped it would stop it for ever.
+# A finished run has a result. Another one resumes in a new start, but only if this one made
+# progress: else what stopped it would stop it every time.
 if [ ! -e "$output/result.json" ]; then
     if [ "$output/last_checkpoint" -nt "$started" ]; then
         scontrol requeue "$SLURM_JOB_ID"

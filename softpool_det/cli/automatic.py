@@ -40,7 +40,7 @@ def automatic_arms(args: argparse.Namespace, names: Sequence[str]) -> list[Arm]:
 
 
 def read_checked(args: argparse.Namespace) -> dict:
-    """The training set's content, if no data set has a fault; else ValueError says the first."""
+    """Return the training set's content; raise ValueError with its first fault, if any."""
     named = []
     for part in ("train", "val", "test"):
         given = zip(getattr(args, f"{part}_json"), getattr(args, f"{part}_images"), strict=True)

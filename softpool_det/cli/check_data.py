@@ -1,6 +1,6 @@
-"""Look for everything that is wrong with a data set, before hours of training.
+r"""Look for everything that is wrong with a data set, before hours of training.
 
-    softpool-check-data --train-json train.json --train-images photos \\
+    softpool-check-data --train-json train.json --train-images photos \
         --val-json val.json --val-images photos
 
 Prints faults, by which a training or an evaluation would end, and remarks. The output folder gets

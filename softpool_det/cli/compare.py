@@ -1,4 +1,4 @@
-"""Say whether one detector beats another, and how sure that is.
+r"""Say whether one detector beats another, and how sure that is.
 
 Of result files, made by any framework (the first is the baseline; several files of one detector,
 one for each of its training seeds, are joined by commas):
@@ -7,8 +7,8 @@ one for each of its training seeds, are joined by commas):
 
 Of configs, which are trained first, or of checkpoints, which are evaluated first:
 
-    softpool-compare --output output/r50 --seeds 1 2 3 \\
-        --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \\
+    softpool-compare --output output/r50 --seeds 1 2 3 \
+        --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \
         --candidate configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml
 
 Of stock and SoftPool on your data, with a split, a model and a schedule that are chosen for it:
@@ -193,7 +193,7 @@ def parse_results(inputs: list[str]) -> dict[str, list[Path]]:
 
 
 def default_names(files: list[Path]) -> list[str]:
-    """The files' stems; if two are equal, the nearest folders that differ, or numbers."""
+    """Return the files' stems; if two are equal, the nearest folders that differ, or numbers."""
     stems = [file.name.removesuffix(".gz").removesuffix(".json") for file in files]
     depths = range(2, max((len(file.parts) for file in files), default=0) + 1)
     folders = [

@@ -1,13 +1,14 @@
-"""Convert a ResNet's weights to the safetensors that Detectron2 configs load, or to torchvision's.
+r"""Convert a ResNet's weights to the safetensors that Detectron2 configs load, or to torchvision's.
 
     softpool-convert-weights resnet50-11ad3fa6.pth weights/resnet50_torchvision.safetensors
-    softpool-convert-weights --stem-pool softpool theirs.pth \\
+    softpool-convert-weights --stem-pool softpool theirs.pth \
         weights/resnet50_softpool.safetensors
     softpool-convert-weights --to torchvision weights/resnet50_softpool.safetensors r50.pth
 
 Sources: ResNets, ResNeXts and Wide-ResNets of torchvision (.pth) and timm (.safetensors or .pth),
-the SoftPool authors' checkpoints, Detectron2's .pkl and .pth, what this program wrote, and those
-inside the checkpoints of training programs, of detectors and of self-supervised methods."""
+the SoftPool authors' checkpoints, Detectron2's .pkl and .pth, and what this program wrote.
+Backbones inside checkpoints of training programs, detectors and self-supervised methods, too.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Export a trained detector: ONNX, TorchScript, torch.export or AOTInductor, and a manifest.
+r"""Export a trained detector: ONNX, TorchScript, torch.export or AOTInductor, and a manifest.
 
     softpool-export --config-file output/trees --output trees-onnx --check
-    softpool-export --config-file config.yaml --weights model_final.pth --output exported \\
-        --format onnx --format torchscript"""
+    softpool-export --config-file config.yaml --weights model_final.pth --output exported \
+        --format onnx --format torchscript
+
+With --check their detections are compared with PyTorch's.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Write a model's detections on COCO's test-dev as the result file and zip that the evaluation
-server took, or take a result file that is there already, or only check one.
+"""Write a model's detections on COCO's test-dev, or check such a result file.
 
-Exit status 1 if a file is not valid, 2 for a wrong command line."""
+The output is the result file and the zip that the evaluation server took. An existing result file
+can be written so, too. Exit status 1 if a file is not valid, 2 for a wrong command line.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     if (args.config_file is None) != (args.weights is None):
         parser.error("--config-file and --weights go together")
     if args.config_file is None and args.opts:
-        parser.error(f"{' '.join(args.opts)}: there is no config to override")
+        parser.error(f"{' '.join(args.opts)}: overrides need --config-file")
     return args
 
 

@@ -94,7 +94,7 @@ def data_overrides(args: argparse.Namespace, config_file: str) -> list[str]:
 
 
 def _quoted(path: str) -> str:
-    """A path as LazyConfig's overrides take it literally."""
+    """Quote a path so that LazyConfig's overrides take it literally."""
     # A backslash counts before a quote alone, the closing one included.
     path = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), path)
     return "'" + path.replace("${", "\\${") + "'"

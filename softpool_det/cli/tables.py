@@ -1,6 +1,6 @@
-"""Print a table of the SoftPool paper with our figures beside the paper's; train what is missing.
+r"""Print a table of the SoftPool paper with our figures beside the paper's; train what is missing.
 
-    softpool-tables 5 --data fashion_mnist --networks resnet18 --poolings softpool lip \\
+    softpool-tables 5 --data fashion_mnist --networks resnet18 --poolings softpool lip \
         --seeds 1 2 3 --epochs 2
     softpool-tables 2 --data imagenet --epochs 0 --set network_options.weights=IMAGENET1K_V1
     softpool-tables 7 --networks r3d_10 --seeds 1 2 3

@@ -1,8 +1,8 @@
-"""Train a network of torchvision, timm or Detectron2, or one for videos, and evaluate it.
+r"""Train a network of torchvision, timm or Detectron2, or one for videos, and evaluate it.
 
     softpool-train-classifier configs/classification/digits_softpool.yaml
     softpool-train-classifier configs/classification/fashion_mnist.yaml network=timm/resnet26 seed=2
-    torchrun --nproc-per-node 8 -m softpool_det.cli.train_classifier --resume \\
+    torchrun --nproc-per-node 8 -m softpool_det.cli.train_classifier --resume \
         configs/classification/imagenet_paper_softpool.yaml
     softpool-train-classifier configs/video/hacs_paper.yaml network=video/i3d
     softpool-train-classifier CONFIG.yaml epochs=0 weights=FILE.safetensors

@@ -40,7 +40,7 @@ def complete_sizes(path: Path, images: list[dict[str, Any]], folder: Path) -> di
         try:
             images[index]["width"], images[index]["height"] = read_header(file).size
         except FileNotFoundError:
-            failures[index] = f"{file}: there is no such file"
+            failures[index] = f"{file}: file not found"
         except ImageError as error:
             failures[index] = str(error)
     if done := len(missing) - len(failures):

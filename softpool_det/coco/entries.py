@@ -44,7 +44,7 @@ class Entries:
         may_be_empty: whether the list may.
 
     Raises:
-        DataError: there is no such list, it is empty, or an entry is not an object.
+        DataError: the list is missing or empty, or an entry is not an object.
     """
 
     def __init__(self, path: Path, key: str, data: Any, policy: Policy, may_be_empty: bool = False):
@@ -54,7 +54,7 @@ class Entries:
             raise DataError(f"{path}: the list {key!r} is missing")
         self.entries: list[dict[str, Any]] = entries
         if not self.entries and not may_be_empty:
-            raise DataError(f"{path}: there are no {key}")
+            raise DataError(f"{path}: the list {key!r} is empty")
         if set(map(type, entries)) - {dict}:
             index = next(i for i, entry in enumerate(entries) if not isinstance(entry, dict))
             raise DataError(
@@ -68,6 +68,7 @@ class Entries:
         return f"entry {index} of {self.key}" + (f" ({', '.join(ids)})" if ids else "")
 
     def fail(self, index: int, problem: Fault | str) -> NoReturn:
+        """Raise DataError for an entry, which it names."""
         raise DataError(f"{self.path}: {self.name(index)}: {problem}")
 
     def require(self, right: np.ndarray, rule: Callable[[dict[str, Any]], Fault | None]) -> None:

@@ -36,7 +36,7 @@ class LabelledImage:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images below a folder, by their suffix, in the order of their paths."""
+    """List the images below a folder, by their suffix, in the order of their paths."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
@@ -76,7 +76,7 @@ def write_if_changed(path: Path, data: dict) -> None:
 
 
 def _area(polygon: Sequence[float]) -> float:
-    """The shoelace formula's."""
+    """Compute a polygon's area with the shoelace formula."""
     xs, ys = polygon[::2], polygon[1::2]
     return abs(sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))) / 2
 

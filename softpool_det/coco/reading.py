@@ -115,7 +115,7 @@ class Detections:
         return tuple(task for task, values in there.items() if values is not None)
 
     def shapes(self, task: str) -> Any:
-        """What the task compares: boxes or masks.
+        """Return what the task compares: boxes or masks.
 
         Raises:
             ValueError: unknown task, or one that the file has no data for.
@@ -133,8 +133,8 @@ class Detections:
 def read_ground_truth(path: str | Path) -> GroundTruth:
     """Read a ground-truth file in COCO's format ("images", "categories", "annotations").
 
-    `iscrowd` may be missing (0); "ignore" has no effect, as in pycocotools. Where `area` is
-    missing it is the mask's, or the box's where there is no mask. Ids may be text; annotations with
+    `iscrowd` may be missing (0); "ignore" has no effect, as in pycocotools. If `area` is
+    missing it is the mask's, or without a mask the box's. Ids may be text; annotations with
     such ids, or with ids below 1, are numbered from 1.
 
     Raises:
@@ -181,10 +181,11 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
 
 @collector_off()
 def read_detections(path: str | Path, ground_truth: GroundTruth) -> Detections:
-    """Read a result file: a list of {"image_id", "category_id", "score"} with "bbox", with
-    "segmentation" (run-length encoding), or with both.
+    """Read a COCO result file.
 
-    What the first entry has, all must have. An empty list is of a detector that finds nothing.
+    It is a list of {"image_id", "category_id", "score"} with "bbox", with "segmentation"
+    (run-length encoding), or with both. All entries have what the first one has. An empty list is
+    a detector that finds nothing.
 
     Raises:
         OSError: the file cannot be read.

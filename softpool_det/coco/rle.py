@@ -20,7 +20,7 @@ _plain_bytes = 100_000
 
 
 def counts_problem(counts: bytes, pixels: int) -> str | None:
-    """What is wrong with the `counts` of a compressed RLE, or None.
+    """Return what is wrong with the `counts` of a compressed RLE, or None.
 
     pycocotools decodes whatever it gets, past the end of a broken string if need be, so broken
     ones have to be found before.

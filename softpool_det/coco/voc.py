@@ -86,7 +86,7 @@ def read_voc(folder: Path) -> dict[str, tuple[dict, Path]]:
     found = {}
     for part, pairs in sets.items():
         if not any(annotation.names for _, annotation in pairs):
-            raise DataError(f"{folder}: there are no XML files with objects for {part}; {_LAYOUT}")
+            raise DataError(f"{folder}: no XML file for {part} has objects; {_LAYOUT}")
         labelled = []
         for image, annotation in pairs:
             objects: list[Object] = [
@@ -125,7 +125,7 @@ def _read_set(files: Sequence[Path], folder: Path) -> list[tuple[Path, VocAnnota
     for file in files:
         image = by_stem.get(file.stem)
         if image is None:
-            raise DataError(f"{file}: there is no {folder / file.stem}.jpg or .png; add the image")
+            raise DataError(f"{file}: {folder / file.stem}.jpg or .png is missing; add the image")
         try:
             annotation = parse_voc(file.read_bytes())
         except ValueError as error:

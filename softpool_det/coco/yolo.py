@@ -99,14 +99,15 @@ def _images(path: Path, values: dict[str, Any], part: str, entry: Any) -> list[P
         else:
             remedy = "mend the path, or path above it"
             raise DataError(
-                f"{path}: {part} names {source}, no folder of images and no .txt list; {remedy}"
+                f"{path}: {part} names {source}, neither a folder of images nor a .txt list; "
+                f"{remedy}"
             )
     if not found:
         raise DataError(f"{path}: {part} has no images in {source}")
     if not any(_label_file(image).is_file() for image in found):
         raise DataError(
-            f"{path}: no image of {part} has labels: there is no {_label_file(found[0])}, for "
-            "example; labels lie in a folder labels beside images"
+            f"{path}: no image of {part} has labels; {_label_file(found[0])}, for example, "
+            "is missing: labels belong in a folder labels beside images"
         )
     return list(dict.fromkeys(found))
 
@@ -138,7 +139,7 @@ def _read_labels(image: Path, yaml: Path, classes: dict[int, str], pose: bool) -
 
 
 def _object(values: list[bytes], size: tuple[int, int], classes: int) -> Object:
-    """An object; ValueError says what is wrong with the line."""
+    """Parse an object; raise ValueError with what is wrong with the line."""
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise ValueError(f"it has {len(values)} values; {_LINE}")
     try:

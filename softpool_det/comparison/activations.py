@@ -35,7 +35,7 @@ COLOUR_MAP = "viridis"
 # Detectors with which three channels each are still to be taken in at a glance.
 FEW_DETECTORS = 2
 
-# Of BasicStem, and of a pooling that does not tell its own.
+# Of BasicStem, and of a pooling that does not expose its own.
 _STOCK_WINDOW = {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ceil_mode": False}
 
 
@@ -150,7 +150,7 @@ def _side(size: int | Sequence[int]) -> str:
 
 
 def _png(values: np.ndarray, top: float) -> bytes:
-    """The map in colours from 0 to `top`, enlarged without smoothing."""
+    """Draw the map in colours from 0 to `top`, enlarged without smoothing."""
     colours = matplotlib.colormaps[COLOUR_MAP](values / top if top > 0 else values, bytes=True)
     image = Image.fromarray(np.ascontiguousarray(colours[:, :, :3]))
     scale = PANEL_SIDE / max(image.size)

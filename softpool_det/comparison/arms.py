@@ -52,17 +52,18 @@ class Arm:
     trust_lazy_config: bool = False
 
     def options(self, seed: int) -> list[str]:
-        """The overrides with which this arm runs, but for the output folder."""
+        """Return the overrides with which this arm runs, but for the output folder."""
         changes = {"seed": str(seed)}
         if self.weights is not None:
             changes["weights"] = self.weights
         return [*self.overrides, *self._spell(changes)]
 
     def output_options(self, folder: Path) -> list[str]:
+        """Return the override that sets the output folder."""
         return self._spell({"output": str(folder)})
 
     def load(self, seed: int, folder: Path | None = None) -> CfgNode | DictConfig:
-        """The config of a run; without `folder`, but for its output folder and what lies there."""
+        """Load the config of a run; without `folder`, all but its output folder and paths in it."""
         options = self.options(seed) + ([] if folder is None else self.output_options(folder))
         cfg = use_json_files(load_config(self.config_file, options, self.trust_lazy_config))
         return cfg if folder is None else limit_images(cfg, training=self.weights is None)
@@ -80,7 +81,7 @@ class Arm:
 
 
 def describe(cfg: CfgNode | DictConfig) -> str:
-    """The whole config as text; equal texts mean equal runs."""
+    """Return the whole config as text; equal texts mean equal runs."""
     return cfg.dump() if isinstance(cfg, CfgNode) else LazyConfig.to_py(cfg)
 
 
@@ -98,7 +99,7 @@ class Run:
     Args:
         arm: the arm.
         seed: seeds weights and data order.
-        folder: of this run; an unfinished run in it goes on from its last checkpoint.
+        folder: of this run; an unfinished run in it resumes from its last checkpoint.
     """
 
     arm: Arm

@@ -168,7 +168,7 @@ def summarize(
 
 
 def _run_remarks(runs: Mapping[str, Mapping[int, Mapping]]) -> list[str]:
-    """What runs say of their own figures: once for each arm, for its seeds say the same."""
+    """Collect the runs' remarks on their own figures, once for each arm: its seeds share them."""
     found = {
         f"{name}: {remark}": None
         for name, by_seed in runs.items()
@@ -195,11 +195,12 @@ def _check_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
 
 
 def run_folder_of(folder: Path, arm: Arm, seed: int) -> Path:
+    """Return the folder of a run in a comparison's folder."""
     return folder / arm.name / f"seed_{seed}"
 
 
 def common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
-    """The one data set that all arms are tested on; ValueError where there is none."""
+    """Return the data set that all arms are tested on; raise ValueError if they differ."""
     names = {}
     for arm in arms:
         found = data_sets_of(arm.load(seed, folder), "test")
@@ -215,7 +216,7 @@ def common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
 
 
 def detector_of(arm: Arm, seed: int, run_folder: Path) -> Detector:
-    """The config and the checkpoint of a finished run."""
+    """Return the config and the checkpoint of a finished run."""
     cfg = arm.load(seed, run_folder)
     if arm.weights is not None:
         return cfg, arm.weights
@@ -228,7 +229,7 @@ def _weights(arm: Arm, seed: int, folder: Path) -> list[tuple[Path, str]]:
 
 
 def _trained_on(arm: Arm, seed: int) -> list[tuple[Path, str]]:
-    """What a training began with, as far as it lies here."""
+    """List the files that a training began with, as far as they exist here."""
     if arm.weights is not None:
         return []
     cfg = arm.load(seed)

@@ -30,7 +30,7 @@ def compare_files(
         results: by the arm's name, a result file for each seed; the n-th files of all arms belong
             together. Differences are to the first arm.
         folder: of the comparison, which is written as :func:`compare` does.
-        images: the folder of the images, for pictures of those that gained and lost most.
+        images: the folder of the images, for pictures of the largest gains and losses.
         resamples: of the images, for the intervals; as many permutations are drawn.
         known_spread, margin: as for :func:`compare`.
 

@@ -1,4 +1,4 @@
-"""What a detector costs besides training: parameters, operations, inference time."""
+"""What a detector costs after training: parameters, operations, inference time."""
 
 from __future__ import annotations
 

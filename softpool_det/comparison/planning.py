@@ -11,7 +11,7 @@ from softpool_det.statistics.verdict import simultaneous
 
 
 def plan_notes(path: Path) -> list[str]:
-    """A line for each difference of an earlier comparison: the seeds that would show one.
+    """Plan, in a line for each difference of an earlier comparison, the seeds that would show one.
 
     Args:
         path: its comparison.json, or what benchmarks/excerpt.py keeps of it.

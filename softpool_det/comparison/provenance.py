@@ -29,7 +29,7 @@ PACKAGES = (
 
 
 def provenance(files: Iterable[tuple[Path, str]]) -> dict:
-    """What another person needs to make the same figures.
+    """Record what another person needs to reproduce the figures.
 
     Args:
         files: paths and what each is ("ground truth", "weights of stock, seed 1").

@@ -58,6 +58,7 @@ class Study:
     kept: frozenset[tuple[str, int]] = frozenset()
 
     def runs(self) -> list[Run]:
+        """List the runs to train: those that are not kept from earlier."""
         runs = runs_of(self.arms, self.seeds, self.folder)
         return [run for run in runs if (run.arm.name, run.seed) not in self.kept]
 
@@ -148,7 +149,7 @@ def _check(
 
 
 def _spelled(overrides: Mapping[str, Any], arm: Mapping[str, str]) -> tuple[str, ...]:
-    """Overrides as a command line has them."""
+    """Format overrides as a command line has them."""
     if arm["config"].endswith(".py"):
         values = {key: "null" if value is None else value for key, value in overrides.items()}
         return tuple(f"{key}={value}" for key, value in values.items())
@@ -269,7 +270,7 @@ class _Queue:
 
 
 def _finished_seeds(study: Study) -> list[int]:
-    """The seeds that all arms have finished, in the study's order."""
+    """Return the seeds that all arms have finished, in the study's order."""
     unfinished = {run.seed for run in study.runs() if not run.result.is_file()}
     return [seed for seed in study.seeds if seed not in unfinished]
 

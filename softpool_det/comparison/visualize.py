@@ -26,7 +26,7 @@ IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # Codecs that every OpenCV with FFmpeg brings along; others depend on how it was built.
 VIDEO_CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
 
-# Names of classes are no formulas, and no TeX to run, whatever the user's matplotlibrc has.
+# Names of classes are neither formulas nor TeX to run, whatever the user's matplotlibrc has.
 PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 
 # Pixels. Labels are unreadable on images with a shorter side than this.
@@ -90,7 +90,7 @@ def visualize(
 
     Raises:
         FileNotFoundError: `source` does not exist.
-        ValueError: it cannot be read, `output` is no place to write it to, or `score_threshold`
+        ValueError: it cannot be read, `output` cannot be written, or `score_threshold`
             is out of range.
         RuntimeError: OpenCV has no codec for the video to write.
     """
@@ -166,7 +166,7 @@ def _write_video(path: Path, drawn: Iterator[np.ndarray], codec: str, frame_rate
         writer = cv2.VideoWriter()
         for frame in drawn:
             if not writer.isOpened():
-                # Only a frame tells the true size: that of the file may be before a rotation.
+                # Only a frame has the true size: the file's may be before a rotation.
                 size = (frame.shape[1], frame.shape[0])
                 fourcc = cv2.VideoWriter.fourcc(*codec)
                 if not writer.open(str(temporary), fourcc, frame_rate, size):

@@ -41,7 +41,7 @@ def load_config(
         KeyError: a key that does not exist; names the nearest ones that do.
         PermissionError: a LazyConfig without `trust_lazy_config`, which has not run; or a file of
             proposals, which is a pickle, that is not of Detectron2's model zoo.
-        ValueError: a YAML file needs code to be read, or is none; names the file and the line.
+        ValueError: a YAML file needs code to be read, or is not YAML; names the file and the line.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if config_file.endswith(".py"):
@@ -95,7 +95,7 @@ def merge_config(cfg: CN, config_file: str, overrides: Sequence[str], hint: str 
             ) from error
         raise KeyError(_name_nearest_keys(cfg, str(error.args[0])) + hint) from error
     except (AttributeError, TypeError) as error:  # a number for a name, a value for a group ...
-        raise ValueError(f"{config_file} is no config: {error}") from error
+        raise ValueError(f"{config_file} is not a config: {error}") from error
 
 
 def _name_nearest_keys(cfg: CN, message: str) -> str:

@@ -42,7 +42,7 @@ def merge_yaml(cfg: Any, config_file: str) -> None:
 
     Raises:
         OSError: the file, or one that it names as `_BASE_`, cannot be read.
-        ValueError: such a file has another tag or is no YAML mapping; names the file and the line.
+        ValueError: such a file has another tag or is not a YAML mapping; names file and line.
         KeyError: yacs': a key that `cfg` lacks.
     """
     loaded = read_yaml(config_file)
@@ -58,7 +58,7 @@ def merge_yaml(cfg: Any, config_file: str) -> None:
 
 
 def read_yaml(config_file: str) -> dict[str, Any]:
-    """The values of a YAML file over those of the file that it names as `_BASE_`, if any.
+    """Read a YAML file's values over those of the file that it names as `_BASE_`, if any.
 
     Raises:
         OSError, ValueError: as :func:`merge_yaml`.
@@ -128,7 +128,7 @@ def _checked(values: Any) -> dict:
 
 
 def _described(error: Exception) -> str:
-    """What is wrong with a file, in one line that follows its name."""
+    """Describe what is wrong with a file, in one line that follows its name."""
     mark = getattr(error, "problem_mark", None)
     where = "" if mark is None else f", line {mark.line + 1}"
     problem = getattr(error, "problem", None) or " ".join(str(error).split())

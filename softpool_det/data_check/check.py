@@ -53,7 +53,7 @@ def check_sets(
         resize: shorter and longest longer side of the model's images, for sizes and anchors.
 
     Raises:
-        OSError: an annotation file cannot be read, or there is no such file or folder.
+        OSError: an annotation file cannot be read, or a file or folder is missing.
     """
     # All of them before the images of the first, which may take minutes.
     for name, json_file, image_root in named:
@@ -83,7 +83,7 @@ def _check_set(
 
 
 def check_across(sets: Sequence[CheckedSet], open_images: bool) -> list[Finding]:
-    """What is wrong between sets: other categories, images that are in two of them."""
+    """Find faults between sets: other categories, images that are in two of them."""
     whole = [checked for checked in sets if checked.data is not None]
     found = [f for first, other in itertools.pairwise(whole) for f in _categories(first, other)]
     files = {
@@ -145,7 +145,7 @@ def pictures_of(checked: CheckedSet) -> list[tuple[str, bytes]]:
 
 
 def _near(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box cut off where it is an image's size away from the image."""
+    """Clip a box where it is an image's size away from the image."""
     left, top = (max(-side, min(2 * side, box[axis])) for axis, side in enumerate(size))
     right, bottom = (
         max(-side, min(2 * side, box[axis] + box[axis + 2])) for axis, side in enumerate(size)

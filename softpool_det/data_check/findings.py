@@ -94,7 +94,7 @@ def read_with_findings(path: Path, training: bool) -> tuple[dict[str, Any] | Non
         found.append(Finding(str(path), name, reason, SKIP, image=place))
     if all(entry.get("iscrowd", 0) for entry in data["annotations"]):
         reason = f"it has no object to {'train' if training else 'test'} on"
-        # As COCO's own test sets: detections are written, but there is no AP.
+        # As COCO's own test sets: detections are written, but AP is undefined.
         found.append(Finding(str(path), "", reason, "annotate some", is_fault=training))
     return data, found
 

@@ -48,7 +48,7 @@ def _of_image(path: Path, place: int, image: dict[str, Any], folder: Path) -> It
             return
     except FileNotFoundError:
         entry = f"entry {place} of images (id {image['id']!r:.40})"
-        yield Finding(str(path), entry, f"there is no file {file}", _SKIP, image=place)
+        yield Finding(str(path), entry, f"file not found: {file}", _SKIP, image=place)
         return
     except (ImageError, OSError) as error:
         reason = str(error).removeprefix(f"{file}: ").removeprefix(f"{file} ")

@@ -19,7 +19,7 @@ def render(
     resize: tuple[int, int],
     open_images: bool,
 ) -> str:
-    """The page, readable offline, on a phone and in the dark.
+    """Render the page, readable offline, on a phone and in dark mode.
 
     Args:
         sets: checked.

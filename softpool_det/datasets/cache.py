@@ -56,16 +56,16 @@ class MadeDataset:
     content_sha256: str
 
     def json_file(self, root: Path) -> Path:
-        """The COCO annotations' path below the folder of all data sets."""
+        """Return the COCO annotations' path below the folder of all data sets."""
         return root / self.name / _ANNOTATIONS
 
     def image_root(self, root: Path) -> Path:
-        """The images' folder below the folder of all data sets."""
+        """Return the images' folder below the folder of all data sets."""
         return root / self.name / "images"
 
 
 def datasets_root() -> Path:
-    """The folder of all data sets: `$DETECTRON2_DATASETS`, or `datasets`, as in Detectron2."""
+    """Return the folder of all data sets: `$DETECTRON2_DATASETS` or `datasets`, as Detectron2."""
     return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
@@ -113,7 +113,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _problem(dataset: MadeDataset, folder: Path) -> str | None:
-    """What is wrong with the data set's files, or None."""
+    """Return what is wrong with the data set's files, or None."""
     path = folder / _MANIFEST
     try:
         manifest = json.loads(path.read_text())

@@ -46,7 +46,7 @@ def _advice(path: Path, archive: str | None) -> str:
 
 
 def _annotations_archive(name: str) -> str | None:
-    """The archive on COCO's site that holds an annotation file; None where none does."""
+    """Return the archive on COCO's site that holds an annotation file, or None."""
     if match := re.fullmatch(r"(?:instances|person_keypoints)_(?:train|val)(\d{4})\.json", name):
         return f"annotations/annotations_trainval{match[1]}.zip"
     if match := re.fullmatch(r"image_info_test(?:-dev)?(\d{4})\.json", name):

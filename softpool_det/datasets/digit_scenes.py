@@ -67,7 +67,7 @@ _HARD = _Style(side=256, digits=(2, 8), digit_sizes=(16, 128))
 
 
 def load_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The digits of one split: 4,000 for training, 1,000 for validation, classes balanced.
+    """Load the digits of one split: 4,000 for training, 1,000 for validation, classes balanced.
 
     Args:
         split: "train" or "val".
@@ -164,7 +164,7 @@ def _compose(
 
 
 def resize_ink(digit: np.ndarray, size: int) -> np.ndarray:
-    """The digit without its margins, its longer side `size` pixels."""
+    """Crop the digit's margins and resize its longer side to `size` pixels."""
     # The faint specks of some scans would widen the margins' bounds.
     solid = digit >= MASK_THRESHOLD
     rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
@@ -177,7 +177,7 @@ def resize_ink(digit: np.ndarray, size: int) -> np.ndarray:
 def _find_place(
     random: Random, occupied: np.ndarray, shape: tuple[int, ...], attempts: int = 50
 ) -> tuple[int, int] | None:
-    """A random top left corner with nothing occupied within _GAP pixels, or None."""
+    """Draw a random top left corner with nothing occupied within _GAP pixels, or None."""
     height, width = shape
     for _ in range(attempts):
         y = random.randint(occupied.shape[0] - height + 1)
@@ -226,7 +226,7 @@ def _plain_background(random: Random, side: int) -> np.ndarray:
 
 
 def _photograph_background(random: Random, photographs: list[np.ndarray], side: int) -> np.ndarray:
-    """A random square of a random photograph, mirrored or not."""
+    """Crop a random square of a random photograph, mirrored or not."""
     photograph = photographs[random.randint(len(photographs))]
     height, width = photograph.shape[:2]
     crop = random.randint(side // 2, min(height, width) + 1)

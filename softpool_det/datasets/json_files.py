@@ -94,7 +94,7 @@ def use_json_files(cfg: _Config, training: bool = True) -> _Config:
 
 
 def json_files_of(cfg: CfgNode | DictConfig) -> list[Path]:
-    """The files that a config names."""
+    """List the files that a config names."""
     return [path for part in PARTS for path in _paths(cfg, _keys(cfg, part)[0])]
 
 
@@ -169,7 +169,7 @@ def _paths(cfg: CfgNode | DictConfig, key: str) -> list[Path]:
 
 
 def json_dataset(file: Path, folder: Path) -> JsonDataset:
-    """The data set of a file and the folder of its images, both absolute."""
+    """Return the data set of a file and the folder of its images, both absolute."""
     status = file.stat()
     categories, images = _contents(file, status.st_size, status.st_mtime_ns)
     return JsonDataset(str(file), str(folder), categories, images)
@@ -177,7 +177,7 @@ def json_dataset(file: Path, folder: Path) -> JsonDataset:
 
 @lru_cache(maxsize=16)
 def _contents(path: Path, size: int, changed: int) -> tuple[tuple[tuple[int, str], ...], int]:
-    """Categories by id, and the number of images; `size` and `changed` tell a file from itself."""
+    """Categories by id, and the number of images; `size` and `changed` detect a changed file."""
     data = read_json(path, plain=True)
     categories = Entries(path, "categories", data, TRAINING)
     categories.unique_ids()
@@ -242,5 +242,5 @@ def _named_lazily(cfg: DictConfig, parts: dict[str, list[JsonDataset]], classes:
 
 
 def _literal(path: str) -> str:
-    """A path as OmegaConf takes it literally."""
+    """Quote a path so that OmegaConf takes it literally."""
     return path.replace("${", "\\${")

@@ -31,7 +31,7 @@ _Config = TypeVar("_Config", CfgNode, DictConfig)
 
 
 def limit_images(cfg: _Config, training: bool = True) -> _Config:
-    """Put small parts in the place of a config's data sets, where it asks for that.
+    """Replace a config's data sets by small parts of them, if it asks for that.
 
     `DATASETS.LIMIT_IMAGES` (in a LazyConfig: `datasets.limit_images`) is the number of images of
     each. They are drawn at random, always the same ones, and lie as files in the output folder.
@@ -58,7 +58,7 @@ def limit_images(cfg: _Config, training: bool = True) -> _Config:
 
 
 def limit_remarks(cfg: CfgNode | DictConfig) -> list[str]:
-    """A sentence on a limit, if there is one."""
+    """Return a sentence on a limit, if one is set."""
     limit = _limit_of(cfg)
     return [f"A quick run, of {limit} images a data set (DATASETS.LIMIT_IMAGES)."] if limit else []
 

@@ -25,7 +25,7 @@ Levels = Sequence[Tensor]
 
 
 def capture(model: nn.Module, image: Tensor) -> ExportedProgram:
-    """The whole detector as an `ExportedProgram`, for images of any height and width.
+    """Capture the whole detector as an `ExportedProgram`, for images of any height and width.
 
     Args:
         model: one that :func:`softpool_det.export.write.check_exportable` passes, on the CPU.
@@ -47,7 +47,7 @@ class CapturableDetector(nn.Module):
         self.model: Any = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What the exported file's `OUTPUTS` say, of an image (3, H, W), uint8."""
+        """Compute what the exported file's `OUTPUTS` say, for an image (3, H, W), uint8."""
         model = self.model
         size = image.shape[-2], image.shape[-1]
         divisor = model.backbone.padding_constraints.get("size_divisibility", 0)
@@ -155,7 +155,7 @@ def _first(kept: Tensor, most: int) -> Tensor:
 
 
 def _suppress(boxes: Tensor, groups: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """torchvision's `batched_nms`: boxes of different groups do not meet."""
+    """Suppress boxes as torchvision's `batched_nms`: boxes of different groups do not meet."""
     # With a zero, for there may be no box.
     step = F.pad(boxes, (0, 0, 0, 1)).max() + 1
     # torchvision says to torch.export that two boxes or more are kept, which the program then

@@ -57,7 +57,7 @@ class Differences:
         far = (expected.pred_boxes.tensor[:, None] - got.pred_boxes.tensor[None]).abs().amax(2)
         far[expected.pred_classes[:, None] != got.pred_classes[None]] = torch.inf
         rows, columns = torch.nonzero(far <= _APART, as_tuple=True)
-        # Boxes cut off at the image's sides may be the same: their scores tell them apart.
+        # Boxes cut off at the image's sides may be the same: their scores distinguish them.
         apart = far + (expected.scores[:, None] - got.scores[None]).abs()
         pairs: dict[int, int] = {}
         for place in apart[rows, columns].argsort().tolist():
@@ -76,7 +76,7 @@ class Differences:
             self.mask = max(self.mask, other.max().item())
 
     def excess(self, ap: Mapping[str, float]) -> list[str]:
-        """What is more than may be, in words; `ap` is PyTorch's."""
+        """Describe the differences above their limits; `ap` is PyTorch's."""
         values = [("boxes", self.box, MOST_BOX), ("scores", self.score, MOST_SCORE)]
         values += [(f"AP ({task})", abs(self.ap[task] - ap[task]), MOST_AP) for task in self.ap]
         values += [("unpaired", self.unpaired / max(self.detections, 1), MOST_UNPAIRED)]
@@ -88,7 +88,7 @@ class Differences:
 
 
 def load_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Detector]:
-    """The detectors of an export's files, by format."""
+    """Load the detectors of an export's files, by format."""
     found: dict[str, Detector] = {}
     for name, entry in manifest["files"].items():
         path = folder / entry["file"]

@@ -28,7 +28,7 @@ from softpool_det.training.predictor import Predictor
 # RoiAlign has half_pixel, which is Detectron2's ROIAlignV2, since 16.
 OPSET = 17
 # The last level of a feature pyramid has several cells in both directions; torch.export, which
-# computes nothing, also tells all sizes apart.
+# computes nothing, also distinguishes all sizes.
 _TRACED, _CAPTURED = (3, 192, 288), (3, 480, 672)
 
 
@@ -91,7 +91,7 @@ def _adapter(model: nn.Module) -> TracingAdapter:
 
 
 def _infer(model: Any, batch: list[dict[str, Tensor]]) -> tuple[Tensor, ...]:
-    """`OUTPUTS` of one image; boxes are in its pixels."""
+    """Compute the `OUTPUTS` of one image; boxes are in its pixels."""
     if isinstance(model, RetinaNet):
         found = model(batch)[0]["instances"]
     else:
@@ -149,7 +149,7 @@ FORMATS: dict[str, tuple[str, Callable[[nn.Module, Path], None]]] = {
 
 
 def _describe(predictor: Predictor, model: Any) -> dict[str, Any]:
-    """The manifest, but for the files."""
+    """Build the manifest, except for its list of files."""
     dense = isinstance(model, RetinaNet)
     heads = model if dense else model.roi_heads.box_predictor
     masks = not dense and model.roi_heads.mask_on
@@ -200,7 +200,7 @@ def _classes(predictor: Predictor, count: int) -> list[dict[str, Any]]:
 
 
 def _resize(augmentations: Sequence[T.Augmentation]) -> dict[str, Any] | None:
-    """The rule of Detectron2's `ResizeShortestEdge`; None where nothing is resized."""
+    """Return the rule of Detectron2's `ResizeShortestEdge`; None if nothing is resized."""
     if not augmentations:
         return None
     only: Any = augmentations[0]

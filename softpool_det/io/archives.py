@@ -1,4 +1,4 @@
-"""What torch.save writes: whole or not there, and looked through for damage."""
+"""Write torch.save's archives atomically, and verify their checksums."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def save_archive(path: Path, state: dict[str, Any]) -> None:
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with the bytes of a checkpoint, or None.
+    """Return what is wrong with the bytes of a checkpoint, or None.
 
     torch.save writes a zip archive with checksums, which torch.load does not look at; of what
     describes the archive, torch.load looks at more than zipfile. What a whole archive holds is not
@@ -79,7 +79,7 @@ def first_whole(paths: Iterable[Path], log: logging.Logger) -> Path | None:
 
 
 def _folder(archive: zipfile.ZipFile) -> str | None:
-    """An entry that says that it is a folder: torch.load gives its tensor unset memory."""
+    """Find an entry that claims to be a folder: torch.load gives its tensor unset memory."""
     dos_directory = 0x10
     marked = (e.filename for e in archive.infolist() if e.external_attr & dos_directory)
     return next(marked, None)

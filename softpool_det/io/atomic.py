@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, also after a kill or a power cut."""
+"""Atomic writes of files and folders, which survive a kill or a power cut."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARTIAL = ".partial-{name}@{host}@{pid}@"
 
 @contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, on the same file system, for what is to become `path`.
+    """Yield a temporary folder beside `path`, on the same file system, to build `path` in.
 
     Folders that killed processes of this machine left beside `path` are removed: what they were to
     become may never be written again.
@@ -58,7 +58,7 @@ def _is_alive(pid: int) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path of the same name beside `path`; what was written to it becomes `path`.
+    """Yield a temporary path of the same name beside `path`; its content becomes `path`.
 
     The bytes are on the disk before the name is (fsync): not even a power cut leaves a part.
     """
@@ -72,7 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_within(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`; files that were written to it go there, each whole."""
+    """Yield a temporary folder beside `folder`; its files move there, each atomically."""
     with partial_folder(folder) as temporary:
         yield temporary
         folder.mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ def claim(path: Path, identity: str) -> None:
         raise FileExistsError(
             f"{path.parent} holds a run of another config (- then, + now):\n  "
             + "\n  ".join(lines[:20])
-            + "\nChoose another output folder, or delete this one to train anew."
+            + "\nChoose another output folder, or delete this one to start over."
         )
 
 

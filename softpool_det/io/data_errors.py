@@ -23,6 +23,7 @@ class Skipped:
     reasons: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, reason: str) -> None:
+        """Note a file or entry; log it the first time."""
         if name not in self.reasons:
             logger.warning("skipped: %s: %s", name, reason)
             self.reasons[name] = reason

@@ -17,7 +17,7 @@ _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 def naming(path: Path) -> Iterator[None]:
     """Name `path` where a full or read-only disk ends the writing of it.
 
-    The system's own error tells no file at all, or a temporary one that is gone by then.
+    The system's own error names no file, or a temporary one that is gone by then.
 
     Raises:
         OSError: one line with the path and the free space.

@@ -51,8 +51,8 @@ _warned: set[str] = set()
 class ImageError(ValueError):
     """An image that cannot be read, or is too large; names the file.
 
-    A DataLoader whose worker met it raises it anew with the worker's whole traceback as its text,
-    of which the last line is the one that counts.
+    A DataLoader whose worker met it raises it again with the worker's whole traceback as its text,
+    of which the last line counts.
     """
 
     def __init__(self, text: str) -> None:
@@ -64,7 +64,7 @@ class Header(NamedTuple):
 
     Args:
         size: (width, height) in pixels, as the image is shown.
-        orientation: EXIF's, 1 to 8; 1 where there is none. From 5 on, the stored size is the
+        orientation: EXIF's, 1 to 8; 1 without one. From 5 on, the stored size is the
             swapped one.
     """
 
@@ -77,7 +77,7 @@ def open_image(source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
     """Open an image by its header; pixels are decoded when they are asked for.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ImageError: it is in none of `FORMATS`, is damaged, or has more pixels than
             :func:`pixel_limit`.
     """
@@ -115,7 +115,7 @@ def load_image(source: str | Path | IO[bytes]) -> Image.Image:
         keeps the colours as stored.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ImageError: as for :func:`open_image`; or there are several frames or pages, or pixels
             whose range is unknown.
     """

@@ -14,7 +14,7 @@ from softpool_det.io.images import pixel_limit
 
 @contextmanager
 def open_video(path: str | Path, threads: int = 0) -> Iterator[cv2.VideoCapture]:
-    """A video file, to read frames from.
+    """Open a video file to read frames from.
 
     Args:
         path: the file.
@@ -43,7 +43,7 @@ def open_video(path: str | Path, threads: int = 0) -> Iterator[cv2.VideoCapture]
 
 
 def frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    """The frames that are left, BGR, uint8 (H, W, 3)."""
+    """Yield the remaining frames, BGR, uint8 (H, W, 3)."""
     while (frame := capture.read()[1]) is not None:
         yield frame
 

@@ -103,7 +103,7 @@ def layout_of(input: torch.Tensor) -> torch.memory_format:
 
 
 def _with_gradient_of_its_layout(batch: torch.Tensor) -> torch.Tensor:
-    """The batch, whose gradient has its memory format, whatever the operators give."""
+    """Return the batch with a hook that gives its gradient the batch's memory format."""
     layout = layout_of(batch)
     plain = layout == torch.contiguous_format or not batch.requires_grad
     if plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
@@ -123,9 +123,9 @@ def by_channel(parameter: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
 
 
 def without_autocast(input: torch.Tensor) -> AbstractContextManager:
-    """Keeps a convolution in float32."""
+    """Keep a convolution in float32."""
     device = input.device.type
-    # There is no autocast for tensors without values.
+    # Tensors without values have no autocast.
     return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
@@ -171,7 +171,7 @@ def _averages(input: torch.Tensor, window: Window, divisor: int | None) -> torch
 
 
 def padded(input: torch.Tensor, window: Window, fill: float) -> torch.Tensor:
-    """The input with all that windows reach over, so that every window lies inside."""
+    """Pad the input with all that windows reach over, so that every window lies inside."""
     spatial = input.shape[2:]
     pads: list[int] = []
     axes = zip(spatial, output_sizes(spatial, window), *window[:4], strict=True)
@@ -182,7 +182,7 @@ def padded(input: torch.Tensor, window: Window, fill: float) -> torch.Tensor:
 
 
 def elements(input: torch.Tensor, window: Window, fill: float) -> list[torch.Tensor]:
-    """The first, second, ... element of each window: tensors of the output's size.
+    """Return the first, second, ... element of each window: tensors of the output's size.
 
     Outside the input an element is `fill`.
     """
@@ -203,7 +203,7 @@ def elements(input: torch.Tensor, window: Window, fill: float) -> list[torch.Ten
 
 
 def counts(input: torch.Tensor, window: Window) -> torch.Tensor:
-    """Number of the elements of each window that are inside the input, (1, 1, ...)."""
+    """Count each window's elements that are inside the input, (1, 1, ...)."""
     return sum(inside(input, window))  # type: ignore[return-value]
 
 
@@ -220,7 +220,7 @@ def is_padded(input: torch.Tensor, window: Window) -> bool:
 
 
 def pads_to(counts: Sequence[int], input: torch.Tensor, window: Window) -> list[int]:
-    """What `F.pad` takes for an input with `counts` windows at stride 1 along each dimension.
+    """Return `F.pad`'s argument for an input with `counts` windows at stride 1 per dimension.
 
     Window number stride * i of these is the pooling's window i.
     """

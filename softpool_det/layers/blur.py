@@ -14,7 +14,7 @@ from softpool_det.ops._arguments import output_sizes
 class BlurPool2d(WindowPool):
     """Max pooling at stride 1, blurred at the stride by `timm.layers.BlurPool2d`.
 
-    Needs timm. There is no such layer in timm for other dimensions.
+    Needs timm, which has this layer in 2-D only.
 
     Args:
         filter_size: of the binomial filter, at least 2.
@@ -44,6 +44,7 @@ class BlurPool2d(WindowPool):
         self.blur = Blur(filt_size=filter_size, stride=stride[0])
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:
+        """Pool (N, C, H, W)."""
         kernel, stride, padding, dilation, _ = self.window
         sizes = input.shape[2:]
         counts = output_sizes(sizes, self.window)

@@ -42,7 +42,7 @@ class _DetailPreserving(WindowPool):
         self.lambda_ = nn.Parameter(torch.zeros(num_channels))
 
     def reference(self, input: torch.Tensor) -> torch.Tensor:
-        """What an element's distance is measured from, one for each window."""
+        """Return what an element's distance is measured from, one for each window."""
         raise NotImplementedError
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:
@@ -152,9 +152,8 @@ class DPPPool1d(_DPPPool):
 class DPPPool2d(_DPPPool):
     """`LiteDPPPool2d` with a learned convolution in place of the window's plain mean.
 
-    The convolution is one by channel, a little larger than the window where that is even (3x3 for
-    2x2, as published), and starts as the mean of its elements, where those outside the input count
-    as 0.
+    The convolution is depthwise, and a little larger than an even window (3x3 for 2x2, as
+    published). It starts as the mean of its elements; those outside the input count as 0.
 
     Args:
         num_channels, symmetric: as in `LiteDPPPool2d`.

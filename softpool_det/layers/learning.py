@@ -9,7 +9,7 @@ from softpool_det.ops.modules import LEARN_BETA as LEARN
 
 
 def learned(option: str, learn: str, start: float, num_channels: int | None) -> nn.Parameter | None:
-    """A parameter (1,) or (num_channels,) that starts at `start`, or None for "no".
+    """Create a parameter (1,) or (num_channels,) that starts at `start`, or None for "no".
 
     Raises:
         ValueError: `learn`, the option's value, is another word, or `num_channels` is missing.
@@ -33,12 +33,14 @@ def number(name: str, value: object) -> float:
 
 
 def whole_number(name: str, value: object) -> int:
+    """Return `value` if it is an int; else raise TypeError with the argument's `name`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     return value
 
 
 def checked_channels(num_channels: int | None, why: str = "") -> int:
+    """Return `num_channels` if it is an int from 1; else raise ValueError."""
     if not isinstance(num_channels, int) or isinstance(num_channels, bool) or num_channels < 1:
         raise ValueError(
             f"num_channels must be the number of channels of the input {why}".rstrip()
@@ -48,7 +50,7 @@ def checked_channels(num_channels: int | None, why: str = "") -> int:
 
 
 def pooling_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What the poolings of a model learn, by name; stock checkpoints lack it.
+    """Return what the poolings of a model learn, by name; stock checkpoints lack it.
 
     This package's poolings are known by their `undecayed`.
     """

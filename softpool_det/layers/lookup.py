@@ -46,7 +46,7 @@ POOLINGS = (*_ROOMS, "BlurPool")
 
 
 def pooling_name(name: str) -> str:
-    """The name in `POOLINGS`, of "LIPPool2d", "LIPPool", "lip", ...
+    """Return the name in `POOLINGS`, of "LIPPool2d", "LIPPool", "lip", ...
 
     Raises:
         KeyError: no pooling is called so; the message lists the names.
@@ -66,7 +66,7 @@ def _short(name: object) -> str:
 
 
 def pooling_class(name: str, dims: int) -> type[nn.Module]:
-    """The class of a pooling for inputs of `dims` spatial dimensions, 1 to 3.
+    """Return the class of a pooling for inputs of `dims` spatial dimensions, 1 to 3.
 
     Raises:
         KeyError: no pooling is called so, or it is not defined for so many dimensions.
@@ -120,7 +120,7 @@ def build_pooling(
 
 
 def changed_options(pool: nn.Module) -> dict[str, Any]:
-    """A pooling's own options that are not by default; without SoftPool's temperature."""
+    """Return a pooling's own options that differ from their defaults, except SoftPool's beta."""
     defaults = inspect.signature(type(pool)).parameters
     return {
         name: getattr(pool, name)

@@ -28,6 +28,7 @@ _MAX_POOLS_WITH_INDICES: dict[int, Any] = {
 
 
 def checked_generator(generator: object) -> torch.Generator | None:
+    """Return `generator` if it is one or None; else raise TypeError."""
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator or None, got {generator!r}")
     return generator
@@ -113,7 +114,7 @@ class _S3Sampling(WindowPool):
         self.generator = checked_generator(generator)
 
     def dense(self, input: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """The pooling at stride 1, as many windows along each dimension as `rows` says."""
+        """Pool at stride 1, with as many windows along each dimension as `rows` says."""
         raise NotImplementedError
 
     def pool(self, input: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ def get_config_file(config_path: str) -> str:
             "COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml".
 
     Raises:
-        FileNotFoundError: there is no such config; names the folder that has them.
+        FileNotFoundError: the config does not exist; names the folder that has them.
     """
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), _FOLDERS[0])
     path = folder / config_path

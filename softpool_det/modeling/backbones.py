@@ -60,7 +60,7 @@ def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
     Raises:
         KeyError: the keys are missing, or no pooling is registered under NAME.
         TypeError: OPTIONS names an option that the pooling does not have.
-        ValueError: a value is not one of those that the pooling takes.
+        ValueError: the pooling does not take a value.
     """
     if "STEM_POOL" not in cfg.MODEL:
         raise KeyError(
@@ -91,7 +91,7 @@ def _pool_of(pool: CfgNode, num_channels: int) -> nn.Module:
 
 
 def parse_options(pairs: Sequence[Any]) -> dict[str, Any]:
-    """What `MODEL.STEM_POOL.OPTIONS` lists as KEY VALUE.
+    """Parse the KEY VALUE list `MODEL.STEM_POOL.OPTIONS`.
 
     Raises:
         ValueError: a key has no value, or is not a word.

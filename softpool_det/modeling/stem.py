@@ -39,9 +39,9 @@ class PooledStem(CNNBlockBase):
         pool: maps (N, C, H, W) to (N, C, H', W') with stride 2.
 
     Raises:
-        TypeError: `stem` is no `BasicStem`, so where its pooling happens is unknown.
-        ValueError: `pool` has a stride other than 2; ResNet tells its users (FPN, the anchors)
-            that a stem has stride 4, whatever it does. Or it does not halve 16 x 16 inputs
+        TypeError: `stem` is not a `BasicStem`, so where its pooling happens is unknown.
+        ValueError: `pool` has a stride other than 2; ResNet reports stride 4 for a stem
+            (to FPN, the anchors), whatever it does. Or it does not halve 16 x 16 inputs
             exactly (a 3x3 window with padding 1 and ceil_mode gives 9 x 9): FPN's levels would not
             fit onto each other.
     """

@@ -44,7 +44,7 @@ def make_window(
     dilation: int | Sequence[int],
     ceil_mode: bool,
 ) -> Window:
-    """The checked arguments, each as a list of `dims` numbers.
+    """Check the arguments and return each as a list of `dims` numbers.
 
     Raises:
         TypeError: an argument is neither an int nor a sequence of one or `dims` ints.
@@ -86,7 +86,7 @@ def check_input(input: torch.Tensor, dims: int) -> None:
         raise ValueError(
             f"input must have the shape {shape} or (N, {shape[1:]}, got {tuple(input.shape)}"
         )
-    # Sizes that torch.jit traces are tensors; the operators check them all the same.
+    # Sizes that torch.jit traces are tensors; the operators check them anyway.
     if not torch.jit.is_tracing() and any(size == 0 for size in input.shape[-dims - 1 :]):
         raise ValueError(
             f"input must not be empty but for a batch of 0, got the shape {tuple(input.shape)}"
@@ -99,7 +99,7 @@ def check_gradient(gradient: str) -> None:
 
 
 def accumulation_type(input: torch.Tensor) -> torch.dtype:
-    """What the operators compute in; of betas, scale and bias."""
+    """Return the type that the operators compute in; also that of betas, scale and bias."""
     return torch.float64 if input.dtype == torch.float64 else torch.float32
 
 
@@ -129,7 +129,7 @@ def split_beta(
 
 
 def check_beta(beta: object) -> float:
-    """The number, as a float."""
+    """Check beta and return it as a float."""
     if isinstance(beta, bool) or not isinstance(beta, (int, float, torch.SymInt, torch.SymFloat)):
         raise TypeError(f"beta must be a number or a floating-point tensor, got {beta!r}")
     if not beta >= 0:

@@ -40,7 +40,7 @@ def _check(condition: bool, message: str) -> None:
 
 
 def _checked_sizes(input: torch.Tensor, settings: Settings) -> list[int]:
-    """The output's, after all checks."""
+    """Return the output's sizes, after all checks."""
     _check_window(input, settings.window)
     _check(settings.beta >= 0, f"soft_pool: beta must be at least 0, got {settings.beta}")
     both = (settings.scale is None) == (settings.bias is None)

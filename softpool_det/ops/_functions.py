@@ -125,7 +125,7 @@ def _refuse_gradients_of_constants(ctx, maps: int) -> None:
 
 
 def _folded(batch_size: int, in_dims, arguments, maps: int) -> tuple[list, int]:
-    """The arguments with vmap's dimension in another one, and where it is in results (N, C, ...).
+    """Fold vmap's dimension into another one; return where it is in results (N, C, ...).
 
     That is the batch; or the channels, where a tensor has one number for each of them.
     """

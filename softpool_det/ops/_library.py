@@ -77,7 +77,7 @@ def has_kernel(device: torch.device) -> bool:
 
 
 def kernels():
-    """The namespace of the compiled operators."""
+    """Return the namespace of the compiled operators."""
     return torch.ops.softpool_det
 
 

@@ -41,7 +41,7 @@ class _Windows(NamedTuple):
         return (self.weights * self.deviation**power).sum(-1, keepdim=True)
 
     def factors(self, exact: bool) -> torch.Tensor:
-        """p. The product comes first: where a weight is 0, so is it for an infinite beta."""
+        """Compute p. The product comes first: for a weight of 0 it is 0 even with infinite beta."""
         if not exact:
             return self.weights
         return self.weights + self.beta * (self.weights * self.deviation)
@@ -87,7 +87,7 @@ def tangent_reference(
 def backward_reference(
     grad_output: torch.Tensor, input: torch.Tensor, *arguments
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums over the windows of grad_output * p_i, like input, and of grad_output * V, by channel.
+    """Sum grad_output * p_i over the windows, like input, and grad_output * V, by channel.
 
     The second one is empty without betas.
     """
@@ -109,7 +109,7 @@ def second_reference(
     *arguments,
     transposed: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Derivative of `backward_reference` for input and betas, times tangents of both.
+    """Differentiate `backward_reference` for input and betas, times tangents of both.
 
     Transposed, it is what double backward needs: the tangents are cotangents of its two results.
     """
@@ -180,7 +180,7 @@ def _windows(input: torch.Tensor, settings: Settings) -> _Windows:
 
 
 def _potential(windows: _Windows) -> torch.Tensor:
-    """A function of input whose derivative, at a fixed beta, is w: log(sum_i exp(beta x_i)) / beta.
+    """Compute log(sum_i exp(beta x_i)) / beta, whose derivative at a fixed beta is w.
 
     Its limit at 0 is the output.
     """
@@ -198,7 +198,7 @@ def _without_value(tensor: torch.Tensor) -> torch.Tensor:
 def _activation(
     input: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What is pooled, and its derivative for input where that is not 1."""
+    """Return what is pooled, and its derivative for input where that is not 1."""
     if scale is None or bias is None:
         return input, None
     shape = [-1] + [1] * (input.dim() - 2)
@@ -256,7 +256,7 @@ def _every(values: torch.Tensor, dim: int, step: int) -> torch.Tensor:
 
 
 def _sum_of_taps(windows: torch.Tensor, input: torch.Tensor, window: Window) -> torch.Tensor:
-    """The transpose of `_taps`: what the windows hold for each input, summed; of input's shape."""
+    """Sum what the windows hold for each input: the transpose of `_taps`, of input's shape."""
     kernel_size, stride, _, dilation, _ = window
     pads = _pads(input, window)
     result = windows.unflatten(-1, kernel_size)

@@ -107,7 +107,7 @@ def soft_pool2d(
         (N, C, OH, OW) or (C, OH, OW), of max_pool2d's size, in input's dtype and memory format.
 
     Raises:
-        TypeError: input's dtype, or an argument's type, is none of those above.
+        TypeError: input's dtype, or an argument's type, is not one of those above.
         ValueError: a shape or a value outside what is said above, or no window fits.
         NotImplementedError: nested forward modes, see above.
 
@@ -168,7 +168,7 @@ def affine_relu_soft_pool2d(
         (N, C, OH, OW) or (C, OH, OW), in input's dtype and memory format.
 
     Raises:
-        TypeError: a dtype, or an argument's type, is none of those above.
+        TypeError: a dtype, or an argument's type, is not one of those above.
         ValueError: a shape, value or device outside what is said above, no window fits, or scale
             or bias requires grad.
     """

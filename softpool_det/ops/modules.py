@@ -45,7 +45,7 @@ def _scripted(
     beta: float,
     learned: torch.Tensor | None,
 ) -> torch.Tensor:
-    """What TorchScript calls; the operators check for themselves."""
+    """Run what TorchScript calls; the operators check for themselves."""
     flat = len(kernel_size) == 1
     if flat:
         input = input.unsqueeze(-2)
@@ -163,7 +163,7 @@ def _checked_number(beta: float, learn_beta: str) -> float:
 
 
 def _count(learn_beta: str, num_channels: int | None) -> int:
-    """Number of temperatures to learn."""
+    """Return the number of temperatures to learn."""
     if learn_beta == "one":
         return 1
     if num_channels is None or num_channels < 1:

@@ -8,7 +8,7 @@ import torch
 
 
 def single_beta(pool: Any) -> float:
-    """The temperature of a pooling, 1 where it has none; of a learned one the mean.
+    """Return the temperature of a pooling: 1 if it has none, the mean if it learned several.
 
     That is rounded to six digits: the start comes back, which the parameter holds rounded.
     """

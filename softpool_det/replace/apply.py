@@ -46,9 +46,9 @@ def replace_pooling(
             the image is the first of those with the fewest input channels (and more output
             channels). Order is that of definition, and of execution inside a forward that was
             traced. A model with several pathways (SlowFast, two streams, towers) has a stem for
-            each: other convolutions with more output than input channels read an input, too, if
-            they have as few input channels as the first one, or fewer than it has output channels,
-            and no other convolution gives as many.
+            each. Other convolutions with more output than input channels read an input, too, on
+            two conditions: they have as few input channels as the first one, or fewer than it has
+            output channels; and no other convolution gives as many.
 
             "all": every pooling but the adaptive ones, those with windows of one element and those
             that cannot be replaced; the table says which and why.
@@ -73,11 +73,11 @@ def replace_pooling(
         reasons: print it.
 
     Raises:
-        ValueError: output sizes would change for some input; a pooling that was chosen by name, by
-            the callable or as the stem's returns indices, overrides the divisor, has a forward of
-            its own or hides in one that torch.fx cannot trace; a name or "stem" means no pooling;
-            or the model is quantized. The model is unchanged then.
-        TypeError: a keyword is none of the pooling's; or `model` is not a module, or was scripted,
+        ValueError: output sizes would change for some input; a chosen pooling (by name, by the
+            callable or as the stem's) returns indices, overrides the divisor, has its own forward
+            or is in one that torch.fx cannot trace; a name or "stem" matches no pooling; or the
+            model is quantized. The model is unchanged then.
+        TypeError: the pooling does not take a keyword; or `model` is not a module, or was scripted,
             traced by torch.jit or exported.
     """
     kind = check_arguments(pool, kwargs)

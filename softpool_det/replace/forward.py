@@ -74,7 +74,7 @@ def calls_pooling(graph: fx.Graph) -> bool:
 
 
 def steps(module: nn.Module) -> list[str | Call]:
-    """The children (by name) and functional poolings that forward calls, in order.
+    """List the children (by name) and functional poolings that forward calls, in order.
 
     A pooling whose window depends on the input, a global one, is not among them.
 
@@ -99,7 +99,7 @@ def steps(module: nn.Module) -> list[str | Call]:
 
 
 def trace(module: nn.Module) -> fx.Graph:
-    """The graph of the forward that the module's class had before any was rewritten.
+    """Trace the forward that the module's class had before any was rewritten.
 
     So a call has the same name in it always. See `steps` for what is raised.
     """
@@ -182,6 +182,7 @@ def _as_module(node: fx.Node) -> nn.Module | None:
 
 
 def argument(node: fx.Node, name: str, position: int) -> Any:
+    """Return an argument of a call, given by position or by name; None if absent."""
     return node.args[position] if position < len(node.args) else node.kwargs.get(name)
 
 

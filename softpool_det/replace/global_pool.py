@@ -28,10 +28,12 @@ class GlobalSoftPool(_SoftPool):
         self.output_size = 1
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Pool (N, C, ...) to (N, C, 1, ...)."""
         window = input.shape[-self.dims :]
         return _FUNCTIONS[self.dims](input, window, gradient=self.gradient, beta=self.beta)
 
     def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
         text = f"dims={self.dims}, gradient={self.gradient!r}"
         if self.learn_beta != "no" or self.beta != 1.0:
             text += f", beta={single_beta(self)}, learn_beta={self.learn_beta!r}"

@@ -47,8 +47,8 @@ class Unknown:
 def find_sites(model: nn.Module) -> Iterator[Site | Unknown]:
     """Poolings and convolutions of `model`, and modules that could not be looked into.
 
-    The order is the one in which modules were defined and, where a forward that calls functional
-    poolings could be traced, the one in which it calls them and its children.
+    The order is that of definition. Inside a forward that calls functional poolings and could be
+    traced, it is that of its calls.
     """
     yield from _walk(model, "", set())
 
@@ -88,7 +88,7 @@ def _is_exported(model: nn.Module) -> bool:
 
 
 def _graph(module: nn.Module) -> fx.Graph | None:
-    """What a torch.fx.GraphModule or a part of an unflattened export runs."""
+    """Return the graph that a torch.fx.GraphModule or a part of an unflattened export runs."""
     state = vars(module)
     graph = state.get("_graph", state.get("graph"))
     return graph if isinstance(graph, fx.Graph) else None

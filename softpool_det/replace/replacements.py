@@ -52,7 +52,7 @@ class PoolingReplacements:
     left: tuple[Left, ...] = ()
 
     def __len__(self) -> int:
-        """Number of replaced poolings."""
+        """Return the number of replaced poolings."""
         return len(self.replaced)
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class PoolingReplacements:
 
 
 def describe(pool: nn.Module, function: str | None = None) -> str:
-    """A pooling as one would write it, with what is not by default; `function` is its name then."""
+    """Write a pooling as code, without defaults; `function` is its functional name."""
     if windowed_base(pool) is None:
         return str(pool)
     settings = [str(pool.kernel_size), f"stride={pool.stride}"]

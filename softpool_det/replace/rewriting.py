@@ -55,7 +55,7 @@ def _forward(module: Any) -> Any:
     return traced.forward
 
 
-# Copies and pickles hold the class that was written down somewhere; the forward is traced anew.
+# Copies and pickles hold the class that was written down somewhere; the forward is traced again.
 def _reduce(self: Any, protocol: int) -> tuple:
     return _blank, (self._softpool_base,), vars(self)
 

@@ -17,10 +17,10 @@ Where = str | Iterable[str] | Callable[[str, nn.Module], bool]
 def select(
     model: nn.Module, where: Where, found: list[Site | Unknown]
 ) -> tuple[list[Site], list[tuple[Site | Unknown, str]]]:
-    """The poolings that `where` means, and those left alone that it may mean, with the reasons.
+    """Select the poolings that `where` means; list the doubtful ones with the reasons.
 
     Raises:
-        ValueError: there is no such pooling, or it cannot be said where it is.
+        ValueError: the pooling does not exist, or its place is unclear.
     """
     sites = [site for site in found if isinstance(site, Site) and is_pooling(site.module)]
     unknown = [module for module in found if isinstance(module, Unknown)]
@@ -59,8 +59,8 @@ def _by_name(model: nn.Module, name: str, sites: list[Site], unknown: list[Unkno
     if below:
         return below
     hint = nearest(name, [site.name for site in sites])
-    what = "there is no pooling in" if module is not None else "there is no module"
-    raise ValueError(f"{what} {name!r}, which where names{hint}")
+    what = "has no pooling" if module is not None else "is not a module of the model"
+    raise ValueError(f"{name!r} in where {what}{hint}")
 
 
 def _refuse_unknown(unknown: list[Unknown]) -> None:

@@ -24,17 +24,17 @@ class _Pathway:
     passed: int = 1  # convolutions from the reader on
     pool: Site | None = None
     rejected: Site | None = None  # its first pooling, if that does not end a stem
-    problem: str = ""  # why there is no stem
+    problem: str = ""  # why the stem is unknown
     hidden: list[Unknown] = field(default_factory=list)  # modules that may hide its pooling
 
 
 def find_stems(
     found: Sequence[Site | Unknown],
 ) -> tuple[list[Site], list[tuple[Site | Unknown, str]]]:
-    """The stem's pooling of each pathway, and what may be another's, each with the reason.
+    """Find the stem's pooling of each pathway; list the doubtful ones with the reasons.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the model has none.
     """
     pathways = _follow(found, _readers(found))
     pools = {p.pool for p in pathways if not p.feeder}
@@ -113,7 +113,7 @@ def _dims(convolution: Site) -> int:
 
 
 def _follow(found: Sequence[Site | Unknown], readers: dict[Site, Site | None]) -> list[_Pathway]:
-    """The pathways of `readers` in their order, each followed to the first pooling."""
+    """Follow each pathway of `readers`, in their order, to its first pooling."""
     pathways = {
         reader: _Pathway(reader, feeder, problem=f"no pooling follows {reader.name}")
         for reader, feeder in readers.items()

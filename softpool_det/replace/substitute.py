@@ -27,11 +27,11 @@ _NEUTRAL = {*_SETTINGS, "gradient", "generator"}
 
 
 def check_arguments(pool: str, changes: dict[str, Any]) -> str:
-    """The pooling's name in `softpool_det.layers.POOLINGS`.
+    """Check the arguments and return the pooling's name in `softpool_det.layers.POOLINGS`.
 
     Raises:
         ValueError: no pooling has that name.
-        TypeError: a keyword is none of the pooling's.
+        TypeError: the pooling does not take a keyword.
     """
     try:
         kind = pooling_name(pool)
@@ -46,13 +46,13 @@ def check_arguments(pool: str, changes: dict[str, Any]) -> str:
 
 
 def make_substitute(name: str, old: nn.Module, kind: str, changes: dict[str, Any]) -> nn.Module:
-    """A pooling of `kind` with the settings of `old` but for `changes`.
+    """Build a pooling of `kind` with the settings of `old` except for `changes`.
 
     Returns:
         `old` itself where it is such a pooling already.
 
     Raises:
-        ValueError: there is none with the same output sizes.
+        ValueError: none has the same output sizes.
     """
     reason = why_not(old)
     if reason is not None:
@@ -86,7 +86,7 @@ def _built(name: str, layer: Any, settings: dict[str, Any]) -> nn.Module:
 
 
 def _own(pool: Any) -> dict[str, Any]:
-    """A pooling's arguments beside the window's."""
+    """Return a pooling's arguments except for the window's."""
     if hasattr(pool, "learn_beta"):
         channels = sum(parameter.numel() for parameter in pool.parameters())
         return {
@@ -121,12 +121,12 @@ def _global(name: str, old: nn.Module, dims: int, kind: str, changes: dict[str, 
     if set(sizes) != {1}:
         raise ValueError(
             f"cannot replace {name}: {old} has windows of several sizes for most inputs; only "
-            "those with output size 1 can be replaced"
+            "output size 1 can be replaced"
         )
     if kind != "SoftPool" or set(changes) - set(_OF_SOFT_POOL):
         raise ValueError(
-            f"cannot replace {name}: in the place of {old} there can only be SoftPool over the "
-            f"whole input, which takes no argument but {', '.join(_OF_SOFT_POOL)}"
+            f"cannot replace {name}: {old} can only become SoftPool over the whole input, "
+            f"which takes no argument but {', '.join(_OF_SOFT_POOL)}"
         )
     softness = _own(old) if isinstance(old, GlobalSoftPool) else {}
     new = _built(name, GlobalSoftPool, {"dims": dims, **softness, **changes})
@@ -157,7 +157,7 @@ def _hint(old: nn.Module, new: Any, dims: int) -> str:
 def _first_difference(
     old: nn.Module, new: nn.Module, dims: int
 ) -> tuple[int, list[int], list[int] | None] | None:
-    """An input size for which the output sizes differ, and both; None for an input too small."""
+    """Find an input size for which output sizes differ, and both; None if an input is too small."""
     before, after = window_of(old, dims), window_of(new, dims)
     strides = (*before[1], *after[1])
     # From the windows' extent on, sizes are linear but for remainders modulo the strides.

@@ -22,7 +22,7 @@ ADAPTIVE_POOLS = {
 
 
 def windowed_base(pool: nn.Module) -> tuple[type[nn.Module], int] | None:
-    """The class among those above that `pool` is of, with its number of dimensions."""
+    """Return the class above that `pool` is an instance of, with its number of dimensions."""
     for classes in (SOFT_POOLS, MAX_POOLS, AVG_POOLS):
         for dims, base in classes.items():
             if isinstance(pool, base):
@@ -42,6 +42,7 @@ def adaptive_base(pool: nn.Module) -> tuple[type[nn.Module], int] | None:
 
 
 def is_pooling(module: nn.Module) -> bool:
+    """Whether a module is a pooling with windows, or an adaptive one."""
     return windowed_base(module) is not None or adaptive_base(module) is not None
 
 
@@ -73,5 +74,5 @@ def why_not(pool: nn.Module) -> str | None:
             "return_indices=True: its positions are used (by unpooling), other poolings have none"
         )
     if getattr(pool, "divisor_override", None) is not None:
-        return f"divisor_override={pool.divisor_override}: its result is no average"
+        return f"divisor_override={pool.divisor_override}: its result is not an average"
     return None

@@ -60,7 +60,7 @@ def build_view(
     gallery: Sequence[GalleryRow],
     activations: Sequence[GalleryRow],
 ) -> dict[str, Any]:
-    """The variables of the templates; sections without data are not among `sections`."""
+    """Build the variables of the templates; `sections` leaves out those without data."""
     names = list(comparison["names"])
     tasks = [
         _task_view(task, results, names, len(comparison["tasks"]) > 1, comparison["confidence"])
@@ -122,7 +122,7 @@ def _task_view(
 
 
 def _forests(differences: Sequence[Mapping[str, Any]], names: list[str], label: str) -> list:
-    """A chart of the overall figures and one of the sizes for each candidate, on one scale."""
+    """Draw the overall figures and the sizes of each candidate as charts on one scale."""
     rows = [[(metric, d["metrics"][metric]) for metric in METRICS] for d in differences]
     limits = shared_limits([row for each in rows for row in each])
     charts = []
@@ -262,7 +262,7 @@ def _training_charts(training: Mapping[str, Any], names: list[str]) -> list:
 
 
 def _cost_rows(costs: Mapping[str, Any], names: list[str]) -> list[dict[str, Any]]:
-    """A row for each cost that some arm has: by arm its value and its ratio to the first arm's."""
+    """Build a row for each cost of any arm: each arm's value and its ratio to the first arm's."""
     rows = []
     for key, (label, unit, digits) in _COSTS.items():
         values = [_value(costs.get(name, {}).get(key), unit) for name in names]

@@ -19,7 +19,7 @@ LABEL_SIZE = 15
 MAX_LABELS = 20
 MASK_OPACITY = 0.4
 DASH = 5
-# Okabe and Ito's colours, which the colour-blind can tell apart; by category, again from the first.
+# Okabe and Ito's colours, which the colour-blind can distinguish; by category, cyclic.
 COLOURS = (
     (0, 114, 178),
     (230, 159, 0),
@@ -51,7 +51,7 @@ class DrawnObject:
 
 
 def draw_objects(image: Image.Image, objects: Sequence[DrawnObject]) -> bytes:
-    """A PNG of the image, scaled so that its longer side has `LONGER_SIDE` pixels.
+    """Draw the image as a PNG, scaled so that its longer side has `LONGER_SIDE` pixels.
 
     Labels are left out where there are more than `MAX_LABELS` objects.
     """

@@ -1,4 +1,4 @@
-"""How the report writes numbers. None and NaN both stand for "there is no such number"."""
+"""How the report writes numbers. None and NaN both stand for a missing number."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def count(value: int) -> str:
+    """Format a count with commas for thousands."""
     return f"{value:,}"
 
 
 def has_interval(entry: Mapping[str, Any]) -> bool:
+    """Whether both ends of an entry's interval are numbers."""
     return is_number(entry["low"]) and is_number(entry["high"])
 
 
@@ -59,6 +61,7 @@ def excludes_zero(entry: Mapping[str, Any]) -> bool:
 
 
 def p_value(value: float | None) -> str:
+    """Format a p-value with three decimals."""
     if not is_number(value):
         return MISSING
     return "< 0.001" if value < 0.0005 else f"{value:.3f}"
@@ -79,7 +82,7 @@ def probability(value: float | None) -> str:
 
 
 def true_minus(text: str) -> str:
-    """A sentence with true minus signs; hyphens in words and names stay."""
+    """Write a sentence with true minus signs; hyphens in words and names stay."""
     return re.sub(r"(?<=\s)-(?=\d)", MINUS, text)
 
 

@@ -206,7 +206,7 @@ class _Drawer:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The file of that name below `folder`.
+    """Return the file of that name below `folder`.
 
     A report is passed on: pictures from elsewhere on this machine are not for a stranger's
     annotations to choose.

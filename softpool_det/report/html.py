@@ -49,7 +49,7 @@ def write_html(
     text = environment.get_template("page.html.j2").render(
         view, styles=styles, script=script, script_hash=_hash(script)
     )
-    # A file name may hold bytes that are no text (Python's lone surrogates).
+    # A file name may hold bytes that are not text (Python's lone surrogates).
     write_atomically(Path(path), text.encode(errors="backslashreplace").decode())
 
 

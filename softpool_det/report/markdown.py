@@ -41,7 +41,7 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
         ValueError: it lacks what every comparison has.
     """
     text = _write(comparison, _MARKDOWN)
-    # A name may hold bytes that are no text (Python's lone surrogates).
+    # A name may hold bytes that are not text (Python's lone surrogates).
     return text.encode(errors="backslashreplace").decode()
 
 

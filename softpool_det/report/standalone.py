@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 
 def render_page(package: str, template: str, **values: Any) -> str:
-    """A template of a package's own, with the report's style sheet as `styles`.
+    """Render a package's own template, with the report's style sheet as `styles`.
 
     Args:
         package: that has the template in `templates`.

@@ -44,18 +44,18 @@ def scope(comparison: Mapping[str, Any]) -> str:
 
 
 def seed_note(comparison: Mapping[str, Any]) -> str:
-    """What the number of seeds means for the intervals."""
+    """Explain what the number of seeds means for the intervals."""
     seeds = comparison["seeds"]
     if len(seeds) == 1:
         return (
             "One run of each: the intervals say how much depends on which images were taken, "
-            f"nothing of how much another training run would change. {_noise(comparison)}; a "
+            f"nothing about how much another training run would change. {_noise(comparison)}; a "
             "difference inside that noise is not a finding."
         )
     listed = ", ".join(map(str, seeds))
     note = f"Means over seeds {listed}; the intervals cover the choice of images and of seeds."
     if len(seeds) < 5:
-        note += f" {len(seeds)} seeds tell little of how much seeds matter."
+        note += f" {len(seeds)} seeds say little about how much seeds matter."
     return note
 
 
@@ -126,9 +126,10 @@ def seeds_needed(row: Mapping[str, Any]) -> str:
 
 
 def joined(names: list[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Join names: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def plural(number: int, one: str, many: str) -> str:
+    """Write a number with its noun, singular or plural."""
     return f"{count(number)} {one if number == 1 else many}"

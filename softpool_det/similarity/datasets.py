@@ -24,6 +24,7 @@ class Part:
     numbers: range
 
     def paths(self, base: Path) -> Iterator[Path]:
+        """List the images' paths below `base`."""
         return (base / self.folder / self.name.format(number) for number in self.numbers)
 
 
@@ -86,14 +87,14 @@ DATASETS = {
 
 
 def dataset_photographs(name: str, root: Path) -> list[Photograph]:
-    """The images of a data set, by their paths below its folder.
+    """List the images of a data set, by their paths below its folder.
 
     Args:
         name: a key of `DATASETS`.
         root: the data set's folder, or the one that holds it.
 
     Raises:
-        KeyError: there is no such data set.
+        KeyError: the data set is unknown.
         FileNotFoundError: it is not there, or a file of it is missing; the text says which, where
             to get it, and how large it is.
     """

@@ -61,13 +61,13 @@ def installed_photographs() -> list[Photograph]:
 
 
 def folder_photographs(folder: Path) -> list[Photograph]:
-    """The image files of a folder, by name; folders in it are not looked through.
+    """List the image files of a folder, by name; subfolders are not searched.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no file in it that is named as an image.
+        FileNotFoundError: the folder does not exist, or no file in it is named as an image.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder of images")
+        raise FileNotFoundError(f"{folder}: folder of images not found")
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise FileNotFoundError(f"no images in {folder}: no file ends in {', '.join(SUFFIXES)}")
@@ -122,7 +122,7 @@ def check_sizes(
 
 
 def read_pixels(photograph: Photograph) -> np.ndarray:
-    """The image as uint8 (3, H, W); a grey one has three equal channels.
+    """Read the image as uint8 (3, H, W); a grey one has three equal channels.
 
     Raises:
         FileNotFoundError, ImageError: as for `softpool_det.io.images.load_image`.

@@ -37,7 +37,7 @@ class MeasuringTask(NamedTuple):
 
 
 def measure(task: MeasuringTask) -> list[dict[str, Any]]:
-    """A record for each pooling, as in similarity.json: SSIM and PSNR by protocol.
+    """Measure SSIM and PSNR by protocol: a record for each pooling, as in similarity.json.
 
     Raises:
         FileNotFoundError, ImageError: the image cannot be read.
@@ -48,7 +48,7 @@ def measure(task: MeasuringTask) -> list[dict[str, Any]]:
 
 
 def load_image(photograph: Photograph, kernel: int) -> torch.Tensor:
-    """The image as float64 (1, 3, H, W), 0 to 1, cropped to a multiple of `kernel`."""
+    """Load the image as float64 (1, 3, H, W), 0 to 1, cropped to a multiple of `kernel`."""
     pixels = cropped(read_pixels(photograph), kernel)
     return torch.from_numpy(pixels.astype(np.float64) / 255)[None]
 
@@ -83,14 +83,14 @@ def _record(task: MeasuringTask, key: str, image: torch.Tensor) -> dict[str, Any
 
 
 def figure(record: Mapping[str, Any], measure: str, protocol: str) -> Figure:
-    """ "ssim" or "psnr" by a protocol; the protocol "paper-like" has an SSIM only."""
+    """Return "ssim" or "psnr" by a protocol; the protocol "paper-like" has an SSIM only."""
     if protocol == "paper-like":
         return record["paper_like_ssim"]
     return record[measure][protocol]
 
 
 def means(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Records over all images, by pooling and kernel size, in the order of the records."""
+    """Average records over all images, by pooling and kernel size, in the order of the records."""
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault((record["pooling"], record["kernel_size"]), []).append(record)

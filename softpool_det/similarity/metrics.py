@@ -34,7 +34,7 @@ def same_size(
     """Original and pooled image, (1, C, H, W) and (1, C, h, w), both in one size.
 
     Raises:
-        KeyError: there is no such protocol.
+        KeyError: the protocol is unknown.
     """
     if protocol not in PROTOCOLS:
         raise KeyError(f"no protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")
@@ -80,7 +80,7 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def paper_like_ssim(original: torch.Tensor, pooled: torch.Tensor) -> float:
-    """The SSIM whose level is nearest to that of the paper's Table 1: a guess, not the authors'.
+    """Compute the SSIM whose level is nearest to the paper's Table 1: a guess, not theirs.
 
     The pooled image is enlarged bicubically and rounded to 8 bits; pixels are 0 to 255, and SSIM's
     constants those of a range of 1, as much public code has them (0.01**2 and 0.03**2).

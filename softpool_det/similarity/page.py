@@ -17,7 +17,7 @@ QUALITY = 85
 
 
 def render(result: Mapping[str, Any], picture: Path) -> str:
-    """The page, readable offline, on a phone and in the dark.
+    """Render the page, readable offline, on a phone and in dark mode.
 
     Args:
         result: the content of similarity.json.

@@ -100,7 +100,7 @@ class Order(NamedTuple):
 
 
 def paper_figure(dataset: str, key: str, kernel: int, measure: str) -> float | None:
-    """The paper's "ssim" or "psnr" (dB) for one of our rows; None where it has none."""
+    """Return the paper's "ssim" or "psnr" (dB) for one of our rows; None where it has none."""
     if key not in ROWS or kernel not in KERNELS:
         return None
     row = _FIGURES[dataset].get(ROWS[key])

@@ -75,7 +75,7 @@ def draw(photographs: Sequence[Photograph], chosen: Chosen, file: Path, pdf: Pat
         figure.savefig(pdf, metadata={"CreationDate": None})
 
 
-# A file's name may have dollar signs, which are no formula.
+# A file's name may have dollar signs, which are not formulas.
 _PLAIN = {"parse_math": False}
 
 
@@ -106,7 +106,7 @@ def _parts(photograph: Photograph, chosen: Chosen) -> list[Part]:
 
 
 def _detail(image: torch.Tensor) -> tuple[int, int, int]:
-    """The crop with the most contrast, on a grid, as left, top and side."""
+    """Find the crop with the most contrast, on a grid, as left, top and side."""
     grey = image[0].mean(0)
     side = min(ZOOM, *grey.shape)
     step = max(1, side // 2)
@@ -117,7 +117,7 @@ def _detail(image: torch.Tensor) -> tuple[int, int, int]:
 
 
 def _cut(image: torch.Tensor, box: tuple[int, int, int], scale: int = 1) -> np.ndarray:
-    """The box, of an image that was reduced by `scale`."""
+    """Crop the box from an image that was reduced by `scale`."""
     left, top, side = (length // scale for length in box)
     return image[0, :, top : top + max(side, 1), left : left + max(side, 1)].numpy()
 

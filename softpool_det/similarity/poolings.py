@@ -87,19 +87,19 @@ _NAMES = {**{key: (pooling,) for key, pooling in _BY_KEY.items()}, "softpool": _
 
 
 def pooling_of(key: str) -> Pooling:
-    """The row with that key; KeyError where there is none."""
+    """Return the row with that key; raise KeyError if none has it."""
     return _BY_KEY[key]
 
 
 def select_poolings(names: Sequence[str] | None) -> tuple[Pooling, ...]:
-    """The rows of these names, in the table's order; all where `names` is None.
+    """Select the rows of these names, in the table's order; all if `names` is None.
 
     Args:
         names: "avg", "AvgPool" and "avgpool2d" are the same; "softpool" is SoftPool in all three
             ranges of values.
 
     Raises:
-        KeyError: there is no such pooling; the text lists them.
+        KeyError: the pooling is unknown; the text lists them.
     """
     if names is None:
         return POOLINGS
@@ -116,13 +116,13 @@ def _named(name: str) -> tuple[Pooling, ...]:
 
 
 def seed_of(*parts: object) -> int:
-    """A seed, 0 to 2**63 - 1, that depends on the parts alone: not on the order of the work."""
+    """Return a seed, 0 to 2**63 - 1, that depends only on the parts, not on the order of work."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode(errors="backslashreplace")).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def build(pooling: Pooling, kernel: int, seed: int, stride: int | None = None) -> nn.Module:
-    """The layer, for images with three channels, with parameters and draws of that seed."""
+    """Build the layer for images with three channels, with that seed's parameters and draws."""
     options = dict(pooling.options)
     if pooling.draws:
         options["generator"] = torch.Generator().manual_seed(seed)
@@ -141,7 +141,7 @@ def load_state(layer: nn.Module, state: State) -> nn.Module:
 
 
 def state_of(layer: nn.Module) -> dict[str, np.ndarray]:
-    """The layer's parameters as arrays, which processes pass on to each other without a socket."""
+    """Return the layer's parameters as arrays, which processes exchange without a socket."""
     return {name: tensor.numpy().copy() for name, tensor in layer.state_dict().items()}
 
 

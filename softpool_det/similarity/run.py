@@ -48,6 +48,7 @@ class Settings:
 
     @property
     def trained(self) -> list[Pooling]:
+        """The poolings to train before they are measured."""
         return [pooling for pooling in self.poolings if pooling.is_trained and self.train_steps]
 
 

@@ -45,7 +45,7 @@ class Table:
 
 
 def all_tables(result: Mapping[str, Any]) -> list[Table]:
-    """The tables of a result: one for each kernel size, and those about all of them.
+    """Build the tables of a result: one for each kernel size, and those about all of them.
 
     Args:
         result: the content of similarity.json.
@@ -57,7 +57,7 @@ def all_tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The tables in Markdown, and what was measured."""
+    """Write the tables in Markdown, and what was measured."""
     parts = ["# Images and their pooled versions", scope(result), *NOTES]
     for table in all_tables(result):
         rows = [[f"**{c.text}**" if c.is_best else c.text for c in row] for row in table.rows]
@@ -69,7 +69,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def scope(result: Mapping[str, Any]) -> str:
-    """What was measured, in a sentence or two."""
+    """Describe what was measured, in a sentence or two."""
     measured, trained = (len(result["images"][key]) for key in ("measured", "training"))
     text = f"{measured} image{'s' if measured != 1 else ''} measured"
     steps = result["settings"]["train_steps"]
@@ -80,7 +80,7 @@ def scope(result: Mapping[str, Any]) -> str:
 
 
 def means_of(result: Mapping[str, Any], kernel: int) -> dict[str, Mapping[str, Any]]:
-    """The mean figures of one kernel size, by the poolings' keys."""
+    """Return the mean figures of one kernel size, by the poolings' keys."""
     found = [entry for entry in result["means"] if entry["kernel_size"] == kernel]
     return {entry["pooling"]: entry for entry in found}
 

@@ -25,7 +25,7 @@ class Workers:
     def run(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], what: str
     ) -> list[Result]:
-        """`function` of each task, in the order of the tasks, with a progress bar on terminals.
+        """Run `function` on each task, in order, with a progress bar on terminals.
 
         Raises:
             RuntimeError: a process was killed.

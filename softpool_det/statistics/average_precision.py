@@ -28,7 +28,7 @@ LANES = 32
 
 @dataclass(frozen=True)
 class Evaluation:
-    """As pycocotools' `COCOeval.eval` at 100 detections; -1 where there are no objects.
+    """As pycocotools' `COCOeval.eval` at 100 detections; -1 without objects.
 
     Attributes:
         precision: (T, R, K, A) float64, interpolated, 0 to 1.
@@ -111,7 +111,7 @@ def object_totals(matches: Matches, weights: np.ndarray) -> np.ndarray:
 def weighted_metrics(
     ranked: Ranking, weights: np.ndarray, totals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The figures of one run for many weights of its images at once, on all threads of numba.
+    """Compute one run's figures for many weights of its images at once, on numba's threads.
 
     Args:
         ranked: of the run.
@@ -119,7 +119,7 @@ def weighted_metrics(
         totals: (B, A, K) int64, objects that count.
 
     Returns:
-        (B, 7) float64: `METRICS`, 0 to 1, NaN where there are no objects.
+        (B, 7) float64: `METRICS`, 0 to 1, NaN without objects.
         (B, K) float64: AP of each category, likewise.
     """
     metrics = np.empty((len(weights), len(METRICS)))
@@ -129,7 +129,7 @@ def weighted_metrics(
 
 
 def mean_precisions(ranked: Ranking, totals: np.ndarray, images: int) -> np.ndarray:
-    """(A, T, K) float64: the precision's mean over recall, with each image once.
+    """Average the precision over recall, with each image once: (A, T, K) float64.
 
     Args:
         ranked: of a run.
@@ -168,7 +168,7 @@ def _weighted_metrics(ranked, weights, totals, recalls, metrics, per_class):
 
 @njit(cache=True, error_model="numpy")
 def _means(ranked, weights, totals, recalls):
-    """(L, A, T, K) mean precision over recall, and recall; not set where there are no objects."""
+    """(L, A, T, K) mean precision over recall, and recall; not set without objects."""
     lanes, areas, categories = totals.shape
     thresholds = ranked.event_offsets.shape[1]
     precision = np.empty((lanes, areas, thresholds, categories))
@@ -262,7 +262,7 @@ def _reached(total, recalls, reached):
 
 @njit(cache=True)
 def _count(ranked, a, k, weights, counted):
-    """Running weight of the counted detections of an area and category."""
+    """Accumulate the weight of the counted detections of an area and category."""
     start, end = ranked.counted_offsets[a, k], ranked.counted_offsets[a, k + 1]
     running = np.zeros(weights.shape[1], dtype=np.int32)
     counted[0] = 0

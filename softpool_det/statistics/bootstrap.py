@@ -1,4 +1,4 @@
-"""Images drawn anew, and the detections of two arms swapped at random.
+"""Resample images, and swap the detections of two arms at random.
 
 Bootstrap (Efron and Tibshirani 1993, chapters 6 and 13): each resample draws as many images as
 there are, with replacement; an image that is drawn twice counts twice, detections and objects.
@@ -46,7 +46,7 @@ def bootstrap(
     random_seed: int,
     progress: str | None = None,
 ) -> Draws:
-    """All figures of all runs, with the images as they are and drawn anew.
+    """Compute all figures of all runs, on the images as they are and resampled.
 
     Args:
         arms: for each arm its runs, as many for each and paired by position, all matched with

@@ -30,7 +30,7 @@ def calibration(runs: Sequence[Matches], bins: int = BINS) -> dict:
     Returns:
         `error` in [0, 1], mean over runs, and `bins`: for each `low`, `high`, and over the
         detections of all runs together `count`, mean `score` and `precision` (None where a bin is
-        empty). Where scores are outside [0, 1] or there are none, `error` is None and `bins` is
+        empty). Without scores, or with scores outside [0, 1], `error` is None and `bins` is
         empty.
     """
     outcomes = [_outcomes(matches) for matches in runs]

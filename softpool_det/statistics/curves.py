@@ -25,7 +25,7 @@ def precision_recall_curves(runs: Sequence[Matches]) -> dict:
         thresholds) 101 numbers each, all in [0, 1]; NaN where no class has objects.
 
     Raises:
-        ValueError: there are no runs.
+        ValueError: no runs.
     """
     if not runs:
         raise ValueError("runs must hold one run at least, got none")

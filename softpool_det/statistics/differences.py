@@ -28,7 +28,7 @@ def compare_runs(
     margin: float | None = None,
     progress: bool = False,
 ) -> dict:
-    """ "metrics", "per_class" and "differences" of one task in comparison.json.
+    """Compute one task's "metrics", "per_class" and "differences" in comparison.json.
 
     Args:
         arms: by name, the baseline first, one `Matches` for each seed.
@@ -132,13 +132,13 @@ def _entries(
 
 
 def figure_entry(found: Estimate, confidence: float) -> dict:
-    """What comparison.json has of an arm's figure, in percent."""
+    """Return the entry of comparison.json for an arm's figure, in percent."""
     low, high = found.interval(confidence)
     return {**_entry(found), "low": max(low, 0.0), "high": min(high, 100.0)}
 
 
 def difference_entry(found: Estimate, confidence: float, among: int) -> dict:
-    """What comparison.json has of a difference, in percent, one of `among` shown together."""
+    """Return comparison.json's entry for a difference, in percent, one of `among` shown."""
     low, high = _clipped(found.interval(confidence))
     entry = {
         **_entry(found),

@@ -42,7 +42,7 @@ def mean_errors(
     runs: Sequence[Matches],
     task: str,
 ) -> dict[str, float]:
-    """What AP50 would gain without each kind of error, in percent, mean over runs.
+    """Average over runs what AP50 would gain without each kind of error, in percent.
 
     See :func:`tide_errors` for the kinds.
 
@@ -53,7 +53,7 @@ def mean_errors(
         task: "bbox" or "segm".
 
     Raises:
-        ValueError: there are no runs, or not as many as result files.
+        ValueError: no runs, or not as many as result files.
     """
     if not runs or len(detections) != len(runs):
         raise ValueError(
@@ -70,7 +70,7 @@ def mean_errors(
 def tide_errors(
     ground_truth: GroundTruth, detections: Detections, matches: Matches, task: str
 ) -> TideErrors:
-    """The errors of one run, by kind.
+    """Classify the errors of one run, by kind.
 
     A false positive at IoU 0.5 is the first of these that fits, its IoU being the largest with
     objects of its image:
@@ -99,7 +99,7 @@ def tide_errors(
         task: "bbox" or "segm".
 
     Returns:
-        The errors; costs are NaN where there are no objects or no detections.
+        The errors; costs are NaN without objects or detections.
 
     Raises:
         ValueError: the files have no data for the task.
@@ -107,7 +107,7 @@ def tide_errors(
     objects = np.flatnonzero(ground_truth.crowd == 0)
     entries = matches.entry[matches.state[0, 0] != IGNORED]
     if not objects.size or not entries.size:
-        # Without found objects there is no AP to gain on.
+        # Without found objects AP cannot gain.
         counts = {**dict.fromkeys(KINDS[:6], 0), "Miss": objects.size}
         return TideErrors(counts, dict.fromkeys(KINDS, float("nan")))
     truth = COCO(_truth(ground_truth, objects, task))
@@ -121,7 +121,7 @@ def tide_errors(
 
 
 def _truth(ground_truth: GroundTruth, objects: np.ndarray, task: str) -> dict:
-    """The ground truth without crowds, as COCO's dict."""
+    """Return the ground truth without crowds, as COCO's dict."""
     # Images and categories are numbered from 1: their ids may be text.
     sizes = ground_truth.image_sizes.tolist()
     key = "bbox" if task == "bbox" else "segmentation"

@@ -81,7 +81,7 @@ def _ignored_last(ignored):
 
 @njit(cache=True)
 def _best(ious, order, taken, crowd, ignored, lowest_iou):
-    """The free object of highest IoU, one that counts before any ignored; -1 for none.
+    """Return the free object of highest IoU, one that counts before any ignored; -1 for none.
 
     Of equal IoU the later one wins. A crowd is never used up.
     """

@@ -20,7 +20,7 @@ def image_gains(
     and the classes with objects in it (see :func:`image_precision`). It serves to choose pictures
     to look at, not to measure: false positives of classes that have no object in the image are
     left out, as COCO leaves out classes without objects; scores compete within the image only; and
-    the mean of these APs is not the AP. Images without objects (crowds are none) have no AP and
+    the mean of these APs is not the AP. Images without objects (crowds do not count) have no AP and
     are left out.
 
     Args:

@@ -5,7 +5,7 @@ in two ways: a set can be hard for all runs alike (variance A of the mean over s
 to one run than to another that is equally good (B, each run's own). Training adds T to each run.
 The mean over S seeds then has the variance A + (B + T) / S.
 
-The bootstrap tells A and B. What the S values differ by, s^2, is an estimate of B + T with S - 1
+The bootstrap estimates A and B. The S values' variance, s^2, estimates B + T with S - 1
 degrees of freedom, which three seeds say little about. The model is hierarchical (Gelman, Bayesian
 Analysis 2006): with r^2 = T / B, the density of r is taken to be proportional to 1 / (c + r)
 before the values are seen, and is multiplied by the likelihood of s^2. That density has the tail of
@@ -104,12 +104,12 @@ class Estimate:
 
 
 def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
-    """The mean over seeds, and how it may vary.
+    """Estimate the mean over seeds, and how it may vary.
 
     Args:
         values: (S,) float64, on the images as they are.
-        draws: (S, resamples) float64, on images drawn anew, the same draws for all seeds. NaN
-            where a draw had nothing to find: those are left out.
+        draws: (S, resamples) float64, on resampled images, the same draws for all seeds. NaN
+            where a draw had nothing to find: those are ignored.
     """
     draws = draws[:, np.isfinite(draws).all(axis=0)]
     value, seeds = float(np.mean(values)), len(values)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read_known_spread(path: str | Path) -> dict[str, float]:
-    """The widest range of AP over the seeds of one arm, in percent, by task ("bbox", "segm").
+    """Read the widest range of AP over one arm's seeds, in percent, by task ("bbox", "segm").
 
     Args:
         path: a comparison.json (or what benchmarks/excerpt.py keeps of one) with two seeds or more.

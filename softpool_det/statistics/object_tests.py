@@ -25,8 +25,8 @@ def object_tests(
 ) -> list[dict]:
     """Compare two detectors object by object, one row for each IoU, reading of scores and seed.
 
-    An object (crowds are none) is found if a detection took it in COCO's matching, area "all". With
-    scores "any" every detection counts that COCO looks at, the 100 best of each image and category.
+    An object is found if a detection took it in COCO's matching, area "all". Crowds do not count.
+    With scores "any" every detection counts that COCO sees, the 100 best of an image and category.
     With "best F1" those count whose score is at least the arm's own threshold, see
     :func:`best_f1_threshold`: how a detector would be used.
 
@@ -98,10 +98,10 @@ def found_objects(matches: Matches, iou: float, threshold: float = -np.inf) -> n
 
 
 def best_f1_threshold(matches: Matches, iou: float) -> float | None:
-    """The score threshold with the best F1 over all classes together; the highest such.
+    """Find the score threshold with the best F1 over all classes together; the highest such.
 
     F1 is 2 TP / (2 TP + FP + FN) of the detections with at least that score, of all classes
-    pooled. None where there are no detections to choose from.
+    pooled. None without detections to choose from.
     """
     t = _index(iou)
     state = matches.state[0, t]
@@ -156,10 +156,10 @@ def clustered_test(differences: np.ndarray) -> dict:
     """McNemar's test where objects of one image are alike: images are the units.
 
     The statistic (sum of d)^2 / (sum of d^2), chi-square with one degree of freedom, rests on the
-    independence of images alone. It is the test of Obuchowski, "On the comparison of correlated
-    proportions for clustered data", Statistics in Medicine 17 (1998) 1495-1507, in the short form
-    of Yang, Sun and Hardin, "A note on the tests for clustered matched-pair binary data",
-    Biometrical Journal 52 (2010), but for Obuchowski's factor (K - 1) / K with K images. (The test
+    independence of images alone. It is the test of Obuchowski ("On the comparison of correlated
+    proportions for clustered data", Statistics in Medicine 17, 1998, 1495-1507) in the short form
+    of Yang, Sun and Hardin ("A note on the tests for clustered matched-pair binary data",
+    Biometrical Journal 52, 2010), except for Obuchowski's factor (K - 1) / K with K images. (That
     of Durkalski et al., "Analysis of clustered matched-pair data", Statistics in Medicine 22 (2003)
     2417-2428, is of the same form with d divided by the image's number of objects; here each object
     counts the same, as in AP.) With at most one object an image it is McNemar's statistic

@@ -17,7 +17,7 @@ _MOST_SEEDS = 1000
 
 
 def variances(entry: Mapping[str, Any]) -> tuple[float, float] | None:
-    """What makes a difference vary.
+    """Split a difference's variance into that of images and that of seeds.
 
     Args:
         entry: of AP in a difference's "metrics" in comparison.json, with two seeds or more.
@@ -43,7 +43,7 @@ def variances(entry: Mapping[str, Any]) -> tuple[float, float] | None:
 def seeds_needed(
     difference: float, of_images: float, of_run: float, confidence: float, power: float = POWER
 ) -> int | None:
-    """The least number of seeds with which a difference is shown with a chance of `power`.
+    """Return the least number of seeds that show a difference with a chance of `power`.
 
     The interval of n seeds has the standard error sqrt(of_images + of_run / n), and a quantile
     between the normal's and Student's with n - 1 degrees of freedom, by the parts of the two.
@@ -68,9 +68,10 @@ def seeds_needed(
 
 
 def power_of(entry: Mapping[str, Any], images: int, confidence: float) -> list[dict]:
-    """ "power" of a difference in comparison.json: for each of `DIFFERENCES`, "seeds" as
-    `seeds_needed` says and, where no number is enough, for the images' variance alone is too
-    large, the "images" that it would take.
+    """Compute the "power" of a difference in comparison.json.
+
+    For each of `DIFFERENCES`: "seeds" as `seeds_needed` says. Where no number of seeds is enough,
+    because the images' variance alone is too large, the "images" that it would take.
     """
     known = variances(entry)
     if known is None:

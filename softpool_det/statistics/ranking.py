@@ -2,7 +2,7 @@
 
 A detection that finds nothing and counts says only "one more" to the precision of all after it.
 So for each area and category there is one list of the detections that count at most thresholds,
-and for each threshold the few *events* that matter besides: true positives, at which alone the
+and for each threshold the few other *events* that matter: true positives, at which alone the
 interpolated precision can change, and detections that count at this threshold but not in that
 list, or the other way round (matched with a crowd or with an object outside the area).
 """
@@ -44,7 +44,7 @@ class Ranking(NamedTuple):
 
 
 def ranking(matches: Matches) -> Ranking:
-    """The ranking of one run; images are indices into `matches.image_ids`."""
+    """Rank the detections of one run; images are indices into `matches.image_ids`."""
     return ranked_groups(matches.offsets, matches.image, matches.state)
 
 
@@ -72,7 +72,7 @@ def merged_ranking(baseline: Matches, candidate: Matches) -> Ranking:
 
 
 def ranked_groups(offsets: np.ndarray, image: np.ndarray, state: np.ndarray) -> Ranking:
-    """The ranking of detections in K groups, such as the categories.
+    """Rank the detections in K groups, such as the categories.
 
     Args:
         offsets: (K + 1,) int64, where the groups begin and end.

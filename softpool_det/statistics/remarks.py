@@ -44,7 +44,7 @@ def file_remarks(truth: GroundTruth, detections: Mapping[str, Sequence[Detection
 def skipped_remarks(
     truth: GroundTruth, detections: Mapping[str, Sequence[Detections]], tasks: Sequence[str]
 ) -> list[str]:
-    """A sentence for each task that some file has and that is not among the compared `tasks`."""
+    """Name each task that some file has and that is not among the compared `tasks`."""
     files = [file for arm in detections.values() for file in arm]
     skipped = [t for t in TASKS if t not in tasks and any(t in file.tasks for file in files)]
     return [
@@ -55,7 +55,7 @@ def skipped_remarks(
 
 
 def tie_remarks(task: str, ties: Mapping[str, Mapping], metrics: Mapping[str, Mapping]) -> list:
-    """A sentence for each arm whose AP depends on the order of equal scores.
+    """Name each arm whose AP depends on the order of equal scores, in a sentence.
 
     Args:
         task: "bbox" or "segm".

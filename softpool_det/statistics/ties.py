@@ -48,7 +48,7 @@ def _tied_share(matches: Matches) -> float:
 
 
 def _reordered(matches: Matches, hits: str) -> Matches:
-    """The run with the true positives of equal scores "first" or "last", for area "all".
+    """Sort the run's true positives of equal scores "first" or "last", for area "all".
 
     The order is another one at each IoU threshold, so of the arrays only `state` goes by it.
     """

@@ -44,7 +44,7 @@ class Judgement:
 
 
 def simultaneous(confidence: float, among: int) -> float:
-    """The confidence of each of `among` intervals that all hold their truth with `confidence`.
+    """Return the confidence that `among` intervals need to hold jointly with `confidence`.
 
     Bonferroni's, which is right however the differences depend on each other.
     """
@@ -67,9 +67,9 @@ def judge(
 ) -> Judgement:
     """Decide by intervals.
 
-    A difference is shown where the interval, simultaneous with those of the other differences, does
-    not hold 0 and, with a single seed, where it is also larger than what training runs of one
-    config are known to differ by. It is equivalent where two one-sided tests at 1 - `confidence`
+    A difference is shown if the interval, simultaneous with those of the other differences, does
+    not hold 0. With a single seed it must also be larger than what training runs of one config are
+    known to differ by. It is equivalent where two one-sided tests at 1 - `confidence`
     show it to lie within the margin (Schuirmann 1987).
 
     Args:
@@ -118,8 +118,7 @@ def judge(
 
 
 def verdict(names: tuple[str, str], judged: Judgement, *, task: str, images: int) -> str:
-    """One of "is better", "is worse", "are equivalent" and "No difference is shown", with what it
-    rests on.
+    """Conclude "is better", "is worse", "are equivalent" or "No difference is shown", and why.
 
     Args:
         names: the baseline's and the candidate's.
@@ -131,7 +130,7 @@ def verdict(names: tuple[str, str], judged: Judgement, *, task: str, images: int
     value, seeds, unit = judged.value, judged.seeds, _UNIT[task]
     basis = f"{images:,} images, {seeds} {'seed' if seeds == 1 else 'seeds'}"
     if math.isnan(value) or math.isnan(judged.low):
-        return f"No difference is shown: {unit} cannot be told ({basis})."
+        return f"No difference is shown: {unit} is undefined ({basis})."
     kind = f"{100 * judged.confidence:.4g} % interval"
     if judged.among > 1:
         overall = 100 * (1 - (1 - judged.confidence) * judged.among)

@@ -24,7 +24,7 @@ def read_image_info(path: Path) -> ImageInfo:
     """Read the images and categories of a COCO file; annotations are not needed.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it is not a COCO file with images (id, height, width) and categories (id).
     """
     try:

@@ -24,7 +24,7 @@ _ALG = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def result_stem(alg: str, testset: str = TESTSET) -> str:
-    """The file name without its suffix: `detections_<testset>_<alg>_results`.
+    """Return the file name without its suffix: `detections_<testset>_<alg>_results`.
 
     Raises:
         ValueError: `alg` has other characters than letters, digits, dots, dashes and underscores,
@@ -38,7 +38,7 @@ def result_stem(alg: str, testset: str = TESTSET) -> str:
 
 
 def expected_name(path: Path, testset: str = TESTSET) -> str | None:
-    """What the file should be called, or None where its name is right."""
+    """Return what the file should be called, or None where its name is right."""
     pattern = rf"detections_{re.escape(testset)}_{_ALG}_results\.(json|zip)"
     if re.fullmatch(pattern, path.name):
         return None
@@ -46,7 +46,7 @@ def expected_name(path: Path, testset: str = TESTSET) -> str | None:
 
 
 def archive_problem(path: Path) -> tuple[str, str] | None:
-    """What is wrong with a zip, and what would be right; None if it can be read.
+    """Describe what is wrong with a zip, and what would be right; None if it can be read.
 
     The server unpacked one JSON file, at the top and with the zip's own stem.
     """
@@ -73,7 +73,7 @@ def open_results(path: Path) -> Iterator[IO[bytes]]:
     """Open the JSON of a result file for reading: the file itself, or the one member of a zip.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: a zip does not hold exactly one file.
     """
     if path.suffix != ".zip":

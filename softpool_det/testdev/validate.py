@@ -74,10 +74,10 @@ def validate_results(
         max_reported: how many violations are kept; all are counted.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no result file {path}")
+        raise FileNotFoundError(f"result file not found: {path}")
     tally = Tally(max_reported)
     name = expected_name(path, testset) if check_name else None
     if name:
@@ -119,7 +119,7 @@ def _read(path: Path, size: int, checks: EntryChecks, tally: Tally) -> int:
         if not start.startswith(b"["):
             tally.add("file", f"JSON that starts {shorten(start[:20])}", _ARRAY)
             return 0
-        # disable=None: no bar where there is no terminal.
+        # disable=None: no bar without a terminal.
         with tqdm.wrapattr(file, "read", total=size, desc=path.name, disable=None) as stream:
             entries = _check_entries(stream, checks, tally)
     if entries == 0 and not tally.by_field["JSON"]:
@@ -143,7 +143,7 @@ def _check_entries(stream: IO[bytes], checks: EntryChecks, tally: Tally) -> int:
 
 
 def report_text(report: ValidationReport) -> str:
-    """The report as lines: what the file holds, then the violations that were kept."""
+    """Format the report: what the file holds, then the violations that were kept."""
     size = f"{report.content_bytes / 1e6:,.1f} MB"
     if report.path.suffix == ".zip":
         size += f" ({report.bytes / 1e6:,.1f} MB zipped)"

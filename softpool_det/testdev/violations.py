@@ -47,10 +47,12 @@ class Tally:
     def add(
         self, field: str, value: str, expected: str, entry: int | None = None, image: object = None
     ) -> None:
+        """Count a violation, and keep it while there is room."""
         self.by_field[field] += 1
         if len(self.kept) < self.keep:
             self.kept.append(Violation(entry, image, field, value, expected))
 
     @property
     def total(self) -> int:
+        """The number of violations, kept or not."""
         return self.by_field.total()

@@ -32,7 +32,7 @@ def write_submission(
         Paths of the JSON and of the zip.
 
     Raises:
-        FileNotFoundError: there is no file `results`.
+        FileNotFoundError: the file `results` does not exist.
         OSError: a file cannot be written; the text names it.
         ValueError: `alg` cannot be part of the name, or `results` is a zip of several files.
     """

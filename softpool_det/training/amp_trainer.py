@@ -26,7 +26,7 @@ class StepTrainer(SimpleTrainer):
     Args:
         model, data_loader, optimizer: as for Detectron2's.
         precision: of the forward under autocast; None for float32.
-        on_bad_loss: called with the batch and the losses by name where one is no finite number;
+        on_bad_loss: called with the batch and the losses by name where one is not finite;
             says, in what it returns, where to look.
         accumulate: batches of a step, whose losses are averaged.
         correction: called after the last batch of a step; what its losses and gradients are to be
@@ -106,7 +106,7 @@ class StepTrainer(SimpleTrainer):
         return self.model.no_sync()
 
     def _advise(self) -> str:
-        """What to set so that a step of as many images fits into the memory of the GPU."""
+        """Suggest settings with which a step of as many images fits into the GPU's memory."""
         size, processes = len(self._batch), comm.get_world_size()
         smaller = [part for part in range(size - 1, 0, -1) if size % part == 0]
         # Several processes cannot try: they would wait for each other.
@@ -164,7 +164,7 @@ def unfused(device_type: str) -> Iterator[None]:
 
     Detectron2's box arithmetic is scripted. From the third call on TorchScript runs a version that
     it has specialised and fused, with other last bits: a run that was interrupted, and so counts
-    anew, would not end with the same ones. On a GPU nobody is promised those.
+    from zero, would not end with the same bits. On a GPU the same bits are not promised.
     """
     if device_type != "cpu":
         yield

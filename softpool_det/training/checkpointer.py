@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, and read without running what they contain."""
+"""Write checkpoints atomically, and read them without running what they contain."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         return bool(self._newest_first())
 
     def _newest_first(self) -> list[Path]:
-        """What a run may go on from.
+        """List the checkpoints that a run may resume from, newest first.
 
-        That is what is noted as the last, but where a kill came between the writing of a checkpoint
-        and the note, and then those of earlier iterations.
+        The one noted as the last comes first, unless a kill came between writing a checkpoint and
+        noting it. Those of earlier iterations follow.
         """
         note, found = Path(self.save_dir, TAG_FILE), {}
         for path in Path(self.save_dir).glob("model_*.pth"):
@@ -133,15 +133,15 @@ class SafeCheckpointer(DetectionCheckpointer):
             return ordered
         name, noted_at = note.read_text(errors="replace").strip(), note.stat().st_mtime_ns
         since = [path for path in ordered if path.stat().st_mtime_ns > noted_at]
-        # Without a name a run began anew, and no checkpoint was there before that is its own.
+        # Without a name a run started over, and none of the earlier checkpoints is its own.
         noted = found.get(Path(self.save_dir, name), math.inf if name else -1)
         return since + [path for path in ordered if found[path] <= noted and path not in since]
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Go on from the newest checkpoint that is whole, or load `path`.
+        """Resume from the newest undamaged checkpoint, or load `path`.
 
-        Broken ones are named and passed over. Where all are, the run begins anew. `is_resumed`
-        tells which it was.
+        Damaged ones are named and skipped. If all are damaged, the run starts over.
+        `is_resumed` says which it was.
 
         Returns:
             What else is in the file.
@@ -200,7 +200,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             start = file.read(2)
         damage = find_fault(Path(filename))
         if not filename.endswith(".pkl") and start != b"PK" and start[:1] != pickle.PROTO:
-            damage = "it is no checkpoint of PyTorch's"
+            damage = "it is not a PyTorch checkpoint"
         if damage is not None:
             raise DataError(f"{filename}: {damage}")
         try:
@@ -211,12 +211,12 @@ class SafeCheckpointer(DetectionCheckpointer):
             raise
         except Exception as error:  # whatever bytes lead to
             raise DataError(
-                f"{filename} holds more than tensors and plain values, or is no checkpoint; "
+                f"{filename} holds more than tensors and plain values, or is not a checkpoint; "
                 f"nothing of it was run ({reason_of(error)})"
             ) from error
 
     def _load_pickle(self, path: Path) -> dict[str, Any]:
-        """What Detectron2's own reader, which unpickles anything, makes of a `.pkl`."""
+        """Read a `.pkl` with Detectron2's own reader, which unpickles anything."""
         data = load_arrays(path)
         if "model" in data and "__author__" in data:
             return data | {"model": as_tensors(data["model"])}

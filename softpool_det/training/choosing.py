@@ -129,10 +129,10 @@ def evaluation_hooks(
     patience: int,
     datasets: Sequence[str],
 ) -> list[HookBase]:
-    """The evaluation and, where a metric or a patience is given, the choice by it.
+    """Build the evaluation hook and, if a metric or a patience is given, the choice by it.
 
     Raises:
-        DataError: one of them cannot be used, or there are no `datasets` to evaluate on.
+        DataError: one of them cannot be used, or `datasets` is empty.
     """
     if not metric and not patience:
         return [evaluation]
@@ -145,7 +145,7 @@ def evaluation_hooks(
 
 
 def choice_remarks(metric: str, validation: Sequence[str], test: Sequence[str]) -> list[str]:
-    """A sentence where a checkpoint is chosen on what it is tested on.
+    """Remark on a checkpoint that is chosen on what it is tested on.
 
     Args:
         metric: by which it is chosen; "" where it is not.

@@ -22,7 +22,7 @@ def load_detector(cfg: CfgNode | DictConfig, weights: str | Path) -> nn.Module:
             Detectron2's model zoo.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     if "://" not in str(weights) and not Path(weights).is_file():
         raise FileNotFoundError(

@@ -87,6 +87,8 @@ class _ScalarWriter(EventWriter):
 
 
 class WandbWriter(_ScalarWriter):
+    """Write scalars to Weights & Biases."""
+
     module = "wandb"
 
     def start(self, known: str | None) -> tuple[Any, str]:
@@ -101,6 +103,8 @@ class WandbWriter(_ScalarWriter):
 
 
 class MlflowWriter(_ScalarWriter):
+    """Write scalars to MLflow."""
+
     module = "mlflow"
 
     def start(self, known: str | None) -> tuple[Any, str]:

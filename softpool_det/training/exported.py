@@ -24,7 +24,7 @@ _INPUT = {"channel_order", "resize"}
 
 
 def find_manifest(path: Path) -> Path | None:
-    """The manifest of an exported detector, where `path` is that, its ONNX file or its folder."""
+    """Find an exported detector's manifest; `path` is that, its ONNX file or its folder."""
     if path.suffix == ".onnx":
         return path.with_name(MANIFEST)
     if path.name == MANIFEST:
@@ -34,10 +34,10 @@ def find_manifest(path: Path) -> Path | None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What softpool-export wrote about its files.
+    """Read what softpool-export wrote about its files.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it is not a manifest.
     """
     if not path.is_file():
@@ -52,12 +52,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
+    """Hash a file; return hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest_augmentations(manifest: dict[str, Any]) -> list[T.Augmentation]:
-    """The resizing before the model, as Detectron2 does it."""
+    """Build the resizing before the model, as Detectron2 does it."""
     resize = manifest["input"]["resize"]
     if resize is None:
         return []
@@ -66,7 +67,7 @@ def manifest_augmentations(manifest: dict[str, Any]) -> list[T.Augmentation]:
 
 
 def manifest_metadata(manifest: dict[str, Any]) -> Metadata:
-    """The names of the classes, and the ids that the data set has for them."""
+    """Build the metadata: the names of the classes and the data set's ids for them."""
     classes = manifest["classes"]
     if any(entry["name"] is None for entry in classes):
         return Metadata()
@@ -114,7 +115,7 @@ class OnnxDetector:
         )
 
     def __call__(self, batch: list[dict[str, Any]]) -> list[dict[str, Instances]]:
-        """Detections of entries as :func:`build_input_maker` makes them, one by one."""
+        """Detect objects in entries as :func:`build_input_maker` makes them, one by one."""
         return [{"instances": self._detect(**entry)} for entry in batch]
 
     def _detect(self, image: torch.Tensor, height: int, width: int) -> Instances:

@@ -62,7 +62,7 @@ class GuardedMapper:
 
     Args:
         mapper: from a record to what a model takes.
-        max_pixels: an image whose header tells more is not decoded.
+        max_pixels: an image whose header claims more is not decoded.
     """
 
     def __init__(self, mapper: Callable[[dict[str, Any]], Any], max_pixels: int) -> None:
@@ -81,7 +81,7 @@ class GuardedMapper:
             return Unreadable(name, f"an object of it has no {error}")
         except _FAILURES as error:
             if isinstance(error, FileNotFoundError):
-                return Unreadable(name, "there is no such file")
+                return Unreadable(name, "file not found")
             return Unreadable(name, _reason(record, name, error))
 
     def _check_header(self, name: str, label_mode: str | None) -> None:

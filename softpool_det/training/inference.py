@@ -18,7 +18,7 @@ RESULTS = Path("inference", "coco_instances_results.json")
 
 
 def image_info_file(dataset: str) -> Path:
-    """The file with a data set's images and categories; the images themselves are not needed.
+    """Return the file with a data set's images and categories; needs no image.
 
     Raises:
         KeyError: no such data set is registered with Detectron2.
@@ -80,7 +80,7 @@ def detect(
     try:
         launch_processes(_run, args)
     except Interrupted as error:
-        # That is success for a training, which goes on later.
+        # That is success for a training, which resumes later.
         raise RuntimeError("interrupted by a signal; nothing was written") from error
     if not results.is_file():
         raise RuntimeError(f"the model gave no results on {dataset}: {results} was not written")

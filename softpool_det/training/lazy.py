@@ -66,7 +66,7 @@ def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
 
 
 def build_evaluator(call: Any) -> Any:
-    """What `cfg.dataloader.evaluator` names: for Detectron2's `COCOEvaluator`, that of ours."""
+    """Build `cfg.dataloader.evaluator`, with our evaluator for Detectron2's `COCOEvaluator`."""
     if isinstance(call, ListConfig):
         return [build_evaluator(each) for each in call]
     if isinstance(call, DictConfig) and "_target_" in call and _target(call) is COCOEvaluator:
@@ -75,12 +75,12 @@ def build_evaluator(call: Any) -> Any:
 
 
 def evaluates_masks(cfg: DictConfig) -> bool:
-    """The LazyConfig's `MODEL.MASK_ON`, of Detectron2's R-CNNs."""
+    """Return the LazyConfig's `MODEL.MASK_ON`, of Detectron2's R-CNNs."""
     return OmegaConf.select(cfg, "model.roi_heads.mask_head", default=None) is not None
 
 
 def allows_other_stem_pool(cfg: DictConfig) -> bool:
-    """The LazyConfig's `MODEL.ALLOW_OTHER_STEM_POOL`, which Detectron2's own configs lack."""
+    """Return `MODEL.ALLOW_OTHER_STEM_POOL`, which Detectron2's own LazyConfigs lack."""
     return bool(_option(cfg, "allow_other_stem_pool", False))
 
 
@@ -93,7 +93,7 @@ def train_lazy(
         cfg: a LazyConfig with model, optimizer, lr_multiplier, dataloader and train, as in
             Detectron2's own. Of YAML's keys `train` has skip_corrupt, max_pixels, amp.dtype,
             share_loss_normalizer, accumulate_steps, ema_decay, best_metric, patience and writers.
-        resume: go on from the newest whole checkpoint in `cfg.train.output_dir`, if there is one.
+        resume: continue from the newest undamaged checkpoint in `cfg.train.output_dir`, if any.
         progress: label of a progress line on stderr; "" for none.
         trust_pickle: start from a `.pkl` that is not of Detectron2's model zoo, too.
 
@@ -139,7 +139,7 @@ def train_lazy(
 
 
 def _tested_on(cfg: DictConfig, validation: list[str]) -> DictConfig:
-    """With this data set in the place of the test set; without one, `cfg` itself."""
+    """Return `cfg` with this data set as the test set; without one, `cfg` itself."""
     if not validation:
         return cfg
     cfg = cfg.copy()
@@ -172,7 +172,7 @@ def _build_trainer(cfg: DictConfig, skipped: Skipped) -> tuple[StepTrainer, Aver
 
 
 def _build_optimizer(call: DictConfig, model: nn.Module) -> Any:
-    """The optimizer, without weight decay on learned temperatures.
+    """Build the optimizer, without weight decay on learned temperatures.
 
     Where the config overrides that, or makes the groups of parameters by a function of its own, it
     has the last word.
@@ -225,7 +225,7 @@ def _build_train_loader(cfg: DictConfig, skipped: Skipped) -> Any:
     call = copy.deepcopy(cfg.dataloader.train)
     if _target(call) is not build_detection_train_loader:
         logger.warning(
-            "dataloader.train is not Detectron2's: it begins anew where a run is resumed, and an "
+            "dataloader.train is not Detectron2's: a resumed run starts it over, and an "
             "unreadable image ends the run"
         )
         return instantiate(call)
@@ -258,7 +258,7 @@ def _arguments(call: DictConfig) -> dict[str, Any]:
 
 
 def _option(cfg: DictConfig, name: str, default: Any) -> Any:
-    """A key of `train` that Detectron2's own configs lack."""
+    """Return a key of `train` that Detectron2's own configs lack."""
     return OmegaConf.select(cfg, f"train.{name}", default=default)
 
 

@@ -25,12 +25,12 @@ def build_train_loader(cfg: CfgNode, skipped: Skipped) -> TrainLoader:
     """Detectron2's training loader of a config, in the form of :class:`TrainLoader`.
 
     Args:
-        cfg: Detectron2's DATASETS, DATALOADER, INPUT and SOLVER keys, besides this package's.
-        skipped: takes what is left out.
+        cfg: Detectron2's DATASETS, DATALOADER, INPUT and SOLVER keys, and this package's.
+        skipped: takes what is skipped.
 
     Raises:
         DataError: an annotation file, or an entry of it, cannot be right; or the batch cannot be
-            shared out evenly.
+            split evenly.
     """
     skip, folder = cfg.INPUT.SKIP_CORRUPT, Path(cfg.OUTPUT_DIR)
     names = [check_training_annotations(name, skip, skipped, folder) for name in cfg.DATASETS.TRAIN]
@@ -58,7 +58,7 @@ def guarded_train_loader(
     max_pixels: int,
     **options: Any,
 ) -> TrainLoader:
-    """A :class:`TrainLoader` whose mapper is guarded; other arguments are those of the two."""
+    """Build a :class:`TrainLoader` with a guarded mapper; other arguments are those of the two."""
     return TrainLoader(dataset, mapper=GuardedMapper(mapper, max_pixels), **options)
 
 
@@ -69,7 +69,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> EvaluationBatches:
     program's end.
 
     Args:
-        cfg: Detectron2's DATALOADER and INPUT keys, besides this package's.
+        cfg: Detectron2's DATALOADER and INPUT keys, and this package's.
         dataset_name: registered.
     """
     if not cfg.DATALOADER.PERSISTENT_WORKERS:

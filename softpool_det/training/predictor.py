@@ -68,7 +68,7 @@ class Predictor:
             detector has the names in its manifest.
 
     Raises:
-        FileNotFoundError: there is no such config, folder, checkpoint or exported file.
+        FileNotFoundError: the config, folder, checkpoint or exported file does not exist.
         ImportError: an exported detector, and onnxruntime is not installed.
         PermissionError: a LazyConfig that is not trusted.
         ValueError: the config cannot be used, the folder is of a run of a LazyConfig,
@@ -132,7 +132,7 @@ class Predictor:
     @overload
     def __call__(self, images: Sequence[ImageLike]) -> list[Instances]: ...
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> Instances | list[Instances]:
-        """Detections of an image, or of several.
+        """Detect objects in an image, or in several.
 
         Args:
             images: a path, or BGR pixels, uint8 (H, W, 3); or a list of those.
@@ -150,7 +150,7 @@ class Predictor:
         return list(self.stream(images))
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
-        """The same one by one, for more images than fit into memory."""
+        """Detect objects one image at a time, for more images than fit into memory."""
         make_input = input_maker(self.image_format, self.augmentations)
         entries = (make_input(_pixels(image)) for image in images)
         while batch := list(itertools.islice(entries, self.batch_size)):
@@ -160,7 +160,7 @@ class Predictor:
                 yield output["instances"].to("cpu")
 
     def video(self, path: str | Path) -> Iterator[Instances]:
-        """The same of each frame of a video file.
+        """Detect objects in each frame of a video file.
 
         Raises:
             FileNotFoundError, ValueError: the file is not there, or cannot be read as a video.
@@ -169,7 +169,7 @@ class Predictor:
             yield from self.stream(frames(capture))
 
     def coco(self, images: Sequence[ImageLike], image_ids: Sequence[int]) -> list[dict[str, Any]]:
-        """Detections as entries of COCO's result files, with the data set's own category ids.
+        """Return detections as entries of COCO's result files, with the data set's category ids.
 
         Args:
             images: as for a call.
@@ -183,7 +183,7 @@ class Predictor:
         return found
 
     def entries(self, instances: Instances, image_id: int) -> list[dict[str, Any]]:
-        """The same of what was found in one image."""
+        """Convert one image's detections to entries of COCO's result files."""
         places = self.metadata.get("thing_dataset_id_to_contiguous_id", {})
         categories = {place: number for number, place in places.items()}
         return [
@@ -193,7 +193,7 @@ class Predictor:
 
 
 def _config_file(path: Path) -> Path:
-    """The config of a run's folder; another path is that of a config."""
+    """Return the config of a run's folder; any other path is a config already."""
     if not path.is_dir():
         return path
     config = path / "config.yaml"
@@ -225,7 +225,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
 
 
 def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[str, Any]]:
-    """What a config does to an image before the model gets it.
+    """Build the function that prepares an image for a config's model.
 
     Args:
         cfg: what :func:`softpool_det.config.load_config` returns.
@@ -242,7 +242,7 @@ def build_input_maker(cfg: CfgNode | DictConfig) -> Callable[[np.ndarray], dict[
 
 
 def _preparation(cfg: CfgNode | DictConfig) -> tuple[str, list[T.Augmentation]]:
-    """The channel order that a config's model gets, and what is done to an image before."""
+    """Return the channel order of a config's model, and what is done to an image before."""
     if isinstance(cfg, CfgNode):
         image_format, augmentations = cfg.INPUT.FORMAT, build_augmentation(cfg, is_train=False)
     else:
@@ -256,7 +256,7 @@ def _preparation(cfg: CfgNode | DictConfig) -> tuple[str, list[T.Augmentation]]:
 def input_maker(
     image_format: str, augmentations: list[T.Augmentation]
 ) -> Callable[[np.ndarray], dict[str, Any]]:
-    """What :func:`build_input_maker` returns, of a channel order, RGB or BGR, and augmentations."""
+    """Build :func:`build_input_maker`'s function from a channel order and augmentations."""
     augment = T.AugmentationList(augmentations)
 
     def make_input(image_bgr: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed for a torch generator that depends on all `numbers`, each 0 or more."""
+    """Return a seed for a torch generator that depends on all `numbers`, each 0 or more."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 

@@ -16,7 +16,7 @@ from softpool_det.io import errors
 from softpool_det.io.atomic import replacing, write_json
 from softpool_det.io.data_errors import DataError, Skipped
 
-# What is no fault of the program: its text is one line, and no traceback tells more.
+# Not the program's fault: the text is one line, and a traceback would add nothing.
 EXPECTED = (DataError, FloatingPointError, OSError)
 SKIPPED_FILE = "skipped.json"
 
@@ -38,10 +38,10 @@ def tell_once() -> None:
 
 @contextmanager
 def setting_up() -> Iterator[None]:
-    """What fails in the block is of what the user gave, and its text tells what.
+    """Turn the block's errors, which the user's input caused, into DataError.
 
     Raises:
-        DataError: in the place of KeyError, ValueError and RuntimeError.
+        DataError: instead of KeyError, ValueError and RuntimeError.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def setting_up() -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """The line that a program ends with, of an `EXPECTED` error.
+    """Format an `EXPECTED` error as the line that a program ends with.
 
     Where a disk is full, the log that is closed at the end fails, too; the first is reported.
     """

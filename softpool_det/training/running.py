@@ -51,14 +51,14 @@ def run(args: argparse.Namespace) -> dict:
 
     Args:
         args: `config_file`, `opts`, `eval_only`, `resume`, `progress`, `trust_pickle` and
-            `trust_lazy_config`, besides what `detectron2.engine.default_setup` reads.
+            `trust_lazy_config`, and what `detectron2.engine.default_setup` reads.
 
     Returns:
         The metrics: {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": {...}}.
 
     Raises:
         DataError: a config or data that cannot be used; one line.
-        FloatingPointError: a loss that is no finite number; names images and the saved batch.
+        FloatingPointError: a loss is not finite; names images and the saved batch.
         Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
         OSError, ValueError: files or weights are not what they should be.
     """
@@ -138,7 +138,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
 
 
 def _data_of(args: argparse.Namespace, training: list[str], evaluated: list[str]) -> list[str]:
-    """The data sets that a run needs."""
+    """List the data sets that a run needs."""
     if args.eval_only:
         return evaluated
     if not training:

@@ -77,7 +77,7 @@ def passing_on(processes: Callable[[], Iterable[int | None]]) -> Iterator[list[i
     """In the block a signal of `SIGNALS` goes to other processes, whose end the block waits for.
 
     Args:
-        processes: their numbers, at the time. While there are none, a signal does what it did
+        processes: their numbers, at the time. Without any, a signal does what it did
             before.
 
     Yields:

@@ -1,4 +1,4 @@
-"""What makes a run that was interrupted, or shared out, the same as one that was not."""
+"""Hooks that make an interrupted or distributed run equal to one that was not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NORMALIZER = "loss_normalizer"
 
 
 class Randomness(HookBase):
-    """Seeds every step by its iteration, and lets the loader go on where the run does.
+    """Seeds every step by its iteration, and lets the loader continue where the run does.
 
     Args:
         loader: of the run. Its seed is the run's, saved with it: where none was asked for, too.
@@ -84,7 +84,7 @@ def share_loss_normalizer(model: nn.Module, batches: int = 1) -> Callable[[], fl
     """Let RetinaNet and FCOS divide by the foreground anchors of a whole step.
 
     Those are the anchors of all processes and all batches. Detectron2 counts those of each batch of
-    each process by itself. Then the same images give another loss when they are shared out.
+    each process by itself. Then the same images give another loss when processes share them.
 
     Args:
         model: a detector, before or after DistributedDataParallel.

@@ -25,12 +25,12 @@ from softpool_det.training.workers import outlive_sigterm
 
 # Of (index of the record, place in the stream of all images).
 Place = tuple[int, int]
-# So many unreadable records in a row are no accident: a disk is gone, or a folder is another's.
+# So many unreadable records in a row are not an accident: a disk is gone, or a folder is wrong.
 MAX_IN_A_ROW = 100
 
 
 class Batches:
-    """This process's share of the batches of a run, from any iteration on.
+    """One process's share of the batches of a run, from any iteration.
 
     Args:
         sampler: one of Detectron2's for training; gives order and repetition. Its own seed and
@@ -45,7 +45,7 @@ class Batches:
             would have.
 
     Raises:
-        DataError: the batch cannot be shared out evenly.
+        DataError: the batch cannot be split evenly.
     """
 
     def __init__(
@@ -139,12 +139,12 @@ class TrainLoader:
         accumulate: batches of an iteration.
 
     Attributes:
-        start: the iteration to begin with; set it (and `seed`, where a run goes on) before
+        start: the iteration to begin with; set it (and `seed`, when a run resumes) before
             iterating.
 
     Raises:
-        ValueError: there are no records.
-        DataError: the batch cannot be shared out evenly; while iterating, where a record cannot be
+        ValueError: no records.
+        DataError: the batch cannot be split evenly; while iterating, where a record cannot be
             read and `skip` is not set.
     """
 
@@ -205,7 +205,7 @@ class TrainLoader:
 
 
 def _landscape(records: Sequence[dict[str, Any]]) -> list[bool] | None:
-    """None where some record does not tell its size."""
+    """Whether each record is wider than high; None if some record lacks its size."""
     if not all("width" in record and "height" in record for record in records):
         return None
     return [record["width"] > record["height"] for record in records]

@@ -177,7 +177,7 @@ def insert_stop(found: list[HookBase], stop: StopOnSignal) -> list[HookBase]:
 
 
 def distribute(model: nn.Module, device: str, **options: Any) -> nn.Module:
-    """The model for this process, one of several or the only one.
+    """Prepare the model for this process, one of several or the only one.
 
     Args:
         model: on its device.
@@ -190,10 +190,10 @@ def distribute(model: nn.Module, device: str, **options: Any) -> nn.Module:
 
 
 def find_precision(cfg: CfgNode) -> torch.dtype | None:
-    """The precision of a training's forward; None for float32.
+    """Return the precision of a training's forward; None for float32.
 
     Raises:
-        ValueError: `SOLVER.AMP.DTYPE` is none of those that there are.
+        ValueError: `SOLVER.AMP.DTYPE` is unknown.
     """
     if not cfg.SOLVER.AMP.ENABLED:
         return None

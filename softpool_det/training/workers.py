@@ -14,7 +14,7 @@ GRACE_SECONDS = 30
 
 
 def outlive_sigterm(_worker: int) -> None:
-    """A DataLoader's `worker_init_fn`: of a SIGTERM that others than the loader sent, wait.
+    """Ignore SIGTERM in a DataLoader's worker, unless the loader itself sent it.
 
     torchrun, Slurm and systemd send it to every process of a job, and a worker of torch's ends at
     once. The step that is running needs its images, or nothing would be saved.
@@ -38,7 +38,7 @@ def _obey(loader: int) -> None:
 
 
 def with_lasting_workers(loader: DataLoader, persistent: bool = False) -> DataLoader:
-    """The same loader with such workers.
+    """Return the loader with workers that outlive SIGTERM.
 
     Args:
         loader: of batches of `batch_size`, by a sampler.

@@ -45,11 +45,12 @@ class Architecture:
 
     @property
     def has_bottlenecks(self) -> bool:
+        """Whether blocks have three convolutions: from depth 50 on."""
         return self.depth >= 50
 
     @property
     def name(self) -> str:
-        """torchvision's name: resnet50, resnext50_32x4d, wide_resnet50_2."""
+        """The name in torchvision: resnet50, resnext50_32x4d, wide_resnet50_2."""
         if self.num_groups > 1:
             return f"resnext{self.depth}_{self.num_groups}x{self.width_per_group}d"
         if self.width_per_group != _PLAIN_WIDTH:
@@ -58,7 +59,7 @@ class Architecture:
 
     @classmethod
     def from_name(cls, name: str) -> Architecture:
-        """The inverse of `name`.
+        """Parse a name as `name` writes it.
 
         Raises:
             ValueError: not a name of a ResNet that Detectron2 builds.
@@ -70,7 +71,7 @@ class Architecture:
             if found.name == name and (found.has_bottlenecks or found == cls(depth)):
                 return found
         raise ValueError(
-            f"{name!r} is no ResNet that Detectron2 builds: those are resnet18, 34, 50, 101 and "
+            f"{name!r} is not a ResNet that Detectron2 builds: resnet18, 34, 50, 101 and "
             "152, from 50 on also resnextD_GxWd and wide_resnetD_F"
         )
 
@@ -102,7 +103,7 @@ class Architecture:
         return cls(depth, width // group_width, group_width)
 
     def config(self) -> dict[str, int]:
-        """The keys of `MODEL.RESNETS` that differ from Detectron2's defaults."""
+        """Return the keys of `MODEL.RESNETS` that differ from Detectron2's defaults."""
         values = {"DEPTH": self.depth}
         if not self.has_bottlenecks:
             values["RES2_OUT_CHANNELS"] = 64
@@ -114,7 +115,7 @@ class Architecture:
 
 
 def count_blocks(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Blocks of each stage: {"res2": 3, ...}, 0 where there are none."""
+    """Blocks of each stage: {"res2": 3, ...}, 0 without any."""
     indices: dict[str, set[str]] = {f"res{stage}": set() for stage in range(2, 6)}
     for key in state_dict:
         stage, _, rest = key.partition(".")
@@ -186,7 +187,7 @@ def check_state_dict(
         stem_pool: the stem's pooling, which may have learned parameters.
 
     Returns:
-        Outputs of the classifier, 0 where there is none.
+        Outputs of the classifier, 0 without one.
 
     Raises:
         ValueError: keys are missing, unknown or of another shape; names them.

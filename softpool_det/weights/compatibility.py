@@ -61,7 +61,7 @@ def check_weights(
 
 
 def stem_pool_of(model: nn.Module) -> StemPool | None:
-    """The pooling in the stem of the model's ResNet, or None where none is known."""
+    """Return the pooling in the stem of the model's ResNet, or None if it is unknown."""
     resnet = _find_resnet(model)
     return None if resnet is None else _pool_of(resnet.stem)
 
@@ -145,8 +145,8 @@ def _shapes(
     keys = Architecture.from_name(metadata.architecture).config()
     config = ", ".join(f"MODEL.RESNETS.{key} {value}" for key, value in keys.items())
     return [
-        f"the model is no {metadata.architecture}: {wrong[0]}; the weights need {config} (stages, "
-        "of ResNet.make_default_stages or make_stage)"
+        f"the model is not a {metadata.architecture}: {wrong[0]}; the weights need {config} "
+        "(stages, of ResNet.make_default_stages or make_stage)"
     ]
 
 
@@ -206,7 +206,7 @@ def _pool_of(stem: nn.Module) -> StemPool | None:
 
 
 def describe_pool(pool: nn.Module) -> StemPool:
-    """A pooling of a stem, in the words of weights' metadata."""
+    """Describe a stem's pooling as weights' metadata do."""
     window = {
         name: _single(getattr(pool, name, None)) for name in ("kernel_size", "stride", "padding")
     }
@@ -222,7 +222,7 @@ def describe_pool(pool: nn.Module) -> StemPool:
 
 
 def _single(size: Any) -> Any:
-    """An int where all sides are alike; else a list, as JSON has it."""
+    """Return an int if all sides are alike; else a list, as JSON has it."""
     if isinstance(size, tuple | list):
         return size[0] if len(set(size)) == 1 else list(size)
     return size

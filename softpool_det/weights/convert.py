@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shlex
 import sys
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from softpool_det.io.atomic import replacing
+from softpool_det.io.version import __version__
 from softpool_det.weights.architecture import Architecture, check_state_dict
 from softpool_det.weights.metadata import (
     MAX_POOL,
@@ -70,9 +70,9 @@ def read_weights(
 
     Raises:
         FileNotFoundError, PermissionError, ValueError: as :func:`read_source`.
-        ValueError: no ResNet that Detectron2 builds, or something that must be said was not. Says
-            which keys tell, or what to say. Or its weights are not finite. What else is in the
-            file is not looked at.
+        ValueError: no ResNet that Detectron2 builds, or something that must be said was not. Names
+            the keys that show it, or the option to give. Or the ResNet's weights are not finite;
+            others in the file are not checked.
     """
     source = read_source(path, trust_pickle, entry)
     check_name(architecture or _name_of(source))
@@ -123,7 +123,7 @@ def write_weights(path: str | Path, weights: Weights, to: str = "detectron2") ->
 
 
 def describe(weights: Weights, to: str = "detectron2") -> str:
-    """What was found in a source, and what a model has to know to use it, in a few lines."""
+    """Describe a source, and what a model has to know to use it, in a few lines."""
     metadata = weights.metadata
     lines = [
         f"{metadata.architecture}, {len(weights.tensors)} tensors, "
@@ -198,7 +198,7 @@ def _metadata(
         source_file=source.file.name,
         source_sha256=source.sha256(),
         source_format=source.format,
-        converter_version=_version(),
+        converter_version=__version__,
         command=shlex.join(["python", *sys.argv]),
     )
 
@@ -207,10 +207,3 @@ def _name_of(source: Source) -> str:
     """Where an architecture may be named: beside the file, in its name, in a hub's cache folder."""
     folders = [part for part in source.file.parts if part.startswith("models--")]
     return str(source.timm_config.get("architecture") or "/".join([*folders, source.file.name]))
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("softpool_det")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -151,7 +151,7 @@ def check_states(content: Mapping[Any, Any], file: str | Path) -> None:
 
 
 def _places(tensors: Tensors) -> dict[tuple[str, str], None]:
-    """Formats and prefixes, in the order of the keys."""
+    """List formats and prefixes, in the order of the keys."""
     found: dict[tuple[str, str], None] = {}
     if {"conv1_w", "res2_0_branch2a_w"} <= tensors.keys():
         found["caffe2", ""] = None

@@ -73,7 +73,7 @@ class StemPool:
 MAX_POOL = StemPool("MaxPool2d", kernel_size=3, stride=2, padding=1)
 # That of the SoftPool authors' ResNets.
 SOFT_POOL = StemPool("SoftPool2d", kernel_size=2, stride=2, padding=0)
-# Of older files the temperature is 1, and there are no options.
+# Older files have temperature 1 and no options.
 _ADDED_LATER = ("stem_pool.beta", "stem_pool.learn_beta", "stem_pool.options")
 
 
@@ -89,7 +89,7 @@ class WeightsMetadata:
         channel_order: "RGB" or "BGR".
         stride_in_1x1: whether bottlenecks of stride 2 have it in their first convolution (MSRA)
             rather than in the 3x3 one; of no meaning to ResNet-18 and 34.
-        num_classes: outputs of the classifier, 0 where there is none.
+        num_classes: outputs of the classifier, 0 without one.
         source_file: name of the file that was converted, or what the weights come from otherwise.
         source_sha256: its checksum, "" where there was no file.
         source_format: "torchvision", "timm", "detectron2", "caffe2", ...
@@ -137,7 +137,7 @@ class WeightsMetadata:
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> WeightsMetadata:
-        """The inverse of :meth:`to_header`; keys that are not its own are left alone.
+        """Parse the output of :meth:`to_header`; other keys are ignored.
 
         Raises:
             ValueError: a key is missing or its value cannot be read.

@@ -23,7 +23,7 @@ def torchvision_to_detectron2(name: str) -> str:
 
 
 def detectron2_to_torchvision(name: str) -> str:
-    """The inverse of :func:`torchvision_to_detectron2`."""
+    """Invert :func:`torchvision_to_detectron2`."""
     name = name.replace(".shortcut.norm.", ".downsample.1.").replace(".shortcut.", ".downsample.0.")
     name = re.sub(r"\.conv(\d)\.norm\.", r".bn\1.", name)
     name = re.sub(r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}.", name)
@@ -73,7 +73,7 @@ def format_of(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def rename(tensors: Mapping[str, torch.Tensor], function: Callable[[str], str]) -> Tensors:
-    """The same tensors, each under `function` of its name."""
+    """Rename each tensor with `function`."""
     return {function(key): value for key, value in tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""What weights were trained with, as far as their origin tells."""
+"""What weights were trained with, as far as their origin shows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONVENTIONS = {
 def convention_of(
     source: Source, architecture: Architecture, name: str | None = None
 ) -> Convention:
-    """The convention that weights follow.
+    """Find the convention that weights follow.
 
     Args:
         source: the file.
@@ -43,7 +43,7 @@ def convention_of(
         name: a key of `CONVENTIONS`, where the user gave one.
 
     Raises:
-        ValueError: it has to be given, or is not what the file's metadata say.
+        ValueError: it is required, or is not what the file's metadata say.
     """
     known = _known_convention(source, architecture)
     if name is None and known is None:
@@ -63,7 +63,7 @@ def convention_of(
 
 
 def stem_pool_shown(source: Source, tensors: Mapping[str, torch.Tensor]) -> StemPool:
-    """A pooling with the parameters that weights have; without metadata its window is a guess.
+    """Describe the pooling from its parameters; without metadata its window is a guess.
 
     Args:
         source: the file.
@@ -78,7 +78,7 @@ def stem_pool_shown(source: Source, tensors: Mapping[str, torch.Tensor]) -> Stem
 
 
 def stem_pool_of(source: Source, given: StemPool | None = None, learn_beta: str = "no") -> StemPool:
-    """The stem's pooling that weights were trained with.
+    """Find the stem's pooling that weights were trained with.
 
     Args:
         source: the file.
@@ -86,7 +86,7 @@ def stem_pool_of(source: Source, given: StemPool | None = None, learn_beta: str 
         learn_beta: "one" or "channel" where a learned temperature is among the weights.
 
     Raises:
-        ValueError: it has to be given, or is not what the file's metadata say.
+        ValueError: it is required, or is not what the file's metadata say.
     """
     if source.metadata is not None:
         found = source.metadata.stem_pool
@@ -107,7 +107,7 @@ def stem_pool_of(source: Source, given: StemPool | None = None, learn_beta: str 
     if published and learn_beta == "no" and "softpool" not in source.file.name.lower():
         return MAX_POOL
     raise ValueError(
-        f"{source.path}: which pooling is in the stem of these weights cannot be seen. Say "
+        f"{source.path}: the file does not show which pooling is in its stem. Give "
         "--stem-pool softpool (2x2, stride 2, as in the SoftPool authors' models) or --stem-pool "
         "max (3x3, stride 2, padding 1)"
     )

@@ -150,14 +150,14 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _Dtype:
-    """In the place of `numpy.dtype`."""
+    """Stands in for `numpy.dtype`."""
 
     def __init__(self, text: object, align: object = False, copy: object = False) -> None:
         if not re.fullmatch(r"[<>|=]?[A-Za-z?]\d{0,6}", _text(text)):
-            raise pickle.UnpicklingError(f"the dtype {text!r:.60} is none of plain values")
+            raise pickle.UnpicklingError(f"the dtype {text!r:.60} does not hold plain values")
         self.dtype = np.dtype(_text(text))
         if self.dtype.kind not in _KINDS:
-            raise pickle.UnpicklingError(f"the dtype {text!r:.60} is none of plain values")
+            raise pickle.UnpicklingError(f"the dtype {text!r:.60} does not hold plain values")
 
     def __setstate__(self, state: tuple) -> None:
         version, order, *rest = state
@@ -223,12 +223,12 @@ def _no_bytes() -> bytes:
 
 def _text(value: object) -> str:
     if not isinstance(value, str | bytes):
-        raise pickle.UnpicklingError(f"{reprlib.repr(value):.90} in the place of text")
+        raise pickle.UnpicklingError(f"{reprlib.repr(value):.90} instead of text")
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
 def _dict(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[Any, Any]:
-    """A dict of plain keys: to hash tuples of tuples can take for ever."""
+    """Build a dict of plain keys: hashing tuples of tuples can take arbitrarily long."""
     found = {}
     for key, value in pairs:
         if not isinstance(key, str | bytes | int | float | None):
@@ -251,7 +251,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 def _arrays(value: Any, done: dict[int, Any]) -> Any:
-    """With arrays in the place of what stood for them; each shared value is converted once."""
+    """Replace placeholders by their arrays; each shared value is converted once."""
     if isinstance(value, _Array):
         if value.array is None:
             raise pickle.UnpicklingError("an array without content")

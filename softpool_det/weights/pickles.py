@@ -64,9 +64,9 @@ def find_fault(file: Path) -> str | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """What a reader of weights did not take, in a few words.
+    """Return why a reader of weights refused a file, in a few words.
 
-    torch.load's own text tells at length how the file may be run all the same.
+    torch.load's own message explains how to bypass the check.
     """
     text = str(error) or type(error).__name__
     found = re.search(r"WeightsUnpickler error:\s*(.+?)( was not an allowed|$)", text, re.MULTILINE)

@@ -53,6 +53,7 @@ class Source:
         return bool(self.entry.place)
 
     def sha256(self) -> str:
+        """Hash the file; return hexadecimal digits."""
         return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
 
@@ -123,9 +124,9 @@ def read_file(file: Path) -> Mapping[str, Any]:
         raise
     except Exception as error:  # whatever bytes lead to
         raise ValueError(
-            f"{file} holds more than tensors and plain values, or is no checkpoint: "
+            f"{file} holds more than tensors and plain values, or is not a checkpoint: "
             f"{reason_of(error)}. "
-            "Where you trust it, load it and save its state dict alone with torch.save"
+            "If you trust it, load it and save only its state dict with torch.save"
         ) from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{file} holds a {type(content).__name__}, not a state dict")
@@ -148,14 +149,14 @@ def _refuse(content: Mapping[str, Any]) -> NoReturn:
 
 
 def _read_timm_config(file: Path) -> dict[str, Any]:
-    """What timm's published files say in the `config.json` beside them, {} where there is none."""
+    """Read the `config.json` beside timm's published files, {} if it is absent."""
     path = file.with_name("config.json")
     if not path.is_file():
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}, beside the weights, is no JSON file: {error}") from error
+        raise ValueError(f"{path}, beside the weights, is not a JSON file: {error}") from error
     values = config.get("pretrained_cfg") if isinstance(config, dict) else None
     if not isinstance(values, dict):
         return {}

@@ -43,7 +43,7 @@ def check_keys(keys: Iterable[str]) -> None:
         keys: as torchvision or timm name them.
 
     Raises:
-        ValueError: names the variant and the keys that tell.
+        ValueError: names the variant and the keys that show it.
     """
     keys = list(keys)
     for variant, pattern in _BY_KEY.items():
@@ -91,7 +91,7 @@ def check_stem(weight: torch.Tensor) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse anti-aliased variants by name: their blurs have no weights, so no key tells.
+    """Refuse anti-aliased variants by name: their blurs have no weights, so no key shows them.
 
     Raises:
         ValueError: `name` has the name of one in it, such as resnetblur50 or resnetaa50.
@@ -101,7 +101,7 @@ def check_name(name: str) -> None:
         raise ValueError(
             f"{match[0]} is an anti-aliased variant, which Detectron2 does not build: its strided "
             "convolutions are followed by a pooling. (Its keys are a plain ResNet's; only the "
-            f"name in {name!r} tells. If that is wrong, say --architecture)"
+            f"name in {name!r} shows it. If that is wrong, give --architecture)"
         )
 
 

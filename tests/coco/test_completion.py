@@ -131,7 +131,7 @@ def test_size_that_the_evaluator_cannot_read(register, tmp_path):
     CHANGES["no sizes"][0](content)
     register(content)
     (tmp_path / "2.png").unlink()
-    with pytest.raises(DataError, match=r"no size, and .*2\.png: there is no such file"):
+    with pytest.raises(DataError, match=r"no size, and .*2\.png: file not found"):
         Evaluator(NAME)
 
 

@@ -106,7 +106,7 @@ def test_roboflows_folders(put, tmp_path, name):
         (annotation(box=(30, 1, 3, 20)), r"a\.xml: object 1 has the corners \[30"),
         (annotation(box=("x", 1, 3, 20)), r"a\.xml: .*object 1 has xmin 'x'"),
         (annotation(size=(30, 40)), r"a\.xml: .*a\.png: it is 40x30 pixels, its annotation says"),
-        ("<annotation/>", "there are no XML files with objects for train"),
+        ("<annotation/>", "no XML file for train has objects"),
     ],
 )
 def test_faults_name_the_file(put, tmp_path, text, reason):
@@ -119,7 +119,7 @@ def test_faults_name_the_file(put, tmp_path, text, reason):
 def test_missing_images_and_folders(put, tmp_path):
     put("a", annotation())
     (tmp_path / "JPEGImages" / "a.png").unlink()
-    with pytest.raises(DataError, match=r"a\.xml: there is no .*JPEGImages/a\.jpg or \.png"):
+    with pytest.raises(DataError, match=r"a\.xml: .*JPEGImages/a\.jpg or \.png is missing"):
         read_voc(tmp_path)
-    with pytest.raises(DataError, match="there are no XML files"):
+    with pytest.raises(DataError, match="no XML file for train"):
         read_voc(tmp_path / "gone")

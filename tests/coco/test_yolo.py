@@ -120,7 +120,7 @@ def test_faults_name_file_and_line(put, tmp_path, line, reason):
         ("names: {1: a}\ntrain: images/train", "names is {1: 'a'}, must list"),
         ("names: [yes, no]\ntrain: images/train", "names holds True, must be text; put it in quo"),
         ("names: [a]", "train and val are missing"),
-        ("names: [a]\ntrain: gone", "train names .*gone, no folder of images and no .txt list"),
+        ("names: [a]\ntrain: gone", "train names .*gone, neither a folder of images nor a .txt"),
         ("names: [a]\ntrain: labels/val", "train has no images in .*labels/val"),
         ("names: [a]\ntrain: images/train", r"no image of train has labels.*labels/train/a\.txt"),
     ],

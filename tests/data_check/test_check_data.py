@@ -89,7 +89,7 @@ def test_every_fault_is_named_at_once(sets, check):
             "must be [x, y, width, height], four finite numbers",
             "category_id is 99, must be one of the 10",
             "another entry before it has the same id",
-            f"there is no file {folder / images[0]['file_name']}",
+            f"file not found: {folder / images[0]['file_name']}",
             "cannot be read as an image",
             "it is 30x20 pixels, its annotation says",
         ],
@@ -128,7 +128,7 @@ def test_a_path_that_is_not_there(sets, program_here, tmp_path, place):
     [
         ("[]", "the list 'images' is missing"),
         ("{", "not a JSON file"),
-        ('{"images": [], "categories": []}', "there are no images"),
+        ('{"images": [], "categories": []}', "the list 'images' is empty"),
     ],
 )
 def test_what_is_not_coco(sets, check, content, reason):

@@ -78,7 +78,7 @@ def test_cuda_is_skipped_with_one_line_without_a_gpu():
     result = run_setup("--name")
     assert result.returncode == 0, result.stderr
     assert (result.stdout + result.stderr).splitlines() == [
-        "softpool_det: CUDA kernel not built: no GPU here (FORCE_CUDA=1 builds it all the same)",
+        "softpool_det: CUDA kernel not built: no GPU here (FORCE_CUDA=1 builds it anyway)",
         "softpool_det",
     ]
 

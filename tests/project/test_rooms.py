@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomllib
 
+import softpool_det
 from softpool_det import model_zoo
 
 NAMES = (
@@ -69,9 +71,14 @@ def test_registers_its_backbones_whatever_is_imported_first():
     subprocess.run([sys.executable, "-c", REGISTERING, *FIRST_IMPORTS.values()], check=True)
 
 
+def test_version_is_that_of_pyproject():
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    assert softpool_det.__version__ == tomllib.loads(pyproject.read_text())["project"]["version"]
+
+
 def test_the_root_names_what_it_has():
     program = """import softpool_det
-assert {"replace_pooling", "add_softpool_config"} <= set(dir(softpool_det))
+assert {"replace_pooling", "add_softpool_config", "__version__"} <= set(dir(softpool_det))
 try:
     softpool_det.pool
 except AttributeError as error:

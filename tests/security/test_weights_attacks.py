@@ -77,7 +77,7 @@ def test_checkpoints_do_not_run(kind, marker, refusal, tmp_path):
     write_checkpoint(path, kind, marker)
     error = refusal("convert_weights.py", path, tmp_path / "out.safetensors")
     assert error.startswith(f"error: {path} holds more than tensors and plain values")
-    with pytest.raises(DataError, match=r"nothing of it was run|no checkpoint of PyTorch"):
+    with pytest.raises(DataError, match=r"nothing of it was run|not a PyTorch checkpoint"):
         SafeCheckpointer(torch.nn.Linear(1, 1)).load(str(path))
 
 
@@ -201,7 +201,7 @@ def test_arguments_of_a_training_do_not_run(marker, refusal, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("[" * 10**5, "no JSON file"),
+        ("[" * 10**5, "not a JSON file"),
         ('{"pretrained_cfg": {"mean": [NaN, 0, 0]}}', "not three finite numbers"),
         ('{"pretrained_cfg": {"std": "0"}}', "not three finite numbers"),
     ],

@@ -75,7 +75,7 @@ def test_errors(folder, similarity, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no images in" in error(similarity, "--images", empty, *out)
-    assert "there is no such folder" in error(similarity, "--images", tmp_path / "none", *out)
+    assert "folder of images not found" in error(similarity, "--images", tmp_path / "none", *out)
     assert "no pooling 'x'; there are: avg," in error(similarity, "--poolings", "x", *out)
     (folder / "b.jpg").write_text("no image")
     text = error(similarity, "--images", folder, *out)

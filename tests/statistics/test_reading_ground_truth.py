@@ -36,7 +36,7 @@ def test_classes_of_one_name_are_told_apart(files):
     ("change", "message"),
     [
         (lambda t: [], "is a JSON object, not a list"),
-        (lambda t: {**t, "annotations": []}, "there are no annotations"),
+        (lambda t: {**t, "annotations": []}, "the list 'annotations' is empty"),
         (lambda t: {"images": t["images"]}, "the list 'categories' is missing"),
         (
             lambda t: with_annotation(t, id=1),

@@ -100,7 +100,7 @@ def test_one_seed_inside_the_noise_is_no_finding():
 
 
 def test_nothing_to_find():
-    assert said(math.nan, math.nan).startswith("No difference is shown: AP cannot be told")
+    assert said(math.nan, math.nan).startswith("No difference is shown: AP is undefined")
 
 
 @given(st.floats(-100, 100), st.floats(0, 50), st.integers(1, 5), st.sampled_from([None, 0.5]))

@@ -173,7 +173,7 @@ def test_alg_that_cannot_be_a_name(here):
     [
         (["--results", "x.json"], "--alg is missing"),
         (["--config-file", "x.yaml", "--alg", "x"], "--config-file and --weights go together"),
-        (["--validate", "x.json", "SEED", "1"], "SEED 1: there is no config to override"),
+        (["--validate", "x.json", "SEED", "1"], "SEED 1: overrides need --config-file"),
         ([], "one of the arguments --config-file --results --validate is required"),
     ],
 )

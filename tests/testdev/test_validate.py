@@ -272,7 +272,7 @@ def test_file_that_is_too_large(validate, tmp_path):
 
 
 def test_missing_and_wrong_files(tmp_path, info):
-    with pytest.raises(FileNotFoundError, match="no result file"):
+    with pytest.raises(FileNotFoundError, match="result file not found"):
         validate_results(tmp_path / "none.json", info)
     wrong = tmp_path / "wrong.json"
     for content in ("[]", "{", '{"images": [], "categories": []}', '{"images": [{"id": 1}]}'):

@@ -132,7 +132,7 @@ def test_two_of_one_id(dataset, tmp_path, key):
             "entry 0 of images (id 1): file_name is missing, must be a text",
         ),
         (coco(categories=[3]), "entry 0 of categories is 3, must be an object"),
-        (coco(images=[]), "there are no images"),
+        (coco(images=[]), "the list 'images' is empty"),
         (
             coco(categories=[{"id": 1}]),
             "entry 0 of categories (id 1): name is missing, must be a text",

@@ -73,7 +73,7 @@ def test_corrupt_data_are_left_out_and_listed(data, train, tmp_path):
     assert train("INPUT.SKIP_CORRUPT", True) == ""
     skipped = json.loads((tmp_path / "output" / "skipped.json").read_text())
     assert skipped["count"] == 2
-    assert skipped["skipped"][str(image)] == "there is no such file"
+    assert skipped["skipped"][str(image)] == "file not found"
     entry = next(name for name in skipped["skipped"] if "entry 0 of annotations" in name)
     assert "a width and a height of 0 or more" in skipped["skipped"][entry]
     assert result(tmp_path / "output")["metrics"]["bbox"]["AP"] >= 0

@@ -47,7 +47,7 @@ def claim_size(png, width, height):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda path: path.unlink(), "there is no such file"),
+        (lambda path: path.unlink(), "file not found"),
         (lambda path: path.write_bytes(b""), "cannot identify image file"),
         (lambda path: path.write_bytes(b"<html>404</html>"), "cannot identify image file"),
         (lambda path: path.write_bytes(path.read_bytes()[:900]), "truncated"),

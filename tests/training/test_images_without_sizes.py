@@ -65,7 +65,7 @@ def test_size_that_cannot_be_read(dataset, tmp_path, damage):
     image = tmp_path / "images" / "1.jpg"
     if damage == "missing":
         image.unlink()
-        reason = f"{image}: there is no such file"
+        reason = f"{image}: file not found"
     else:
         image.write_bytes(image.read_bytes()[:2])
         reason = f"{image} cannot be read as an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)"
@@ -89,6 +89,6 @@ def test_run_lengths_in_an_image_without_a_size(dataset, tmp_path):
     (tmp_path / "images" / "1.jpg").unlink()
     content["annotations"][0]["segmentation"] = {"size": [20, 30], "counts": [600]}
     with pytest.raises(
-        DataError, match=r"entry 0 of images .* it has no size, and .* no such file"
+        DataError, match=r"entry 0 of images .* it has no size, and .* file not found"
     ):
         check_training_annotations(dataset(content), False, Skipped(), tmp_path)

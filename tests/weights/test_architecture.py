@@ -53,7 +53,7 @@ def test_torchvisions_names(name):
     ],
 )
 def test_other_names(name):
-    with pytest.raises(ValueError, match=rf"'{name}' is no ResNet that Detectron2 builds"):
+    with pytest.raises(ValueError, match=rf"'{name}' is not a ResNet that Detectron2 builds"):
         Architecture.from_name(name)
 
 

@@ -213,7 +213,7 @@ def test_stride(stride_in_1x1):
     ],
 )
 def test_other_shapes_are_refused(model, weights, complaint):
-    with pytest.raises(ValueError, match=rf"the model is no {weights}: {complaint}"):
+    with pytest.raises(ValueError, match=rf"the model is not a {weights}: {complaint}"):
         check(lambda: resnet(model), weights)
 
 

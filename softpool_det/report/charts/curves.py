@@ -100,7 +100,7 @@ def _thinned(run: Mapping[str, Any], loss: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def _mean_line(lines: Sequence[tuple[np.ndarray, np.ndarray]]):
-    """The mean of runs that were logged at the same iterations; none otherwise."""
+    """Return the mean of runs logged at the same iterations, or None."""
     first = lines[0][0]
     if not all(np.array_equal(first, x) for x, _ in lines):
         return []

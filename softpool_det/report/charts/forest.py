@@ -34,7 +34,7 @@ Row = tuple[str, Mapping[str, Any]]
 
 
 def shared_limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """An x range, in AP points, for every chart of `rows`: their numbers and 0 lie inside."""
+    """Return an x range, in AP points, that holds 0 and the numbers of all `rows`."""
     entries = [entry for _, entry in rows]
     numbers = [entry[key] for entry in entries for key in ("value", "low", "high")]
     numbers += [value for entry in entries for value in entry.get("by_seed") or ()]

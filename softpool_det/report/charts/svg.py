@@ -75,14 +75,17 @@ _XLINK = "http://www.w3.org/1999/xlink"
 
 
 def arm_colour(index: int) -> str:
+    """Return the colour of an arm, by its number."""
     return _ARMS[index % len(_ARMS)]
 
 
 def arm_dashes(index: int):
+    """Return the line style of an arm, by its number."""
     return _DASHES[index % len(_DASHES)]
 
 
 def arm_marker(index: int) -> str:
+    """Return the marker of an arm, by its number."""
     return _MARKERS[index % len(_MARKERS)]
 
 
@@ -104,11 +107,12 @@ def add_axes(figure: Figure, left: float, right: float, top: float, bottom: floa
 
 
 def legend_height(names: Sequence[str]) -> float:
+    """Return the height of a legend, in CSS pixels."""
     return LEGEND_LINE * len(names) + 6
 
 
 def add_legend(figure: Figure, names: Sequence[str], first: int = 0, lines: bool = True) -> None:
-    """The arms' names above the axes, where they can hide nothing.
+    """Add the arms' names above the axes, where they can hide nothing.
 
     Args:
         names: from the arm with the number `first` on.
@@ -138,7 +142,7 @@ def add_legend(figure: Figure, names: Sequence[str], first: int = 0, lines: bool
 
 
 def to_svg(figure: Figure, title: str) -> Markup:
-    """The figure as an `<svg>` element for an HTML page.
+    """Convert the figure to an `<svg>` element for an HTML page.
 
     Text stays text. Colours become `currentColor` and the custom properties --muted, --grid,
     --surface and --arm-0 to --arm-5 of the page's style sheet.
