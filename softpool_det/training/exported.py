@@ -52,21 +52,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a manifest.
+        ValueError: it is not a manifest, or that of files which take one image.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: an exported detector needs its manifest")
     try:
         manifest = json.loads(path.read_text())
-        if {"classes", "files"} <= manifest.keys() and manifest["input"].keys() >= _INPUT:
-            layout = manifest["input"]["layout"]
-        else:
-            layout = None
+        known = {"classes", "files"} <= manifest.keys() and manifest["input"].keys() >= _INPUT
     except (ValueError, AttributeError, KeyError):
-        layout = None
-    if layout is None:
+        known = False
+    if not known:
         raise ValueError(f"{path} is not a manifest of softpool-export: export the detector again")
-    if layout != LAYOUT:
+    if (layout := manifest["input"]["layout"]) != LAYOUT:
         raise ValueError(
             f"{path} is of an earlier version, whose files take one image ({layout}), not a batch "
             f"({LAYOUT}): export the detector again"
