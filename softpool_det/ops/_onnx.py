@@ -30,7 +30,7 @@ def soft_pool_onnx(input: torch.Tensor, *arguments) -> torch.Tensor:
     for tap in taps:
         # Of an infinite maximum, the infinite taps are at 0; -inf, padding too, is at limits.min,
         # where only a temperature near 0 leaves it a weight.
-        distance = (tap - finite).clamp(limits.min, 0)
+        distance = (tap - finite).clamp(limits.min, 0.0)
         weight = (distance * beta).exp().masked_fill(tap == -torch.inf, 0.0)
         total = total + weight
         mean = mean + weight * distance
