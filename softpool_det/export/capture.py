@@ -210,6 +210,9 @@ def _suppress(
         kept = _nms(moved, scores, threshold)
         ranks = own[:, kept].cumsum(1)
         kept = kept[torch.nonzero(own[:, kept] & (ranks <= most))[:, 1]]
+        if torch.compiler.is_compiling():
+            # AOTInductor multiplies the bounds of sizes, by default beyond what it can write.
+            torch._check(kept.shape[0] < 2**31)
     return boxes[kept], groups[kept], scores[kept], numbers[kept]
 
 
