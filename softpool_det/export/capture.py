@@ -1,11 +1,13 @@
-"""Detectron2's inference without what torch.export cannot capture.
+"""Detectron2's inference of a batch, without what cannot be traced.
 
-Detectron2 asks in Python how many candidates there are, and leaves each field of `Instances` with a
-size of its own. Here the same steps keep these numbers symbolic.
+Detectron2 finds boxes image by image, in loops of Python, asks there how many candidates there are,
+and leaves each field of `Instances` with a size of its own. Here the same steps take all images at
+once, know each candidate's image by its number, and keep all sizes symbolic.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 from unittest import mock
@@ -24,94 +26,117 @@ from torchvision.ops import nms
 Levels = Sequence[Tensor]
 
 
-def capture(model: nn.Module, image: Tensor) -> ExportedProgram:
-    """Capture the whole detector as an `ExportedProgram`, for images of any height and width.
+def capture(model: nn.Module, images: Tensor, image_sizes: Tensor) -> ExportedProgram:
+    """Capture the whole detector as an `ExportedProgram`, for images of any number and size.
 
     Args:
         model: one that :func:`softpool_det.export.write.check_exportable` passes, on the CPU.
-        image: an example; its sides decide nothing, but must be above 256.
+        images, image_sizes: an example, of two images or more, with sides above 256.
     """
-    sizes = {"image": {1: Dim.DYNAMIC, 2: Dim.DYNAMIC}}
+    sizes = {"images": dict.fromkeys((0, 2, 3), Dim.DYNAMIC), "image_sizes": {0: Dim.DYNAMIC}}
     # Of max pooling, torch.export would remember whether the example's sides were odd.
     halve = mock.patch.object(LastLevelMaxPool, "forward", lambda self, x: [x[:, :, ::2, ::2]])
     with torch.no_grad(), halve:
-        detector = CapturableDetector(model).eval()
-        return torch.export.export(detector, (image,), dynamic_shapes=sizes, strict=False)
+        detector = BatchDetector(model).eval()
+        example = (images, image_sizes)
+        return torch.export.export(detector, example, dynamic_shapes=sizes, strict=False)
 
 
-class CapturableDetector(nn.Module):
-    """A RetinaNet, or a Faster or Mask R-CNN, as a function of one image."""
+class BatchDetector(nn.Module):
+    """A RetinaNet, or a Faster or Mask R-CNN, as a function of tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model: Any = model
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute what the exported file's `OUTPUTS` say, for an image (3, H, W), uint8."""
+    def forward(self, images: Tensor, image_sizes: Tensor) -> tuple[Tensor, ...]:
+        """Compute what the exported file's `OUTPUTS` say.
+
+        Args:
+            images: (N, 3, H, W) uint8, with anything to the right of and below each image.
+            image_sizes: (N, 2) int64, their heights and widths.
+        """
         model = self.model
-        size = image.shape[-2], image.shape[-1]
-        divisor = model.backbone.padding_constraints.get("size_divisibility", 0)
-        divisor = max(divisor or model.backbone.size_divisibility, 1)
-        pixels = (image - model.pixel_mean) / model.pixel_std
-        pixels = F.pad(pixels, (0, -size[1] % divisor, 0, -size[0] % divisor))
-        features = model.backbone(pixels[None])
+        features = model.backbone(self._pixels(images, image_sizes))
         if isinstance(model, RetinaNet):
-            return _clipped(size, *_dense_detections(model, features))
-        proposals = _proposals(model.proposal_generator, features, size)
+            found = _dense_detections(model, features)
+        else:
+            proposals = _proposals(model.proposal_generator, features, image_sizes)
+            found = _box_detections(model.roi_heads, features, *proposals, image_sizes)
+        boxes, classes, scores, numbers = _clipped(image_sizes, *found)
+        if isinstance(model, RetinaNet) or not model.roi_heads.mask_on:
+            return boxes, classes, scores, numbers
         heads = model.roi_heads
-        boxes, classes, scores = _clipped(size, *_box_detections(heads, features, proposals, size))
-        if not heads.mask_on:
-            return boxes, classes, scores
         levels = [features[name] for name in heads.mask_in_features]
-        pooled = _pool(heads.mask_pooler, levels, boxes)
+        pooled = _pool(heads.mask_pooler, levels, boxes, numbers)
         logits = heads.mask_head.layers(pooled).narrow(0, 0, boxes.shape[0])
         if logits.shape[1] > 1:
             places = classes[:, None, None, None].expand(-1, 1, *logits.shape[2:])
             logits = logits.gather(1, places)
-        return boxes, classes, scores, logits[:, 0].sigmoid()
+        return boxes, classes, scores, numbers, logits[:, 0].sigmoid()
+
+    def _pixels(self, images: Tensor, image_sizes: Tensor) -> Tensor:
+        """Normalized, and as Detectron2 pads them: with zeros after that."""
+        model, height, width = self.model, images.shape[-2], images.shape[-1]
+        divisor = model.backbone.padding_constraints.get("size_divisibility", 0)
+        divisor = max(divisor or model.backbone.size_divisibility, 1)
+        below = torch.arange(height, device=images.device) < image_sizes[:, :1]
+        right = torch.arange(width, device=images.device) < image_sizes[:, 1:]
+        inside = (below[:, :, None] & right[:, None, :])[:, None]
+        pixels = (images - model.pixel_mean) / model.pixel_std
+        pixels = torch.where(inside, pixels, torch.zeros_like(pixels))
+        return F.pad(pixels, (0, -width % divisor, 0, -height % divisor))
 
 
 def _dense_detections(model: RetinaNet, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """Boxes, classes, scores and the numbers of their images; so do the functions below."""
     levels = [features[name] for name in model.head_in_features]
     logits, deltas = model._transpose_dense_predictions(model.head(levels), [model.num_classes, 4])
     found = []
     for anchors, logit, delta in zip(model.anchor_generator(levels), logits, deltas, strict=True):
-        scores, places = _top(logit[0].sigmoid().flatten(), model.test_topk_candidates)
+        scores, places, numbers = _top(logit.sigmoid().flatten(1), model.test_topk_candidates)
         rows = places // model.num_classes
-        boxes = model.box2box_transform.apply_deltas(delta[0][rows], anchors.tensor[rows])
-        found.append((boxes, places % model.num_classes, scores))
-    boxes, classes, scores = (torch.cat(values) for values in zip(*found, strict=True))
-    kept = torch.nonzero(scores > model.test_score_thresh)[:, 0]
-    boxes, classes, scores = boxes[kept], classes[kept], scores[kept]
-    kept = _suppress(boxes, classes, scores, model.test_nms_thresh)
-    kept = _first(kept, model.max_detections_per_image)
-    return boxes[kept], classes[kept], scores[kept]
+        boxes = model.box2box_transform.apply_deltas(delta[numbers, rows], anchors.tensor[rows])
+        found.append((boxes, places % model.num_classes, scores, numbers))
+    candidates = [torch.cat(values) for values in zip(*found, strict=True)]
+    kept = torch.nonzero(candidates[2] > model.test_score_thresh)[:, 0]
+    candidates = [values[kept] for values in candidates]
+    count = levels[0].shape[0]
+    return _suppress(count, *candidates, model.test_nms_thresh, model.max_detections_per_image)
 
 
-def _proposals(rpn: RPN, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+def _proposals(rpn: RPN, features: dict[str, Tensor], image_sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes, and the numbers of their images."""
     levels = [features[name] for name in rpn.in_features]
     logits, deltas = rpn.rpn_head(levels)
     found = []
-    for number, (anchors, logit, delta) in enumerate(
+    for level, (anchors, logit, delta) in enumerate(
         zip(rpn.anchor_generator(levels), logits, deltas, strict=True)
     ):
-        height, width = delta.shape[-2:]
-        rows = delta.view(-1, 4, height, width).permute(2, 3, 0, 1).reshape(-1, 4)
-        scores, places = _top(logit[0].permute(1, 2, 0).flatten(), rpn.pre_nms_topk[False])
-        boxes = rpn.box2box_transform.apply_deltas(rows[places], anchors.tensor[places])
-        found.append((boxes, torch.full_like(places, number), scores))
-    boxes, numbers, scores = (torch.cat(values) for values in zip(*found, strict=True))
-    boxes, numbers, scores = _clipped(size, boxes, numbers, scores, rpn.min_box_size)
-    kept = _suppress(boxes, numbers, scores, rpn.nms_thresh)
-    return boxes[_first(kept, rpn.post_nms_topk[False])]
+        scores, places, numbers = _top(
+            logit.permute(0, 2, 3, 1).flatten(1), rpn.pre_nms_topk[False]
+        )
+        rows = delta.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3)[numbers, places]
+        boxes = rpn.box2box_transform.apply_deltas(rows, anchors.tensor[places])
+        found.append((boxes, torch.full_like(places, level), scores, numbers))
+    candidates = [torch.cat(values) for values in zip(*found, strict=True)]
+    candidates = _clipped(image_sizes, *candidates, rpn.min_box_size)
+    count = levels[0].shape[0]
+    kept = _suppress(count, *candidates, rpn.nms_thresh, rpn.post_nms_topk[False])
+    return kept[0], kept[3]
 
 
 def _box_detections(
-    heads: StandardROIHeads, features: dict[str, Tensor], proposals: Tensor, size: tuple[int, int]
+    heads: StandardROIHeads,
+    features: dict[str, Tensor],
+    proposals: Tensor,
+    numbers: Tensor,
+    image_sizes: Tensor,
 ) -> tuple[Tensor, ...]:
     levels = [features[name] for name in heads.box_in_features]
     predictor = heads.box_predictor
-    logits, deltas = predictor(heads.box_head(_pool(heads.box_pooler, levels, proposals)))
+    pooled = _pool(heads.box_pooler, levels, proposals, numbers)
+    logits, deltas = predictor(heads.box_head(pooled))
     count = proposals.shape[0]
     logits, deltas = logits.narrow(0, 0, count), deltas.narrow(0, 0, count)
     boxes = predictor.box2box_transform.apply_deltas(deltas, proposals)
@@ -119,18 +144,18 @@ def _box_detections(
     probabilities = scores[:, :-1]
     places = torch.nonzero(probabilities > predictor.test_score_thresh)
     rows, classes = places[:, 0], places[:, 1]
-    per_class = boxes.view(boxes.shape[0], -1, 4)
+    per_class = boxes.unflatten(1, (-1, 4))
     columns = classes if per_class.shape[1] > 1 else torch.zeros_like(classes)
-    boxes, scores = _clip(per_class[rows, columns], size), probabilities[rows, classes]
-    kept = _suppress(boxes, classes, scores, predictor.test_nms_thresh)
-    kept = _first(kept, predictor.test_topk_per_image)
-    return boxes[kept], classes[kept], scores[kept]
+    scores, numbers = probabilities[rows, classes], numbers[rows]
+    boxes = _clip(per_class[rows, columns], image_sizes[numbers])
+    limits = predictor.test_nms_thresh, predictor.test_topk_per_image
+    return _suppress(levels[0].shape[0], boxes, classes, scores, numbers, *limits)
 
 
-def _pool(pooler: ROIPooler, levels: Levels, boxes: Tensor) -> Tensor:
-    """`ROIPooler.forward` for the boxes of one image, and for one more: batch norms ask for any."""
+def _pool(pooler: ROIPooler, levels: Levels, boxes: Tensor, numbers: Tensor) -> Tensor:
+    """`ROIPooler.forward`, with one box more: batch norms ask for any."""
     boxes = F.pad(boxes, (0, 0, 0, 1))
-    rois = F.pad(boxes, (1, 0))  # the index of the image
+    rois = torch.cat((F.pad(numbers, (0, 1))[:, None].to(boxes.dtype), boxes), dim=1)
     if len(levels) == 1:
         return pooler.level_poolers[0](levels[0], rois)
     # Detectron2's assign_boxes_to_levels; `Boxes` would ask whether there are any.
@@ -145,36 +170,90 @@ def _pool(pooler: ROIPooler, levels: Levels, boxes: Tensor) -> Tensor:
     return output
 
 
-def _top(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    return scores.topk(torch.sym_min(scores.shape[0], most))
+def _top(scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best of each row, their columns and their rows."""
+    count = scores.shape[1]
+    # The tracer's sizes are tensors.
+    most = count.clamp(max=most) if isinstance(count, Tensor) else torch.sym_min(count, most)
+    scores, places = scores.topk(most)
+    rows = torch.arange(scores.shape[0], device=scores.device)[:, None].expand_as(places)
+    return scores.flatten(), places.flatten(), rows.flatten()
 
 
-def _first(kept: Tensor, most: int) -> Tensor:
-    # narrow, for AOTInductor writes wrong C++ for a slice of a size that it does not know.
-    return kept.narrow(0, 0, torch.sym_min(kept.shape[0], most)) if most >= 0 else kept
+def _suppress(
+    count: int,
+    boxes: Tensor,
+    groups: Tensor,
+    scores: Tensor,
+    numbers: Tensor,
+    threshold: float,
+    most: int,
+) -> tuple[Tensor, ...]:
+    """The `most` best of each of `count` images (all if negative), the best first, after NMS.
 
-
-def _suppress(boxes: Tensor, groups: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Suppress boxes as torchvision's `batched_nms`: boxes of different groups do not meet."""
+    Boxes of different groups do not meet, as in torchvision's `batched_nms`.
+    """
     # With a zero, for there may be no box.
-    step = F.pad(boxes, (0, 0, 0, 1)).max() + 1
+    edges = F.pad(boxes, (0, 0, 0, 1))
+    step = edges.max() - edges.min() + 1
+    moved = boxes + (groups * step)[:, None]
+    own = numbers == torch.arange(count, device=numbers.device)[:, None]
+    most = most if most >= 0 else sys.maxsize
+    if torch.onnx.is_in_onnx_export():
+        lowest = torch.finfo(scores.dtype).min
+        by_image = torch.where(own, scores, torch.full_like(scores, -torch.inf))[:, None]
+        each = moved.expand(count, -1, -1)
+        kept = _OnnxNms.apply(each, by_image, most, threshold, lowest)[:, 2]
+    else:
+        # Images are apart downwards, for x has the groups.
+        moved = moved + F.pad((numbers * step)[:, None], (1, 0)).repeat(1, 2)
+        kept = _nms(moved, scores, threshold)
+        ranks = own[:, kept].cumsum(1)
+        kept = kept[torch.nonzero(own[:, kept] & (ranks <= most))[:, 1]]
+        if torch.compiler.is_compiling():
+            # AOTInductor multiplies the bounds of sizes, by default beyond what it can write.
+            torch._check(kept.shape[0] < 2**31)
+    return boxes[kept], groups[kept], scores[kept], numbers[kept]
+
+
+def _nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     # torchvision says to torch.export that two boxes or more are kept, which the program then
     # insists on: so there are two more, far from all others, and left out again.
     more = boxes.new_tensor([[-2e6, -2e6, -1e6, -1e6], [-4e6, -4e6, -3e6, -3e6]])
-    moved = torch.cat((boxes + (groups * step)[:, None], more))
-    kept = nms(moved, F.pad(scores, (0, 2), value=-torch.inf), threshold)
+    scores = F.pad(scores, (0, 2), value=-torch.inf)
+    kept = nms(torch.cat((boxes, more)), scores, threshold)
     return kept[torch.nonzero(kept < boxes.shape[0])[:, 0]]
 
 
-def _clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    x, y = boxes[:, 0::2].clamp(0, size[1]), boxes[:, 1::2].clamp(0, size[0])
-    return torch.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1]), dim=1)
+class _OnnxNms(torch.autograd.Function):
+    """ONNX's NonMaxSuppression, which takes images apart, and stops when it has enough."""
+
+    @staticmethod
+    def forward(ctx, boxes, scores, most, threshold, lowest):
+        # While the graph is traced: of the right form, with an entry for each image.
+        rows = torch.arange(boxes.shape[0])
+        return torch.stack((rows, torch.zeros_like(rows), torch.zeros_like(rows)), dim=1)
+
+    @staticmethod
+    def symbolic(g, boxes, scores, most, threshold, lowest):
+        constants = torch.tensor([most]), torch.tensor([threshold]), torch.tensor([lowest])
+        limits = [g.op("Constant", value_t=value) for value in constants]
+        return g.op("NonMaxSuppression", boxes, scores, *limits)
+
+
+def _clip(boxes: Tensor, sizes: Tensor) -> Tensor:
+    return torch.minimum(boxes.clamp(min=0), sizes.flip(1).repeat(1, 2).to(boxes.dtype))
 
 
 def _clipped(
-    size: tuple[int, int], boxes: Tensor, groups: Tensor, scores: Tensor, smallest: float = 0
+    image_sizes: Tensor,
+    boxes: Tensor,
+    groups: Tensor,
+    scores: Tensor,
+    numbers: Tensor,
+    smallest: float = 0,
 ) -> tuple[Tensor, ...]:
-    """Boxes inside the image, without those that are empty there."""
-    boxes = _clip(boxes, size)
+    """Boxes inside their images, without those that are empty there."""
+    boxes = _clip(boxes, image_sizes[numbers])
     kept = torch.nonzero(((boxes[:, 2:] - boxes[:, :2]) > smallest).all(1))[:, 0]
-    return boxes[kept], groups[kept], scores[kept]
+    return boxes[kept], groups[kept], scores[kept], numbers[kept]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.images import read_bgr
 from softpool_det.statistics.average_precision import evaluate
 from softpool_det.statistics.result_files import match_files
-from softpool_det.training.exported import Detector, OnnxDetector, to_instances
+from softpool_det.training.exported import Detector, OnnxDetector, detect
 from softpool_det.training.inference import image_info_file
 from softpool_det.training.predictor import Predictor, input_maker
 
@@ -95,27 +96,13 @@ def load_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Detector]
         if name == "onnx":
             found[name] = OnnxDetector(folder, dict(manifest))
         elif name == "torchscript":
-            found[name] = _detector(torch.jit.load(str(path)))
+            found[name] = partial(detect, torch.jit.load(str(path)))
         elif name == "torch_export":
             # Its guards are about the layout in memory of levels with a single cell.
-            found[name] = _detector(torch.export.load(str(path)).module(check_guards=False))
+            found[name] = partial(detect, torch.export.load(str(path)).module(check_guards=False))
         else:
-            found[name] = _detector(torch._inductor.aoti_load_package(str(path)))
+            found[name] = partial(detect, torch._inductor.aoti_load_package(str(path)))
     return found
-
-
-def _detector(program: Callable[[torch.Tensor], Any]) -> Detector:
-    def detect(batch: list[dict[str, Any]]) -> list[dict[str, Instances]]:
-        found = []
-        for entry in batch:
-            image = entry["image"]
-            outputs = program(image)
-            size = (image.shape[1], image.shape[2])
-            instances = to_instances(outputs, size, entry["height"], entry["width"])
-            found.append({"instances": instances})
-        return found
-
-    return detect
 
 
 def test_images(predictor: Predictor) -> tuple[Path, dict[int, Path]]:
@@ -161,20 +148,34 @@ def check_export(
         with torch.inference_mode():
             detector([make_input(read_bgr(next(iter(images.values()))))])
     for number, path in images.items():
-        entry = make_input(read_bgr(path))
-        expected = None
-        for name, detector in detectors.items():
-            start = time.perf_counter()
-            with torch.inference_mode():
-                instances = detector([entry])[0]["instances"].to("cpu")
-            found[name].seconds.append(time.perf_counter() - start)
-            expected = expected if expected is not None else instances
-            found[name].add(expected, instances)
+        results = _compare(detectors, found, [make_input(read_bgr(path))])
+        for name, (instances,) in results.items():
             entries[name] += predictor.entries(instances, number)
+    # A batch, of images with different sizes: the first one, and a part of the last one.
+    first, last = (read_bgr(list(images.values())[place]) for place in (0, -1))
+    part = last[: last.shape[0] * 3 // 4]
+    _compare(detectors, found, [make_input(first), make_input(part)])
     if truth is not None:
         for name, values in _average_precisions(truth, entries).items():
             found[name].ap = values
     return found
+
+
+def _compare(
+    detectors: Mapping[str, Detector], found: Mapping[str, Differences], batch: list[dict[str, Any]]
+) -> dict[str, list[Instances]]:
+    """What each finds in a batch, the first of which is PyTorch; `found` takes it in."""
+    results: dict[str, list[Instances]] = {}
+    for name, detector in detectors.items():
+        start = time.perf_counter()
+        with torch.inference_mode():
+            outputs = detector(batch)
+        if len(batch) == 1:
+            found[name].seconds.append(time.perf_counter() - start)
+        results[name] = [output["instances"].to("cpu") for output in outputs]
+        for expected, instances in zip(results["pytorch"], results[name], strict=True):
+            found[name].add(expected, instances)
+    return results
 
 
 def _average_precisions(

@@ -14,22 +14,21 @@ from typing import Any
 import detectron2
 import detectron2.data.transforms as T
 import torch
-from detectron2.export import TracingAdapter
 from detectron2.modeling import GeneralizedRCNN, RetinaNet
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers, StandardROIHeads
 from torch import Tensor, nn
 
-from softpool_det.export.capture import capture
+from softpool_det.export.capture import BatchDetector, capture
 from softpool_det.io.atomic import replacing_within
-from softpool_det.training.exported import MANIFEST, OUTPUTS, sha256
+from softpool_det.training.exported import INPUTS, LAYOUT, MANIFEST, OUTPUTS, sha256
 from softpool_det.training.predictor import Predictor
 
 # RoiAlign has half_pixel, which is Detectron2's ROIAlignV2, since 16.
 OPSET = 17
 # The last level of a feature pyramid has several cells in both directions; torch.export, which
 # computes nothing, also distinguishes all sizes.
-_TRACED, _CAPTURED = (3, 192, 288), (3, 480, 672)
+_TRACED, _CAPTURED = (192, 288), (480, 672)
 
 
 def check_exportable(model: nn.Module) -> None:
@@ -84,21 +83,11 @@ def export_detector(predictor: Predictor, folder: Path, formats: Sequence[str]) 
     return manifest
 
 
-def _adapter(model: nn.Module) -> TracingAdapter:
+def _example(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Two images of different sizes."""
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, _TRACED, dtype=torch.uint8, generator=generator)
-    return TracingAdapter(model, [{"image": image}], _infer).eval()
-
-
-def _infer(model: Any, batch: list[dict[str, Tensor]]) -> tuple[Tensor, ...]:
-    """Compute the `OUTPUTS` of one image; boxes are in its pixels."""
-    if isinstance(model, RetinaNet):
-        found = model(batch)[0]["instances"]
-    else:
-        # Masks stay those of the boxes: pasted ones are large, and need a loop.
-        found = model.inference(batch, do_postprocess=False)[0]
-    outputs = (found.pred_boxes.tensor, found.pred_classes, found.scores)
-    return (*outputs, found.pred_masks[:, 0]) if found.has("pred_masks") else outputs
+    images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8, generator=generator)
+    return images, torch.tensor([[height, width], [height - 10, width - 20]])
 
 
 def _write_onnx(model: nn.Module, path: Path) -> None:
@@ -106,36 +95,36 @@ def _write_onnx(model: nn.Module, path: Path) -> None:
         import onnx
     except ImportError as error:
         raise ImportError("ONNX files need: pip install 'softpool_det[export]'") from error
-    adapter = _adapter(model)
-    names = list(OUTPUTS[: len(adapter(*adapter.flattened_inputs))])
+    detector, example = BatchDetector(model).eval(), _example(*_TRACED)
+    names = list(OUTPUTS)[: len(detector(*example))]
     axes = {name: {0: "detections"} for name in names}
-    # The exporter for TorchScript takes Detectron2's own code; the other one only what
-    # torch.export captures.
+    sides = {0: "batch", 2: "height", 3: "width"}
+    # The exporter for TorchScript: what torch.export captures is for larger images.
     torch.onnx.export(
-        adapter,
-        adapter.flattened_inputs,
+        detector,
+        example,
         str(path),
         dynamo=False,
         opset_version=OPSET,
-        input_names=["image"],
+        input_names=list(INPUTS),
         output_names=names,
-        dynamic_axes={"image": {1: "height", 2: "width"}, **axes},
+        dynamic_axes={"images": sides, "image_sizes": {0: "batch"}, **axes},
     )
     onnx.checker.check_model(str(path), full_check=True)
 
 
 def _write_torchscript(model: nn.Module, path: Path) -> None:
-    adapter = _adapter(model)
-    traced = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
+    detector = BatchDetector(model).eval()
+    traced = torch.jit.trace(detector, _example(*_TRACED), check_trace=False)
     traced.save(str(path))
 
 
 def _write_torch_export(model: nn.Module, path: Path) -> None:
-    torch.export.save(capture(model, torch.zeros(_CAPTURED, dtype=torch.uint8)), str(path))
+    torch.export.save(capture(model, *_example(*_CAPTURED)), str(path))
 
 
 def _write_aotinductor(model: nn.Module, path: Path) -> None:
-    program = capture(model, torch.zeros(_CAPTURED, dtype=torch.uint8))
+    program = capture(model, *_example(*_CAPTURED))
     torch._inductor.aoti_compile_and_package(program, package_path=str(path))
 
 
@@ -153,22 +142,21 @@ def _describe(predictor: Predictor, model: Any) -> dict[str, Any]:
     dense = isinstance(model, RetinaNet)
     heads = model if dense else model.roi_heads.box_predictor
     masks = not dense and model.roi_heads.mask_on
-    names = OUTPUTS if masks else OUTPUTS[:-1]
+    names = list(OUTPUTS)[: None if masks else -1]
     return {
         "model": type(model).__name__,
         "classes": _classes(predictor, model.num_classes if dense else model.roi_heads.num_classes),
         "input": {
-            "name": "image",
-            "layout": "CHW",
-            "dtype": "uint8",
+            "layout": LAYOUT,
+            **INPUTS,
             "channel_order": predictor.image_format,
             "resize": _resize(predictor.augmentations),
             "normalization": "inside the file: (image - pixel_mean) / pixel_std, then zeros to the "
-            "right and below up to a multiple of what the backbone needs",
+            "right of and below each image, up to a multiple of what the backbone needs",
             "pixel_mean": model.pixel_mean.flatten().tolist(),
             "pixel_std": model.pixel_std.flatten().tolist(),
         },
-        "outputs": {name: _OUTPUTS[name] for name in names},
+        "outputs": {name: OUTPUTS[name] for name in names},
         "score_threshold": heads.test_score_thresh,
         "nms_threshold": heads.test_nms_thresh,
         "versions": {
@@ -178,15 +166,6 @@ def _describe(predictor: Predictor, model: Any) -> dict[str, Any]:
         },
         "files": {},
     }
-
-
-_OUTPUTS = {
-    "boxes": "(N, 4) float32: x0, y0, x1, y1 in pixels of the image that the file gets",
-    "classes": "(N,) int64: places in the list of classes, from 0",
-    "scores": "(N,) float32: 0 to 1, falling",
-    "masks": "(N, M, M) float32: probabilities, 0 to 1, on a grid over the box; in the object from "
-    "0.5, after bilinear interpolation to the box's pixels",
-}
 
 
 def _classes(predictor: Predictor, count: int) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from ._arguments import (
 from ._forward_mode import in_nested_forward_mode, is_differentiated
 from ._functions import SoftPoolFunction
 from ._library import COMPILED_DEVICES, has_kernel
+from ._onnx import soft_pool_onnx
 from ._reference import soft_pool_reference
 from ._registration import register_operators
 
@@ -207,9 +208,8 @@ def _soft_pool(
                 'gradient="exact", reverse mode (torch.func.jacrev) for one of the two, or '
                 "beta.detach()"
             )
-        # An ONNX graph has no gradient: take the shorter formula.
-        exact = exact or torch.onnx.is_in_onnx_export()
-        output = soft_pool_reference(batch, *window, exact, number, betas, scale, bias)
+        plain = soft_pool_onnx if torch.onnx.is_in_onnx_export() else soft_pool_reference
+        output = plain(batch, *window, exact, number, betas, scale, bias)
     return output if input.dim() == dims + 2 else output.squeeze(0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,27 @@ import numpy as np
 import torch
 from detectron2.data import Metadata
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 
 MANIFEST = "model.json"
-# Of the files' outputs, in this order; masks are there where the detector has them.
-OUTPUTS = ("boxes", "classes", "scores", "masks")
+# Of the images: a manifest from before there were batches has another one.
+LAYOUT = "NCHW"
+INPUTS = {
+    "images": "(N, 3, H, W) uint8: each in the upper left corner; what is right of and below it is "
+    "not looked at",
+    "image_sizes": "(N, 2) int64: their heights and widths",
+}
+# In this order; masks are there where the detector has them.
+OUTPUTS = {
+    "boxes": "(D, 4) float32: x0, y0, x1, y1 in pixels of the image that the file gets",
+    "classes": "(D,) int64: places in the list of classes, from 0",
+    "scores": "(D,) float32: 0 to 1, falling within an image",
+    "image_indices": "(D,) int64: places in the batch, from 0, rising",
+    "masks": "(D, M, M) float32: probabilities, 0 to 1, on a grid over the box; in the object from "
+    "0.5, after bilinear interpolation to the box's pixels",
+}
 # What is done to an image.
-_INPUT = {"channel_order", "resize"}
+_INPUT = {"channel_order", "layout", "resize"}
 
 
 def find_manifest(path: Path) -> Path | None:
@@ -38,17 +52,23 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is not a manifest.
+        ValueError: it is not a manifest, or that of files which take one image.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: an exported detector needs its manifest")
     try:
         manifest = json.loads(path.read_text())
-        if {"classes", "files"} <= manifest.keys() and manifest["input"].keys() >= _INPUT:
-            return manifest
+        known = {"classes", "files"} <= manifest.keys() and manifest["input"].keys() >= _INPUT
     except (ValueError, AttributeError, KeyError):
-        pass
-    raise ValueError(f"{path} is not a manifest of softpool-export: export the detector again")
+        known = False
+    if not known:
+        raise ValueError(f"{path} is not a manifest of softpool-export: export the detector again")
+    if (layout := manifest["input"]["layout"]) != LAYOUT:
+        raise ValueError(
+            f"{path} is of an earlier version, whose files take one image ({layout}), not a batch "
+            f"({LAYOUT}): export the detector again"
+        )
+    return manifest
 
 
 def sha256(path: Path) -> str:
@@ -115,29 +135,35 @@ class OnnxDetector:
         )
 
     def __call__(self, batch: list[dict[str, Any]]) -> list[dict[str, Instances]]:
-        """Detect objects in entries as :func:`build_input_maker` makes them, one by one."""
-        return [{"instances": self._detect(**entry)} for entry in batch]
+        """Detect objects in entries as :func:`build_input_maker` makes them."""
+        return detect(self._run, batch)
 
-    def _detect(self, image: torch.Tensor, height: int, width: int) -> Instances:
-        outputs = self._session.run(None, {"image": image.numpy()})
-        return to_instances(outputs, (image.shape[1], image.shape[2]), height, width)
+    def _run(self, *tensors: torch.Tensor) -> list[np.ndarray]:
+        named = zip(INPUTS, tensors, strict=True)
+        return self._session.run(None, {name: values.numpy() for name, values in named})
 
 
-def to_instances(
-    outputs: list[Any], image_size: tuple[int, int], height: int, width: int
-) -> Instances:
-    """Detectron2's `Instances` in the original image, of what an exported file gives.
+def detect(
+    program: Callable[..., Sequence[Any]], batch: list[dict[str, Any]]
+) -> list[dict[str, Instances]]:
+    """Make Detectron2's `Instances` in the original images, of what an exported file finds.
 
     Args:
-        outputs: `OUTPUTS`, arrays or tensors.
-        image_size: height and width of the image that the file was given.
-        height, width: of the original image.
+        program: makes `OUTPUTS`, arrays or tensors, of `INPUTS`, tensors.
+        batch: entries with the resized image, and the height and width that it had.
     """
-    boxes, classes, scores, *masks = (torch.as_tensor(np.asarray(value)) for value in outputs)
-    found = Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
+    sizes = [entry["image"].shape[1:] for entry in batch]
+    images = ImageList.from_tensors([entry["image"] for entry in batch]).tensor
+    outputs = program(images, torch.tensor(sizes))
+    boxes, classes, scores, numbers, *masks = (torch.as_tensor(np.asarray(x)) for x in outputs)
+    found = Instances(sizes[0], pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
     if masks:
         found.pred_masks = masks[0][:, None]
-    return detector_postprocess(found, height, width)
+    results = []
+    for number, (entry, size) in enumerate(zip(batch, sizes, strict=True)):
+        own = Instances(tuple(size), **found[numbers == number].get_fields())
+        results.append({"instances": detector_postprocess(own, entry["height"], entry["width"])})
+    return results
 
 
 Detector = Callable[[list[dict[str, Any]]], list[dict[str, Instances]]]

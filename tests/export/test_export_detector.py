@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
@@ -11,6 +13,7 @@ from detectron2.structures import Boxes, Instances
 import softpool_det
 from softpool_det.export.parity import Differences, check_export, load_files
 from softpool_det.export.write import export_detector
+from softpool_det.training.exported import OUTPUTS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning"),
@@ -39,6 +42,47 @@ def check_equal_instances(got, want):
     assert differences.excess({}) == []
 
 
+def check_batch(made):
+    """The file's images do not meet, its padding is not looked at, and PyTorch finds the same."""
+    generator = np.random.default_rng(0)
+    sizes = np.array([[64, 96], [64, 128], [32, 40], [64, 128]])
+    images = generator.integers(0, 256, (4, 3, 64, 128)).astype(np.uint8)
+    session = onnxruntime.InferenceSession(made.folder / "model.onnx")
+
+    def find(images, sizes):
+        found = session.run(None, {"images": images, "image_sizes": sizes})
+        return dict(zip(made.manifest["outputs"], found, strict=True))
+
+    found = find(images, sizes)
+    padded = images.copy()
+    padded[0, :, :, 96:], padded[2, :, 32:], padded[2, :, :, 40:] = 0, 255, 0
+    for name, values in find(padded, sizes).items():
+        np.testing.assert_array_equal(values, found[name])
+    numbers = found.pop("image_indices")
+    assert set(numbers) == set(range(4))
+    assert (np.diff(numbers) >= 0).all()
+    batch = [
+        {"image": torch.from_numpy(image[:, :height, :width]), "height": height, "width": width}
+        for image, (height, width) in zip(padded, sizes.tolist(), strict=True)
+    ]
+    with torch.inference_mode():
+        expected = made.predictor.model(batch)
+    for number, (size, want) in enumerate(zip(sizes, expected, strict=True)):
+        own = {name: values[numbers == number] for name, values in found.items()}
+        alone = find(images[[number]], size[None])
+        assert not alone.pop("image_indices").any()
+        for name, values in own.items():
+            atol = 0.1 if name == "boxes" else 1e-4
+            np.testing.assert_allclose(alone[name], values, atol=atol, rtol=0)
+        instances = Instances(tuple(size), pred_boxes=Boxes(torch.from_numpy(own["boxes"])))
+        instances.scores, instances.pred_classes = map(
+            torch.from_numpy, (own["scores"], own["classes"])
+        )
+        fields = want["instances"].get_fields()
+        fields.pop("pred_masks", None)
+        check_equal_instances(instances, Instances(tuple(size), **fields))
+
+
 @pytest.fixture(scope="module")
 def retinanet(make, images):
     """SoftPool with learned temperatures."""
@@ -50,10 +94,10 @@ def test_retinanet(retinanet):
     check_same(dict(retinanet.found))
     graph = onnx.load(retinanet.folder / "model.onnx").graph
     assert {node.domain for node in graph.node} == {""}
-    assert [x.name for x in graph.input] == ["image"]
-    assert [x.name for x in graph.output] == ["boxes", "classes", "scores"]
-    height, width = (graph.input[0].type.tensor_type.shape.dim[n].dim_param for n in (1, 2))
-    assert (height, width) == ("height", "width")
+    assert [x.name for x in graph.input] == ["images", "image_sizes"]
+    assert [x.name for x in graph.output] == ["boxes", "classes", "scores", "image_indices"]
+    dims = graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3, "height", "width"]
 
 
 def test_mask_rcnn_with_a_frozen_norm(make, images):
@@ -61,7 +105,7 @@ def test_mask_rcnn_with_a_frozen_norm(make, images):
     options = ("MODEL.RESNETS.NORM", "FrozenBN")
     got = make("digits_mask_rcnn_softpool_R_18_FPN", ["onnx"], images, *options)
     check_same(got.found)
-    assert list(got.manifest["outputs"]) == ["boxes", "classes", "scores", "masks"]
+    assert list(got.manifest["outputs"]) == [*OUTPUTS]
     path = images[0]
     want, found = got.predictor(path), softpool_det.Predictor(got.folder)(path)
     check_equal_instances(found, want)
@@ -70,6 +114,11 @@ def test_mask_rcnn_with_a_frozen_norm(make, images):
     aligned = [node for node in graph.node if node.op_type == "RoiAlign"]
     modes = {a.s for node in aligned for a in node.attribute if "mode" in a.name}
     assert b"half_pixel" in modes
+    check_batch(got)
+
+
+def test_batch(retinanet):
+    check_batch(retinanet)
 
 
 def test_predictor_of_an_exported_detector(retinanet, images):
@@ -133,6 +182,10 @@ def test_refusals(retinanet, tmp_path):
         (folder / "model.json").write_text(text)
         with pytest.raises(ValueError, match="is not a manifest of softpool-export"):
             softpool_det.Predictor(folder)
+    old = {**retinanet.manifest, "input": {**retinanet.manifest["input"], "layout": "CHW"}}
+    (folder / "model.json").write_text(json.dumps(old))
+    with pytest.raises(ValueError, match=r"one image \(CHW\), not a batch.*: export .* again"):
+        softpool_det.Predictor(folder)
     (folder / "model.json").unlink()
     with pytest.raises(FileNotFoundError, match="needs its manifest"):
         softpool_det.Predictor(folder / "model.onnx")
