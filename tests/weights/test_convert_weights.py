@@ -110,7 +110,7 @@ def test_printed_config_fits(name, convert, tmp_path):
 def test_softpool(convert, source, tmp_path):
     target = tmp_path / "weights.safetensors"
     torch.save({"state_dict": torch.load(source)}, source)
-    convert(source, target, error="error: .*Say --stem-pool softpool")
+    convert(source, target, error="error: .*Give --stem-pool softpool")
     assert not target.exists()
     output = convert("--stem-pool", "softpool", source, target)
     assert "trained with SoftPool2d 2x2/2/0 in the stem" in output
