@@ -105,9 +105,7 @@ def _dense_detections(model: RetinaNet, features: dict[str, Tensor]) -> tuple[Te
     return _suppress(count, *candidates, model.test_nms_thresh, model.max_detections_per_image)
 
 
-def _proposals(
-    rpn: RPN, features: dict[str, Tensor], image_sizes: Tensor
-) -> tuple[Tensor, Tensor]:
+def _proposals(rpn: RPN, features: dict[str, Tensor], image_sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes, and the numbers of their images."""
     levels = [features[name] for name in rpn.in_features]
     logits, deltas = rpn.rpn_head(levels)
@@ -115,7 +113,9 @@ def _proposals(
     for level, (anchors, logit, delta) in enumerate(
         zip(rpn.anchor_generator(levels), logits, deltas, strict=True)
     ):
-        scores, places, numbers = _top(logit.permute(0, 2, 3, 1).flatten(1), rpn.pre_nms_topk[False])
+        scores, places, numbers = _top(
+            logit.permute(0, 2, 3, 1).flatten(1), rpn.pre_nms_topk[False]
+        )
         rows = delta.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3)[numbers, places]
         boxes = rpn.box2box_transform.apply_deltas(rows, anchors.tensor[places])
         found.append((boxes, torch.full_like(places, level), scores, numbers))
