@@ -24,6 +24,8 @@ from torch.export import Dim, ExportedProgram
 from torchvision.ops import nms
 
 Levels = Sequence[Tensor]
+# Boxes (K, 4), their classes or levels (K,), their scores, and the numbers of their images.
+Found = Sequence[Tensor]
 
 
 def capture(model: nn.Module, images: Tensor, image_sizes: Tensor) -> ExportedProgram:
@@ -63,7 +65,7 @@ class BatchDetector(nn.Module):
         else:
             proposals = _proposals(model.proposal_generator, features, image_sizes)
             found = _box_detections(model.roi_heads, features, *proposals, image_sizes)
-        boxes, classes, scores, numbers = _clipped(image_sizes, *found)
+        boxes, classes, scores, numbers = _clipped(image_sizes, found)
         if isinstance(model, RetinaNet) or not model.roi_heads.mask_on:
             return boxes, classes, scores, numbers
         heads = model.roi_heads
@@ -88,8 +90,7 @@ class BatchDetector(nn.Module):
         return F.pad(pixels, (0, -width % divisor, 0, -height % divisor))
 
 
-def _dense_detections(model: RetinaNet, features: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """Boxes, classes, scores and the numbers of their images; so do the functions below."""
+def _dense_detections(model: RetinaNet, features: dict[str, Tensor]) -> Found:
     levels = [features[name] for name in model.head_in_features]
     logits, deltas = model._transpose_dense_predictions(model.head(levels), [model.num_classes, 4])
     found = []
@@ -101,8 +102,8 @@ def _dense_detections(model: RetinaNet, features: dict[str, Tensor]) -> tuple[Te
     candidates = [torch.cat(values) for values in zip(*found, strict=True)]
     kept = torch.nonzero(candidates[2] > model.test_score_thresh)[:, 0]
     candidates = [values[kept] for values in candidates]
-    count = levels[0].shape[0]
-    return _suppress(count, *candidates, model.test_nms_thresh, model.max_detections_per_image)
+    limits = model.test_nms_thresh, model.max_detections_per_image
+    return _suppress(levels[0].shape[0], candidates, *limits)
 
 
 def _proposals(rpn: RPN, features: dict[str, Tensor], image_sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,10 +121,10 @@ def _proposals(rpn: RPN, features: dict[str, Tensor], image_sizes: Tensor) -> tu
         boxes = rpn.box2box_transform.apply_deltas(rows, anchors.tensor[places])
         found.append((boxes, torch.full_like(places, level), scores, numbers))
     candidates = [torch.cat(values) for values in zip(*found, strict=True)]
-    candidates = _clipped(image_sizes, *candidates, rpn.min_box_size)
-    count = levels[0].shape[0]
-    kept = _suppress(count, *candidates, rpn.nms_thresh, rpn.post_nms_topk[False])
-    return kept[0], kept[3]
+    inside = _clipped(image_sizes, candidates, rpn.min_box_size)
+    limits = rpn.nms_thresh, rpn.post_nms_topk[False]
+    boxes, _, _, numbers = _suppress(levels[0].shape[0], inside, *limits)
+    return boxes, numbers
 
 
 def _box_detections(
@@ -132,7 +133,7 @@ def _box_detections(
     proposals: Tensor,
     numbers: Tensor,
     image_sizes: Tensor,
-) -> tuple[Tensor, ...]:
+) -> Found:
     levels = [features[name] for name in heads.box_in_features]
     predictor = heads.box_predictor
     pooled = _pool(heads.box_pooler, levels, proposals, numbers)
@@ -149,7 +150,7 @@ def _box_detections(
     scores, numbers = probabilities[rows, classes], numbers[rows]
     boxes = _clip(per_class[rows, columns], image_sizes[numbers])
     limits = predictor.test_nms_thresh, predictor.test_topk_per_image
-    return _suppress(levels[0].shape[0], boxes, classes, scores, numbers, *limits)
+    return _suppress(levels[0].shape[0], (boxes, classes, scores, numbers), *limits)
 
 
 def _pool(pooler: ROIPooler, levels: Levels, boxes: Tensor, numbers: Tensor) -> Tensor:
@@ -180,19 +181,12 @@ def _top(scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
     return scores.flatten(), places.flatten(), rows.flatten()
 
 
-def _suppress(
-    count: int,
-    boxes: Tensor,
-    groups: Tensor,
-    scores: Tensor,
-    numbers: Tensor,
-    threshold: float,
-    most: int,
-) -> tuple[Tensor, ...]:
+def _suppress(count: int, found: Found, threshold: float, most: int) -> Found:
     """The `most` best of each of `count` images (all if negative), the best first, after NMS.
 
     Boxes of different groups do not meet, as in torchvision's `batched_nms`.
     """
+    boxes, groups, scores, numbers = found
     # With a zero, for there may be no box.
     edges = F.pad(boxes, (0, 0, 0, 1))
     step = edges.max() - edges.min() + 1
@@ -230,9 +224,8 @@ class _OnnxNms(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, boxes, scores, most, threshold, lowest):
-        # While the graph is traced: of the right form, with an entry for each image.
-        rows = torch.arange(boxes.shape[0])
-        return torch.stack((rows, torch.zeros_like(rows), torch.zeros_like(rows)), dim=1)
+        # While the graph is traced: of the right form (images, classes, boxes), and some.
+        return torch.nonzero(scores > lowest)[:100]
 
     @staticmethod
     def symbolic(g, boxes, scores, most, threshold, lowest):
@@ -245,15 +238,9 @@ def _clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), sizes.flip(1).repeat(1, 2).to(boxes.dtype))
 
 
-def _clipped(
-    image_sizes: Tensor,
-    boxes: Tensor,
-    groups: Tensor,
-    scores: Tensor,
-    numbers: Tensor,
-    smallest: float = 0,
-) -> tuple[Tensor, ...]:
+def _clipped(image_sizes: Tensor, found: Found, smallest: float = 0) -> Found:
     """Boxes inside their images, without those that are empty there."""
+    boxes, groups, scores, numbers = found
     boxes = _clip(boxes, image_sizes[numbers])
     kept = torch.nonzero(((boxes[:, 2:] - boxes[:, :2]) > smallest).all(1))[:, 0]
     return boxes[kept], groups[kept], scores[kept], numbers[kept]
