@@ -24,9 +24,10 @@ from softpool_det.training.exported import Detector, OnnxDetector, detect
 from softpool_det.training.inference import image_info_file
 from softpool_det.training.predictor import Predictor, input_maker
 
-# What a file may differ by: pixels of the image, scores, points of AP, and the share of detections
-# that only one of the two has, because a score or an overlap lies at a threshold.
-MOST_BOX, MOST_SCORE, MOST_AP, MOST_UNPAIRED = 0.1, 1e-3, 0.05, 1e-3
+# What a file may differ by: pixels of the image, scores, the share of an image's pixels in which a
+# mask differs, points of AP, and the share of detections that only one of the two has, because a
+# score or an overlap lies at a threshold.
+MOST_BOX, MOST_SCORE, MOST_MASK, MOST_AP, MOST_UNPAIRED = 0.1, 1e-3, 1e-2, 0.05, 1e-3
 # Detections further apart are not of one another.
 _APART = 1.0
 
@@ -79,6 +80,7 @@ class Differences:
     def excess(self, ap: Mapping[str, float]) -> list[str]:
         """Describe the differences above their limits; `ap` is PyTorch's."""
         values = [("boxes", self.box, MOST_BOX), ("scores", self.score, MOST_SCORE)]
+        values += [("masks", self.mask, MOST_MASK)]
         values += [(f"AP ({task})", abs(self.ap[task] - ap[task]), MOST_AP) for task in self.ap]
         values += [("unpaired", self.unpaired / max(self.detections, 1), MOST_UNPAIRED)]
         return [

@@ -16,7 +16,11 @@ from ._reference import _activation, _by_channel, _every, _like, _pads, _wide
 
 
 def soft_pool_onnx(input: torch.Tensor, *arguments) -> torch.Tensor:
-    """The output of :func:`._reference.soft_pool_reference`, for infinite inputs, too."""
+    """The output of :func:`._reference.soft_pool_reference`, for infinite inputs, too.
+
+    With float32, finite inputs of a window that are more than 1e37 apart count as 1e37 or more
+    apart where beta is below 1e-35, as 0 is.
+    """
     settings = Settings(*arguments)
     pooled, _ = _activation(_wide(input), settings.scale, settings.bias)
     limits = torch.finfo(pooled.dtype)
@@ -27,10 +31,12 @@ def soft_pool_onnx(input: torch.Tensor, *arguments) -> torch.Tensor:
     maximum = functools.reduce(torch.maximum, taps)
     finite = maximum.clamp(limits.min, limits.max)
     total = mean = torch.zeros_like(maximum)
+    # So that the sum is finite. What is further away has no weight, unless beta is below 1e-35.
+    least = limits.min / (2 * len(taps))
     for tap in taps:
-        # Of an infinite maximum, the infinite taps are at 0; -inf, padding too, is at limits.min,
-        # where only a temperature near 0 leaves it a weight.
-        distance = (tap - finite).clamp(limits.min, 0.0)
+        # Of an infinite maximum, the infinite taps are at 0; -inf, padding too, is at the least,
+        # where a temperature near 0 would leave it a weight.
+        distance = (tap - finite).clamp(least, 0.0)
         weight = (distance * beta).exp().masked_fill(tap == -torch.inf, 0.0)
         total = total + weight
         mean = mean + weight * distance

@@ -199,11 +199,16 @@ def test_differences_are_seen(retinanet, images):
     got.pred_boxes.tensor[0, 0] += 0.5
     got.scores[1] -= 0.01
     differences = Differences()
+    want.pred_masks = torch.zeros(len(want), 10, 10, dtype=torch.bool)
+    got.pred_masks = want.pred_masks.clone()
+    got.pred_masks[2, :5] = True
     differences.add(want, got[:-1])
     assert differences.box == pytest.approx(0.5, abs=1e-4)
     assert differences.score == pytest.approx(0.01, abs=1e-4)
     assert differences.unpaired == 1
-    assert [line.split()[0] for line in differences.excess({})] == ["boxes", "scores", "unpaired"]
+    assert differences.mask == 0.5
+    names = ["boxes", "scores", "masks", "unpaired"]
+    assert [line.split()[0] for line in differences.excess({})] == names
 
 
 def test_boxes_that_are_cut_off_to_the_same_are_paired_by_their_scores():

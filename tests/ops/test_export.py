@@ -14,6 +14,8 @@ from torch import nn
 from torch.export import Dim
 
 from softpool_det.ops import affine_relu_soft_pool2d
+from softpool_det.ops._onnx import soft_pool_onnx
+from softpool_det.ops._reference import soft_pool_reference
 
 pytestmark = [
     # Of torch about its own serialisation.
@@ -134,6 +136,23 @@ def test_onnx_equals_pytorch(dims, window):
             values = torch.from_numpy(generator.choice(special, SHAPES[dims])).float()
             input = torch.where(chosen, values, input)
             torch.testing.assert_close(session(input), pool(input), equal_nan=True)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1e-40, 0.3, 1e4, float("inf")])
+def test_formula_of_onnx(beta):
+    """At temperatures near 0, too, padding and -inf have no weight."""
+    generator = torch.Generator().manual_seed(0)
+    for special in (SPECIAL if beta > 0.1 else SPECIAL[:3], SPECIAL[:2], SPECIAL[1:2]):
+        input = torch.randn(2, 3, 8, 9, generator=generator)
+        values = torch.tensor(special)
+        chosen = torch.randint(len(special), input.shape, generator=generator)
+        input = torch.where(input > 0.3, values[chosen], input)
+        arguments = input, [3, 2], [2, 1], [1, 1], [1, 1], True, True, beta
+        got, want = soft_pool_onnx(*arguments), soft_pool_reference(*arguments)
+        torch.testing.assert_close(got, want, equal_nan=True, rtol=1e-5, atol=1e-5)
+        betas = torch.tensor([beta, 1.0, beta])
+        got, want = (f(*arguments, betas) for f in (soft_pool_onnx, soft_pool_reference))
+        torch.testing.assert_close(got, want, equal_nan=True, rtol=1e-5, atol=1e-5)
 
 
 def test_stem_in_onnx_equals_pytorch():
