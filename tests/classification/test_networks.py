@@ -98,9 +98,9 @@ def test_torchvisions_weights_of_inceptions(name, file, monkeypatch, tmp_path):
         ("resnet18", [], "network must begin with one of torchvision/, timm/, detectron2/"),
         ("torchvision/resnet19", [], "torchvision has no network 'resnet19'; the nearest are resn"),
         ("timm/resnet19", [], "timm has no network 'resnet19'; the nearest are"),
-        ("detectron2/resnet19", [], "'resnet19' is no ResNet that Detectron2 builds"),
+        ("detectron2/resnet19", [], "'resnet19' is not a ResNet that Detectron2 builds"),
         ("torchvision/resnet18", [{"where": "stem", "pool": "soft", "size": 2}], "no argument 'si"),
-        ("torchvision/resnet18", [{"where": ["layer9"]}], "there is no module 'layer9'"),
+        ("torchvision/resnet18", [{"where": ["layer9"]}], "'layer9' in where is not a module"),
     ],
 )
 def test_what_cannot_be_built(name, replace, message):

@@ -245,7 +245,7 @@ def test_weights_that_do_not_fit(
 def test_weights_that_are_none(content, run_here, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"model\.safetensors.* is no checkpoint"):
+    with pytest.raises(ValueError, match=r"model\.safetensors.* is not a checkpoint"):
         run_here(tmp_path, f"weights={path}", "epochs=0")
 
 

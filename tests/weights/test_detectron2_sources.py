@@ -125,7 +125,7 @@ def test_checkpoint_of_a_detector(prefix, tmp_path):
     torch.save({"model": model, "iteration": 3, "optimizer": {"state": {}}}, path)
     with pytest.raises(ValueError, match=r"does not say how its images .*--convention torchvision"):
         read_weights(str(path), stem_pool=SOFT_POOL)
-    with pytest.raises(ValueError, match=r"Say --stem-pool softpool"):
+    with pytest.raises(ValueError, match=r"Give --stem-pool softpool"):
         read_weights(str(path), convention="torchvision")
     weights = read_weights(str(path), convention="torchvision", stem_pool=SOFT_POOL)
     assert_same_logits(Logits(resnet), weights)

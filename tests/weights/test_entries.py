@@ -223,5 +223,7 @@ def test_self_supervised_file(model, tmp_path):
 def test_which_pooling_a_wrapped_network_has_is_asked(model, tmp_path):
     path = tmp_path / "lightning.ckpt"
     torch.save({"state_dict": under("model.", model.state_dict())}, path)
-    with pytest.raises(ValueError, match=r"cannot be seen\. Say --stem-pool"):
+    with pytest.raises(
+        ValueError, match=r"does not show which pooling is in its stem\. Give --stem-pool"
+    ):
         read_weights(str(path))

@@ -92,7 +92,10 @@ def test_authors_checkpoint(wrapper, folder):
     path = folder / "model_best.pth.tar"
     torch.save(state_dict if wrapper == "module" else checkpoint, path)
 
-    with pytest.raises(ValueError, match=r"cannot be seen\. Say --stem-pool softpool \(2x2"):
+    with pytest.raises(
+        ValueError,
+        match=r"does not show which pooling is in its stem\. Give --stem-pool softpool \(2x2",
+    ):
         read_weights(str(path))
     weights = read_weights(str(path), stem_pool=SOFT_POOL)
     assert weights.metadata.stem_pool == SOFT_POOL
@@ -111,7 +114,9 @@ def test_learned_temperature(learn_beta, folder):
     nn.init.normal_(model.maxpool.log_beta, generator=torch.Generator().manual_seed(0))
     path = folder / "source.pth"
     torch.save(model.state_dict(), path)
-    with pytest.raises(ValueError, match=r"cannot be seen\. Say --stem-pool softpool"):
+    with pytest.raises(
+        ValueError, match=r"does not show which pooling is in its stem\. Give --stem-pool softpool"
+    ):
         read_weights(str(path))
     with pytest.raises(ValueError, match="a learned beta of SoftPool is among the weights"):
         read_weights(str(path), stem_pool=MAX_POOL)
