@@ -67,6 +67,12 @@ def export_detector(predictor: Predictor, folder: Path, formats: Sequence[str]) 
     if not isinstance(predictor.model, nn.Module):
         raise ValueError("the detector was exported already: name its run, or config and weights")
     check_exportable(predictor.model)
+    heads = getattr(predictor.model, "roi_heads", None)
+    if "aotinductor" in formats and getattr(heads, "mask_on", False):
+        raise ValueError(
+            "aotinductor gives wrong masks (seen with torch 2.11): export Mask R-CNN as onnx, "
+            "torchscript or torch_export"
+        )
     model = copy.deepcopy(predictor.model).cpu().eval()
     manifest = _describe(predictor, model)
     with replacing_within(folder) as temporary:
@@ -125,8 +131,8 @@ def _write_torch_export(model: nn.Module, path: Path) -> None:
 
 def _write_aotinductor(model: nn.Module, path: Path) -> None:
     program = capture(model, *_example(*_CAPTURED))
-    # With it, convolutions of a number of boxes that is not known read contiguous input as
-    # channels last (torch 2.11): wrong masks.
+    # With it, convolutions over an unknown number of boxes read contiguous input as channels last
+    # (torch 2.11). Without it masks were still wrong: `export_detector` refuses those.
     options = {"layout_optimization": False}
     torch._inductor.aoti_compile_and_package(
         program, package_path=str(path), inductor_configs=options
