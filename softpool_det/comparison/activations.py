@@ -24,7 +24,7 @@ from torch import nn
 from softpool_det.io.images import read_bgr
 from softpool_det.modeling import PooledStem
 from softpool_det.ops import soft_pool2d
-from softpool_det.report.pictures import GalleryRow
+from softpool_det.report.pictures import PictureRow
 from softpool_det.training.annotation_checks import check_evaluation_annotations
 from softpool_det.training.detector import load_detector
 from softpool_det.training.predictor import build_input_maker
@@ -41,7 +41,7 @@ _STOCK_WINDOW = {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "ce
 
 def dataset_activation_rows(
     detectors: Sequence[tuple[str, CfgNode | DictConfig, Path | str]], dataset: str
-) -> list[GalleryRow]:
+) -> list[PictureRow]:
     """Feature maps of each detector's stem, on the data set's first image with an object."""
     check_evaluation_annotations(dataset)  # puts sizes that are missing into the catalog
     records = DatasetCatalog.get(dataset)
@@ -54,7 +54,7 @@ def activation_rows(
     detectors: Sequence[tuple[str, CfgNode | DictConfig, str | Path]],
     image_bgr: np.ndarray,
     channels: int = 3,
-) -> list[GalleryRow]:
+) -> list[PictureRow]:
     """Feature maps of each detector's stem on one image.
 
     Each row is a channel of conv1's output (after norm and ReLU), and the same map pooled by max
@@ -81,7 +81,7 @@ def activation_rows(
     return rows
 
 
-def _rows_of(name: str, model: Any, entry: dict[str, Any], channels: int) -> list[GalleryRow]:
+def _rows_of(name: str, model: Any, entry: dict[str, Any], channels: int) -> list[PictureRow]:
     stem = _stem_of(name, model)
     image = model.preprocess_image([entry]).tensor
     features = F.relu(stem.conv1(image))
@@ -127,7 +127,7 @@ def _is_equal(own: torch.Tensor, pooled: torch.Tensor) -> bool:
 
 def _row(
     name: str, channel: int, panels: list[tuple[str, torch.Tensor]], window: dict[str, Any]
-) -> GalleryRow:
+) -> PictureRow:
     maps = [(label, features[0, channel].float().cpu().numpy()) for label, features in panels]
     top = float(maps[0][1].max())
     kernel, stride, padding = (_side(window[key]) for key in ("kernel_size", "stride", "padding"))
@@ -142,7 +142,7 @@ def _row(
         )
         for label, values in maps
     ]
-    return GalleryRow(f"{name}: channel {channel}", caption, pictures)
+    return PictureRow(f"{name}: channel {channel}", caption, pictures)
 
 
 def _side(size: int | Sequence[int]) -> str:

@@ -17,14 +17,13 @@ from softpool_det.comparison.activations import dataset_activation_rows
 from softpool_det.comparison.arms import Arm, Run, config_difference, run_arm
 from softpool_det.comparison.compare_files import check_names
 from softpool_det.comparison.cost import Cost, measure_costs
-from softpool_det.comparison.output import REPORT_FILE, gallery, write_figures
+from softpool_det.comparison.output import gallery, write_figures, write_report
 from softpool_det.comparison.provenance import provenance
 from softpool_det.comparison.softness import measure_softness
 from softpool_det.comparison.training_curves import training_curve
 from softpool_det.datasets import register_datasets
 from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.data_errors import DataError
-from softpool_det.report import write_html
 from softpool_det.statistics.known_spread import read_known_spread
 from softpool_det.statistics.result_files import compare_matched, match_files
 from softpool_det.statistics.verdict import check_margin
@@ -45,7 +44,8 @@ def compare(
     """Compare arms seed by seed.
 
     Runs in `folder/<arm>/seed_<n>` that are finished are taken as they are, and interrupted ones
-    are continued. Writes `comparison.json`, `comparison.md` and `report.html` into `folder`.
+    are continued. Writes `comparison.json`, `comparison.md`, `report.html` and `comparison.png` into
+    `folder`.
 
     Args:
         arms: two or more; differences are to the first.
@@ -158,8 +158,8 @@ def summarize(
         text += " Do not stop the study because of these figures."
         data["remarks"] = [text, *data["remarks"]]
     write_figures(folder, data)
-    write_html(
-        folder / REPORT_FILE,
+    write_report(
+        folder,
         data,
         gallery(data, matched, Path(MetadataCatalog.get(dataset).image_root)),
         dataset_activation_rows([(n, *detector) for n, detector in detectors.items()], dataset),

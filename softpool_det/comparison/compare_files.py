@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from softpool_det.comparison.output import REPORT_FILE, gallery, write_figures
+from softpool_det.comparison.output import gallery, write_figures, write_report
 from softpool_det.comparison.provenance import provenance
-from softpool_det.report import write_html
 from softpool_det.statistics.known_spread import read_known_spread
 from softpool_det.statistics.result_files import compare_matched, match_files
 from softpool_det.statistics.verdict import check_margin
@@ -62,7 +61,7 @@ def compare_files(
     # Before the pictures: one that is missing must not cost the figures.
     write_figures(folder, data)
     rows = gallery(data, runs, images) if images is not None else []
-    write_html(folder / REPORT_FILE, data, rows)
+    write_report(folder, data, rows)
     return data
 
 

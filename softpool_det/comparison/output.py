@@ -6,26 +6,46 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from softpool_det.io.atomic import write_atomically, write_json
-from softpool_det.report import GalleryRow, comparison_markdown, gallery_rows
+from softpool_det.report import (
+    GalleryRow,
+    PictureRow,
+    comparison_markdown,
+    gallery_rows,
+    write_card,
+    write_html,
+)
 from softpool_det.statistics.object_tests import BEST_F1, IOUS
 from softpool_det.statistics.result_files import Runs
 
 DATA_FILE = "comparison.json"
 TABLE_FILE = "comparison.md"
 REPORT_FILE = "report.html"
+CARD_FILE = "comparison.png"
 
 
 def write_figures(folder: Path, data: Mapping) -> None:
-    """Write the data and the Markdown table into `folder`; a report of other figures goes."""
+    """Write the data and the Markdown table into `folder`; what shows other figures goes."""
     write_json(folder / DATA_FILE, dict(data))
-    (folder / REPORT_FILE).unlink(missing_ok=True)
+    for name in (REPORT_FILE, CARD_FILE):
+        (folder / name).unlink(missing_ok=True)
     write_atomically(folder / TABLE_FILE, comparison_markdown(data))
+
+
+def write_report(
+    folder: Path,
+    data: Mapping,
+    pictures: Sequence[GalleryRow],
+    activations: Sequence[PictureRow] = (),
+) -> None:
+    """Write the report and its summary, a picture, into `folder`."""
+    write_html(folder / REPORT_FILE, data, pictures, activations)
+    write_card(folder / CARD_FILE, data)
 
 
 def gallery(data: Mapping, runs: Runs, images: Path) -> list[GalleryRow]:
     """Draw the images that gained and lost most, by box AP, as the first seed's detectors see them.
 
-    Shown are detections from each arm's score threshold of best F1 on, at IoU 0.5.
+    Shown at first are detections from each arm's score threshold of best F1 on, at IoU 0.5.
 
     Args:
         data: of the comparison, with `image_gains`.

@@ -10,12 +10,14 @@ from softpool_det.report.charts.bars import error_chart, error_difference_chart,
 from softpool_det.report.charts.curves import precision_recall_chart, training_chart
 from softpool_det.report.charts.forest import Row, forest_chart, shared_limits
 from softpool_det.report.formatting import excludes_zero, has_interval, is_number
-from softpool_det.report.pictures import GalleryRow, embed
+from softpool_det.report.overlay import GalleryRow
+from softpool_det.report.pictures import PictureRow, embed
 from softpool_det.report.wording import (
     ERRORS,
     METRICS,
     TASKS,
     has_simultaneous,
+    heading,
     joined,
     provenance_line,
     scope,
@@ -58,7 +60,7 @@ _SECTIONS = {
 def build_view(
     comparison: Mapping[str, Any],
     gallery: Sequence[GalleryRow],
-    activations: Sequence[GalleryRow],
+    activations: Sequence[PictureRow],
 ) -> dict[str, Any]:
     """Build the variables of the templates; `sections` leaves out those without data."""
     names = list(comparison["names"])
@@ -69,7 +71,7 @@ def build_view(
     view = {
         "comparison": comparison,
         "names": names,
-        "title": f"{joined(names[1:])} against {names[0]}",
+        "title": heading(names),
         "scope": scope(comparison),
         "seed_note": seed_note(comparison),
         "provenance_line": provenance_line(comparison),
@@ -78,7 +80,8 @@ def build_view(
         "training": _training_charts(comparison.get("training") or {}, names),
         "costs": _cost_rows(comparison.get("costs") or {}, names),
         "devices": _devices(comparison.get("costs") or {}),
-        "gallery": [(row, embed(row)) for row in gallery],
+        "gallery": gallery,
+        "classes": _classes(gallery),
         "activations": [(row, embed(row)) for row in activations],
         "softness": comparison.get("softness") or {},
         "configs": _config_lines(comparison.get("config_difference") or {}),
@@ -247,6 +250,12 @@ def _gains(gains: Sequence[Mapping[str, Any]], names: list[str]) -> list[dict[st
         if gained or lost:
             views.append({"candidate": name, "rows": gained + lost})
     return views
+
+
+def _classes(gallery: Sequence[GalleryRow]) -> list[tuple[str, int]]:
+    """Names and numbers of the classes that the pictures show, by name."""
+    shapes = (shape for row in gallery for panel in row.panels for shape in panel.shapes)
+    return sorted({(shape.name, shape.category) for shape in shapes})
 
 
 def _training_charts(training: Mapping[str, Any], names: list[str]) -> list:

@@ -1,4 +1,4 @@
-"""Objects drawn on an image: boxes, masks and labels."""
+"""Boxes and labels drawn on an image, for pages without scripts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 
-import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
@@ -17,8 +15,6 @@ LONGER_SIDE = 560
 LABEL_SIZE = 15
 # With more objects than this, labels hide them.
 MAX_LABELS = 20
-MASK_OPACITY = 0.4
-DASH = 5
 # Okabe and Ito's colours, which the colour-blind can distinguish; by category, cyclic.
 COLOURS = (
     (0, 114, 178),
@@ -39,15 +35,11 @@ class DrawnObject:
         box: x, y, width, height in pixels of the image.
         label: text at the box.
         category: number of its category, for the colour.
-        solid: whether its outline is solid; dashed otherwise.
-        mask: bool (H, W), or None.
     """
 
     box: tuple[float, float, float, float]
     label: str
     category: int
-    solid: bool = True
-    mask: np.ndarray | None = None
 
 
 def draw_objects(image: Image.Image, objects: Sequence[DrawnObject]) -> bytes:
@@ -58,9 +50,6 @@ def draw_objects(image: Image.Image, objects: Sequence[DrawnObject]) -> bytes:
     scale = LONGER_SIDE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    for item in objects:
-        if item.mask is not None:
-            canvas = _with_mask(canvas, item.mask, _colour(item))
     draw = ImageDraw.Draw(canvas)
     for item in objects:
         _draw_box(draw, [scale * value for value in item.box], item)
@@ -76,34 +65,12 @@ def _colour(item: DrawnObject) -> tuple[int, int, int]:
     return COLOURS[item.category % len(COLOURS)]
 
 
-def _with_mask(canvas: Image.Image, mask: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
-    opacity = Image.fromarray(mask.astype(np.uint8) * np.uint8(255 * MASK_OPACITY))
-    opacity = opacity.resize(canvas.size, Image.Resampling.BILINEAR)
-    return Image.composite(Image.new("RGB", canvas.size, colour), canvas, opacity)
-
-
 def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], item: DrawnObject) -> None:
     x, y, width, height = box
     corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height), (x, y)]
-    for start, end in pairwise(corners):
-        for first, last in _strokes(start, end, item.solid):
-            # A dark rim, so that the line shows on any background.
-            draw.line((first, last), fill=(20, 20, 20), width=5)
-            draw.line((first, last), fill=_colour(item), width=3)
-
-
-def _strokes(start: tuple[float, float], end: tuple[float, float], solid: bool):
-    """Parts of a line: all of it, or dashes."""
-    if solid:
-        return [(start, end)]
-    a, b = np.array(start), np.array(end)
-    length = float(np.linalg.norm(b - a))
-    steps = max(1, round(length / (2 * DASH)))
-    edges = np.linspace(0, 1, 2 * steps + 1)
-    return [
-        (tuple(a + first * (b - a)), tuple(a + last * (b - a)))
-        for first, last in zip(edges[::2], edges[1::2], strict=False)
-    ]
+    # A dark rim, so that the line shows on any background.
+    draw.line(corners, fill=(20, 20, 20), width=5)
+    draw.line(corners, fill=_colour(item), width=3)
 
 
 def _draw_label(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,19 @@ from softpool_det.coco.masks import compressed
 from softpool_det.coco.protocol import MAX_DETECTIONS
 from softpool_det.coco.reading import Detections, GroundTruth
 from softpool_det.io.images import explain_size, read_rgb
-from softpool_det.report.drawing import DrawnObject, draw_objects
 from softpool_det.report.formatting import is_number, plain, shorten, signed
-from softpool_det.report.pictures import GalleryRow
+from softpool_det.report.overlay import (
+    LEAST_SCORE,
+    Box,
+    GalleryRow,
+    Panel,
+    Shape,
+    Threshold,
+    frame_of,
+    label_place,
+    outline,
+)
+from softpool_det.report.pictures import embed_image
 from softpool_det.report.wording import plural
 
 # The IoU at which a detection counts as right here.
@@ -26,12 +36,10 @@ LABEL_LENGTH = 24
 FILE_NAME_LENGTH = 40
 
 Entry = Mapping[str, Any]
-# x, y, width, height in pixels.
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _Object:
     """An object or a detection; `mask` is a compressed run-length encoding, or None."""
 
     category: int
@@ -53,15 +61,17 @@ def gallery_rows(
 ) -> list[GalleryRow]:
     """For each candidate the images that gained most, then those that lost most.
 
-    Detections that are right (COCO's greedy matching by score, among those shown, at IoU 0.5)
-    have a solid outline, others a dashed one.
+    Detections that are right by COCO's greedy matching at IoU 0.5 have a solid outline, others a
+    dashed one. It goes by descending score, so lower scores never change what is right above them:
+    the page's sliders need no new matching.
 
     Args:
         image_gains: as in comparison.json.
         ground_truth: COCO's annotations.
         results: by arm, detections of one seed.
         image_folder: where the files are that `ground_truth` names.
-        thresholds: by arm; detections with a lower score are left out.
+        thresholds: by arm; detections with a lower score are hidden at first. Those below
+            `LEAST_SCORE`, too, are left out.
         task: "bbox" or "segm" (draws masks, and matches by them).
         count: images that gained, and images that lost, for each candidate.
 
@@ -104,26 +114,28 @@ class _Drawer:
         thresholds: Mapping[str, float],
     ) -> None:
         self._truth, self._results, self._folder = ground_truth, results, folder
-        self._task, self._thresholds = task, thresholds
+        self._task = task
+        self._thresholds = {name: Threshold(score) for name, score in thresholds.items()}
 
     def row(self, gain: Entry, image: int) -> GalleryRow:
         """Draw an image, `image` being its place in the ground truth."""
         path = self._file(gain["image_id"], image)
         picture = read_rgb(path)
-        size = (picture.height, picture.width)
-        objects = self._objects(image, size)
-        solid = [True] * len(objects)
-        pictures = [("ground truth", draw_objects(picture, self._drawn(objects, solid)))]
+        frame = frame_of(*picture.size)
+        objects = self._objects(image, (picture.height, picture.width))
+        scale = frame[0] / picture.width
+        panels = [Panel("ground truth", [self._shape(item, frame, scale) for item in objects])]
         for name, detections in self._results.items():
             threshold = self._thresholds[name]
-            shown = self._shown(detections, image, threshold)
-            right = self._right(shown, objects)
-            label = (
-                f"{name}: {sum(right)} right, {len(right) - sum(right)} wrong "
-                f"of score {threshold:.2g} or more"
-            )
-            pictures.append((label, draw_objects(picture, self._drawn(shown, right))))
-        return GalleryRow(self._title(gain, path.name), self._caption(gain, objects), pictures)
+            found = self._found(detections, image, threshold)
+            right = self._right(found, objects)
+            shapes = [
+                self._shape(item, frame, scale, is_right, threshold)
+                for item, is_right in zip(found, right, strict=True)
+            ]
+            panels.append(Panel(name, shapes, threshold))
+        title, photograph = self._title(gain, path.name), embed_image("photograph", picture)
+        return GalleryRow(title, self._caption(gain, objects), photograph, frame, panels)
 
     def _file(self, image_id: Any, image: int) -> Path:
         name, (height, width) = self._truth.file_names[image], self._truth.image_sizes[image]
@@ -141,24 +153,24 @@ class _Drawer:
             raise ValueError(f"image {name!r} in {self._folder}: {problem}")
         return path
 
-    def _objects(self, image: int, size: tuple[int, int]) -> list[_Shape]:
+    def _objects(self, image: int, size: tuple[int, int]) -> list[_Object]:
         truth, found = self._truth, []
         for g in np.flatnonzero(truth.object_image == image).tolist():
             mask = None
             if self._task == "segm" and truth.segmentations is not None:
                 mask = compressed(truth.segmentations[g], *size)
             category, crowd = int(truth.object_category[g]), bool(truth.crowd[g])
-            found.append(_Shape(category, _box(truth.boxes[g]), mask, crowd=crowd))
+            found.append(_Object(category, _box(truth.boxes[g]), mask, crowd=crowd))
         return found
 
-    def _shown(self, detections: Detections, image: int, threshold: float) -> list[_Shape]:
-        found = []
-        places = np.flatnonzero((detections.image == image) & (detections.score >= threshold))
+    def _found(self, detections: Detections, image: int, threshold: Threshold) -> list[_Object]:
+        found, least = [], min(threshold.initial, LEAST_SCORE)
+        places = np.flatnonzero((detections.image == image) & (detections.score >= least))
         for n in places.tolist():
             mask = detections.masks[n] if self._task == "segm" and detections.masks else None
             box = coco_mask.toBbox(mask) if detections.boxes is None else detections.boxes[n]
             score = float(detections.score[n])
-            found.append(_Shape(int(detections.category[n]), _box(box), mask, score))
+            found.append(_Object(int(detections.category[n]), _box(box), mask, score))
         # Equal scores in an order that is not the file's.
         found.sort(key=lambda shape: (-(shape.score or 0), shape.category, repr(shape)))
         return found[:MAX_DETECTIONS]
@@ -168,28 +180,42 @@ class _Drawer:
         image = f"image {gain['image_id']} ({shorten(file_name, FILE_NAME_LENGTH)})"
         return f"{gain['candidate']}: {image}, {signed(gain['gain'], 1)} {kind}"
 
-    def _caption(self, gain: Entry, objects: Sequence[_Shape]) -> str:
+    def _caption(self, gain: Entry, objects: Sequence[_Object]) -> str:
         return (
             f"AP of this image alone: {plain(gain['baseline'])} and "
             f"{plain(gain['candidate_ap'])}; {plural(len(objects), 'object', 'objects')}."
         )
 
-    def _drawn(self, shapes: Sequence[_Shape], solid: Sequence[bool]) -> list[DrawnObject]:
-        drawn = []
-        for shape, is_solid in zip(shapes, solid, strict=True):
-            name = shorten(self._truth.category_names[shape.category], LABEL_LENGTH)
-            label = name if shape.score is None else f"{name} {shape.score:.2g}"
-            mask = None if shape.mask is None else coco_mask.decode(shape.mask).astype(bool)
-            drawn.append(DrawnObject(shape.box, label, shape.category, is_solid, mask))
-        return drawn
+    def _shape(
+        self,
+        item: _Object,
+        frame: tuple[float, float],
+        scale: float,
+        right: bool = True,
+        threshold: Threshold | None = None,
+    ) -> Shape:
+        mask = None if item.mask is None else coco_mask.decode(item.mask)
+        shape = Shape(
+            outline(item.box, mask, frame, scale),
+            mask is not None,
+            label_place(item.box, frame, scale),
+            item.category,
+            shorten(self._truth.category_names[item.category], LABEL_LENGTH),
+        )
+        if threshold is None or item.score is None:
+            return shape
+        last = threshold.last(item.score)
+        return replace(
+            shape, score=item.score, right=right, last=last, shown=last >= threshold.start
+        )
 
-    def _right(self, shown: Sequence[_Shape], objects: Sequence[_Shape]) -> list[bool]:
+    def _right(self, found: Sequence[_Object], objects: Sequence[_Object]) -> list[bool]:
         """Whether each detection, best score first, matches an object that is not taken yet."""
-        if not shown or not objects:
-            return [False] * len(shown)
+        if not found or not objects:
+            return [False] * len(found)
         crowd = [int(shape.crowd) for shape in objects]
-        overlaps = coco_mask.iou(self._compared(shown), self._compared(objects), crowd)
-        same = np.equal.outer([s.category for s in shown], [o.category for o in objects])
+        overlaps = coco_mask.iou(self._compared(found), self._compared(objects), crowd)
+        same = np.equal.outer([s.category for s in found], [o.category for o in objects])
         overlaps = np.where(same, overlaps, 0.0)
         right = []
         for row in overlaps:
@@ -199,7 +225,7 @@ class _Drawer:
                 overlaps[:, best] = 0.0
         return right
 
-    def _compared(self, shapes: Sequence[_Shape]) -> Any:
+    def _compared(self, shapes: Sequence[_Object]) -> Any:
         if self._task == "segm":
             return [shape.mask for shape in shapes]
         return np.array([shape.box for shape in shapes], dtype=float)

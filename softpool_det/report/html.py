@@ -15,7 +15,9 @@ from softpool_det.io.atomic import write_atomically
 from softpool_det.report import formatting, wording
 from softpool_det.report.charts.svg import MARKER_SIGNS
 from softpool_det.report.context import build_view
-from softpool_det.report.pictures import GalleryRow
+from softpool_det.report.drawing import COLOURS, MAX_LABELS
+from softpool_det.report.overlay import GalleryRow
+from softpool_det.report.pictures import PictureRow
 from softpool_det.report.schema import check_comparison
 
 
@@ -23,7 +25,7 @@ def write_html(
     path: str | Path,
     comparison: Mapping[str, Any],
     gallery: Sequence[GalleryRow] = (),
-    activations: Sequence[GalleryRow] = (),
+    activations: Sequence[PictureRow] = (),
 ) -> None:
     """Write a comparison as one HTML file, readable offline, on a phone and in the dark.
 
@@ -83,5 +85,11 @@ def _environment() -> Environment:
         with_interval=formatting.has_interval,
         excludes_zero=formatting.excludes_zero,
     )
-    environment.globals.update(METRICS=wording.METRICS, ERRORS=wording.ERRORS, SIGNS=MARKER_SIGNS)
+    environment.globals.update(
+        METRICS=wording.METRICS,
+        ERRORS=wording.ERRORS,
+        SIGNS=MARKER_SIGNS,
+        COLOURS=COLOURS,
+        MAX_LABELS=MAX_LABELS,
+    )
     return environment

@@ -18,11 +18,11 @@ QUALITY = 82
 
 
 @dataclass(frozen=True)
-class GalleryRow:
+class PictureRow:
     """Pictures that belong side by side.
 
     Args:
-        title: of the row ("Image 139: +8.8 AP").
+        title: of the row ("SoftPool: channel 7").
         caption: what there is to see.
         pictures: a label and the bytes of a PNG, JPEG or WebP file each.
     """
@@ -42,7 +42,7 @@ class EmbeddedPicture:
     height: int
 
 
-def embed(row: GalleryRow) -> list[EmbeddedPicture]:
+def embed(row: PictureRow) -> list[EmbeddedPicture]:
     """Pictures of a row as data URIs, none larger than `MAX_SIDE` on a side.
 
     Raises:
@@ -59,6 +59,12 @@ def _embed(label: str, data: bytes, title: str) -> EmbeddedPicture:
             f"picture {label!r} of {title!r} must be a PNG, JPEG or WebP file, got {len(data)} "
             f"bytes that cannot be read as one ({error})"
         ) from error
+    return embed_image(label, image)
+
+
+def embed_image(label: str, image: Image.Image) -> EmbeddedPicture:
+    """Return an RGB image as a data URI, at most `MAX_SIDE` on a side."""
+    image = image.copy()
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=QUALITY, method=6)

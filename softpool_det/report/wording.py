@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softpool_det.report.formatting import count, plain
@@ -29,6 +29,11 @@ ERRORS = {
     "FalsePos": ("False pos.", "all false detections together"),
     "FalseNeg": ("False neg.", "all objects not found"),
 }
+
+
+def heading(names: Sequence[str]) -> str:
+    """What is compared; the first is the baseline."""
+    return f"{joined(names[1:])} against {names[0]}"
 
 
 def scope(comparison: Mapping[str, Any]) -> str:
@@ -125,7 +130,7 @@ def seeds_needed(row: Mapping[str, Any]) -> str:
     return f"no number is enough (it would take {count(row['images'])} images)"
 
 
-def joined(names: list[str]) -> str:
+def joined(names: Sequence[str]) -> str:
     """Join names: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 

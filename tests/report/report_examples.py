@@ -2,10 +2,21 @@
 
 import io
 import math
+from dataclasses import replace
 
+import numpy as np
 from PIL import Image, ImageDraw
 
-from softpool_det.report.pictures import GalleryRow
+from softpool_det.report.overlay import (
+    GalleryRow,
+    Panel,
+    Shape,
+    Threshold,
+    frame_of,
+    label_place,
+    outline,
+)
+from softpool_det.report.pictures import PictureRow, embed_image
 
 METRICS = {
     "AP": 38.4,
@@ -291,13 +302,48 @@ def scene(number, noise=0):
     return buffer.getvalue()
 
 
-def gallery(names, rows=4):
-    labels = ["ground truth", *names]
+def pictures(names, rows=4):
+    labels = ["input", *names]
     return [
-        GalleryRow(
-            f"Image {139 + number}: {points:+.1f} AP",
-            "AP of this image alone: 40.0 and 62.5; 6 objects.",
+        PictureRow(
+            f"Channel {number}",
+            "Bright is 0.5 in every panel.",
             [(label, scene(number, 3 * place)) for place, label in enumerate(labels)],
         )
-        for number, points in zip(range(rows), (22.5, 14.0, -7.0, -18.2), strict=False)
+        for number in range(rows)
     ]
+
+
+def gallery(names, rows=4, categories=COCO_LIKE, masks=False):
+    """Objects where `scene` draws shapes, and detections that are less sure one after the other."""
+    found = []
+    for number, points in zip(range(rows), (22.5, 14.0, -7.0, -18.2), strict=False):
+        panels = [Panel("ground truth", shapes(number, categories, masks))]
+        for arm, name in enumerate(names):
+            threshold = Threshold(0.312 + 0.04 * arm)
+            panels.append(Panel(name, shapes(number, categories, masks, threshold, arm), threshold))
+        title, caption = f"Image {139 + number}: {points:+.1f} AP", "AP of this image alone: 40.0."
+        photograph = embed_image("", Image.open(io.BytesIO(scene(number))))
+        found.append(GalleryRow(title, caption, photograph, frame_of(320, 240), panels))
+    return found
+
+
+def shapes(number, categories, masks=False, threshold=None, arm=0):
+    found, frame = [], frame_of(320, 240)
+    for step in range(6):
+        category, shift = step % len(categories), 0 if threshold is None else 3 + arm
+        box = ((37 * (step + number)) % 260 + shift, (53 * step + 11 * number) % 180, 44, 40)
+        mask = None
+        if masks:
+            mask = np.zeros((240, 320), dtype=np.uint8)
+            mask[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = 1
+        drawn = (outline(box, mask, frame, 2), masks, label_place(box, frame, 2))
+        shape = Shape(*drawn, category, categories[category])
+        if threshold is not None:
+            score, right = 0.95 - 0.15 * step, step % 3 != 1
+            last = threshold.last(score)
+            shape = replace(
+                shape, score=score, right=right, last=last, shown=last >= threshold.start
+            )
+        found.append(shape)
+    return found

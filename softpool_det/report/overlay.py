@@ -1,0 +1,201 @@
+"""Objects over a photograph as SVG outlines and labels, which the page's script filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from softpool_det.report.drawing import COLOURS, MAX_LABELS
+from softpool_det.report.pictures import MAX_SIDE, EmbeddedPicture
+
+# Detections below it are not on the page: detectors give hundreds of them.
+LEAST_SCORE = 0.05
+# Of the image's height: a label has room above a box that starts lower.
+LABEL_HEIGHT = 0.08
+# Units of the drawing by which a mask's outline may be off: half a CSS pixel in most panels.
+TOLERANCE = 1.0
+
+# x, y, width, height in pixels.
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """An arm's least score, and the positions of its slider, in hundredths.
+
+    The position nearest to `initial` stands for exactly that score, the others for their own.
+    """
+
+    initial: float
+
+    @property
+    def start(self) -> int:
+        """Position of the initial score; scores may be other numbers than 0 to 1."""
+        return min(max(round(100 * self.initial), 0), 100)
+
+    @property
+    def first(self) -> int:
+        """Lowest position."""
+        return min(round(100 * LEAST_SCORE), self.start)
+
+    @property
+    def text(self) -> str:
+        """Return the initial score in words."""
+        return f"{self.initial:.2g}"
+
+    def last(self, score: float) -> int:
+        """Return the highest position at which a detection of that score is shown."""
+        place = math.floor(round(100 * min(max(score, 0), 1), 6))
+        return max(place, self.start) if score >= self.initial else min(place, self.start - 1)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An object on the photograph.
+
+    Args:
+        path: its outline, SVG path data in the row's frame.
+        is_mask: whether that is of a mask.
+        place: CSS declarations that place the label.
+        category: number of its category.
+        name: of its category.
+        score: of a detection; None for an object of the ground truth.
+        right: whether a detection matches an object.
+        last: position of its arm's slider up to which it is shown.
+        shown: whether it is at the initial position.
+    """
+
+    path: str
+    is_mask: bool
+    place: str
+    category: int
+    name: str
+    score: float | None = None
+    right: bool = True
+    last: int = 100
+    shown: bool = True
+
+    @property
+    def label(self) -> str:
+        """Name and score."""
+        return self.name if self.score is None else f"{self.name} {self.score:.2g}"
+
+    @property
+    def colour(self) -> int:
+        """Number of its colour."""
+        return self.category % len(COLOURS)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One arm's objects on a photograph, best first; `threshold` is None for the ground truth."""
+
+    name: str
+    shapes: Sequence[Shape]
+    threshold: Threshold | None = None
+
+    @cached_property
+    def right(self) -> int:
+        """How many right ones are shown at first."""
+        return sum(shape.shown and shape.right for shape in self.shapes)
+
+    @cached_property
+    def wrong(self) -> int:
+        """How many wrong ones are shown at first."""
+        return sum(shape.shown and not shape.right for shape in self.shapes)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are shown at first: many hide what they name."""
+        return self.right + self.wrong <= MAX_LABELS
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """Panels of one photograph, side by side.
+
+    Args:
+        title: of the row ("new: image 139, +8.8 box AP").
+        caption: what there is to see.
+        photograph: embedded once for all panels.
+        frame: width and height of the panels' coordinates.
+        panels: the ground truth and each arm.
+    """
+
+    title: str
+    caption: str
+    photograph: EmbeddedPicture
+    frame: tuple[float, float]
+    panels: Sequence[Panel]
+
+
+def frame_of(width: int, height: int) -> tuple[float, float]:
+    """Return width and height of the coordinates that shapes on an image of that size have."""
+    scale = MAX_SIDE / max(width, height)
+    return round(scale * width, 1), round(scale * height, 1)
+
+
+def outline(box: Box, mask: np.ndarray | None, frame: tuple[float, float], scale: float) -> str:
+    """Return SVG path data of the mask's outline, or of the box without a (visible) mask.
+
+    Args:
+        box: x, y, width, height in pixels.
+        mask: uint8 (H, W) of 0 and 1, or None.
+        frame: of the row.
+        scale: of the frame to pixels.
+    """
+    parts = [] if mask is None else _contours(mask, frame)
+    if parts:
+        return "".join(parts)
+    left, top, right, bottom = _corners(box, frame, scale)
+    wide, high = _number(right - left), _number(bottom - top)
+    return f"M{_number(left)} {_number(top)}h{wide}v{high}h-{wide}z"
+
+
+def label_place(box: Box, frame: tuple[float, float], scale: float) -> str:
+    """Return CSS that keeps a label at its box and inside the image, however wide that is."""
+    left, top, right, _ = _corners(box, frame, scale)
+    left, right = (100 * min(max(x / frame[0], 0), 1) for x in (left, right))
+    top = min(max(top / frame[1], 0), 1)
+    near = (
+        f"left:{_number(left)}%;max-width:{_number(100 - left)}%"
+        if 100 - left >= right
+        else f"right:{_number(100 - right)}%;max-width:{_number(right)}%"
+    )
+    inside = top < LABEL_HEIGHT
+    return f"{near};{f'top:{_number(100 * top)}' if inside else f'bottom:{_number(100 - 100 * top)}'}%"
+
+
+def _contours(mask: np.ndarray, frame: tuple[float, float]) -> list[str]:
+    size = (max(1, round(frame[0])), max(1, round(frame[1])))
+    large = cv2.resize(255 * mask, size, interpolation=cv2.INTER_LINEAR)
+    _, binary = cv2.threshold(large, 127, 1, cv2.THRESH_BINARY)
+    found, _ = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    parts = []
+    for contour in found:
+        points = cv2.approxPolyDP(contour, TOLERANCE, True).reshape(-1, 2)
+        if len(points) > 2:
+            steps = " ".join(f"{x} {y}" for x, y in np.diff(points, axis=0).tolist())
+            # From the middle of a pixel to its place in the frame.
+            x, y = (points[0] + 0.5).tolist()
+            parts.append(f"M{x} {y}l{steps}z")
+    return parts
+
+
+def _corners(
+    box: Box, frame: tuple[float, float], scale: float
+) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom in the frame; what is beyond it stays beyond it, but not far."""
+    x, y, width, height = (scale * value for value in box)
+    left, right = (min(max(value, -9), frame[0] + 9) for value in (x, x + width))
+    top, bottom = (min(max(value, -9), frame[1] + 9) for value in (y, y + height))
+    return left, top, right, bottom
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
