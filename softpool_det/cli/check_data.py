@@ -11,7 +11,6 @@ is 1 where there are faults.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from pathlib import Path
@@ -89,9 +88,6 @@ def run(args: argparse.Namespace) -> int:
             temporary.write_text(text, encoding="utf-8")
     found = [finding for checked in sets for finding in checked.findings] + across
     found.sort(key=lambda finding: not finding.is_fault)
-    # A console may lack letters.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     for finding in found[:SHOWN]:
         print(printable(f"{'fault' if finding.is_fault else 'remark'}: {finding}"))
     if len(found) > SHOWN:

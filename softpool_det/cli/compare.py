@@ -23,7 +23,6 @@ Before anything is trained, by what such detectors differed by in an earlier com
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -252,9 +251,6 @@ def run(args: argparse.Namespace) -> None:
             print(printable(note))
         return
     data = compare_result_files(args) if args.gt is not None else compare_configs(args)
-    # A console may lack letters.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     print(comparison_text(data))
     print(f"Report: {args.output / REPORT_FILE}")
     for results in data["tasks"].values():

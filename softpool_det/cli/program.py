@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Callable
@@ -112,6 +113,9 @@ def run_program(
         SystemExit: one of the `expected` errors came; with the line about it, so that the status
             is 1.
     """
+    # A console may lack letters of names and of our signs: it shows their codes.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(*args)
     except expected as error:

@@ -44,8 +44,8 @@ def compare(
     """Compare arms seed by seed.
 
     Runs in `folder/<arm>/seed_<n>` that are finished are taken as they are, and interrupted ones
-    are continued. Writes `comparison.json`, `comparison.md`, `report.html` and `comparison.png` into
-    `folder`.
+    are continued. Writes `comparison.json`, `comparison.md`, `report.html` and `comparison.png`
+    into `folder`.
 
     Args:
         arms: two or more; differences are to the first.

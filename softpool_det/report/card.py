@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from softpool_det.io.atomic import replacing
-from softpool_det.report.charts.forest import shared_limits
+from softpool_det.report.charts.forest import shared_limits, tick_text
 from softpool_det.report.charts.svg import arm_marker
 from softpool_det.report.formatting import (
     excludes_zero,
@@ -59,8 +60,9 @@ class _Row(NamedTuple):
     difference: Mapping[str, Any]
 
 
+@matplotlib.rc_context(_STYLE)
 def write_card(path: str | Path, comparison: Mapping[str, Any]) -> None:
-    """Write the differences in AP, their intervals and what they show as a PNG of 1200 x 630 pixels.
+    """Write a summary as a PNG of 1200 x 630 pixels: differences in AP, intervals and verdicts.
 
     Args:
         path: of the file, which is written atomically.
@@ -85,7 +87,7 @@ def write_card(path: str | Path, comparison: Mapping[str, Any]) -> None:
 
 @matplotlib.rc_context(_STYLE)
 def draw_card(comparison: Mapping[str, Any]) -> Figure:
-    """Draw it as a figure whose unit, the point, is a pixel."""
+    """Draw the summary as a figure whose unit, the point, is a pixel."""
     colours = _colours()
     figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72, facecolor=colours["surface"])
     FigureCanvasAgg(figure)
@@ -140,7 +142,7 @@ def _sentences(comparison: Mapping[str, Any], rows: Sequence[_Row]) -> list[str]
     """Return the verdicts where there is room, what the rows say in a word otherwise."""
     if len(rows) > 2:
         hidden = len(comparison["names"]) - 1 - CANDIDATES
-        more = f" {plural(hidden, 'candidate', 'candidates')} more: in the report."
+        more = f" Not shown here: {plural(hidden, 'candidate', 'candidates')}."
         return [seed_note(comparison) + (more if hidden > 0 else "")]
     texts = []
     for row in rows:
@@ -154,11 +156,12 @@ def _sentences(comparison: Mapping[str, Any], rows: Sequence[_Row]) -> list[str]
 def _draw_rows(pen: _Pen, rows: Sequence[_Row], top: float, bottom: float) -> None:
     entries = [row.difference["metrics"]["AP"] for row in rows]
     step = min(MOST_ROW, (bottom - top - AXIS_HEIGHT) / len(rows))
+    top += (bottom - top - AXIS_HEIGHT - step * len(rows)) / 2
     axes = pen.axes(EDGE + LEFT, WIDTH - EDGE - RIGHT, top, top + step * len(rows))
     axes.set(xlim=shared_limits([("", entry) for entry in entries]), yticks=[])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value, 1)))
+    axes.xaxis.set_major_formatter(FuncFormatter(tick_text))
     axes.tick_params(labelsize=SMALL - 2, colors=pen.colours["muted"], length=5)
     axes.spines["bottom"].set_color(pen.colours["muted"])
     axes.set_xlabel("difference in AP, points", size=SMALL, color=pen.colours["muted"])
@@ -166,9 +169,10 @@ def _draw_rows(pen: _Pen, rows: Sequence[_Row], top: float, bottom: float) -> No
     size = TEXT if step > 2 * TEXT else SMALL
     for number, (row, entry) in enumerate(zip(rows, entries, strict=True)):
         colour, middle = pen.colours[f"arm-{row.arm % 6}"], top + step * (number + 0.5)
-        _draw_interval(axes, number, entry, row.arm, colour, pen.colours["surface"], step)
+        _draw_interval(axes, number, entry, min(0.5, 24 / step), colour)
+        _draw_value(axes, number, entry, row.arm, colour)
         place, room = middle - size / 2, LEFT - 24
-        label = pen.fitted(lambda length, row=row: shorten(row.label, length), size, room)
+        label = pen.fitted(partial(shorten, row.label), size, room)
         pen.write(label, EDGE, place, size)
         text = signed(entry["value"])
         if has_interval(entry):
@@ -182,23 +186,20 @@ def _draw_rows(pen: _Pen, rows: Sequence[_Row], top: float, bottom: float) -> No
 
 
 def _draw_interval(
-    axes: Axes,
-    y: int,
-    entry: Mapping[str, Any],
-    arm: int,
-    colour: str,
-    surface: str,
-    step: float,
+    axes: Axes, y: int, entry: Mapping[str, Any], height: float, colour: str
 ) -> None:
-    """A bar from end to end; the marker is filled where the interval excludes 0, as in the page."""
     if has_interval(entry):
-        height = min(0.5, 24 / step)
-        bar = {"height": height, "color": colour, "alpha": 0.35}
-        axes.barh(y, entry["high"] - entry["low"], left=entry["low"], **bar)
+        width = entry["high"] - entry["low"]
+        axes.barh(y, width, height, entry["low"], color=colour, alpha=0.35)
+
+
+def _draw_value(axes: Axes, y: int, entry: Mapping[str, Any], arm: int, colour: str) -> None:
+    """Draw a marker, filled where the interval excludes 0, as in the page."""
     if is_number(entry["value"]):
-        face = colour if excludes_zero(entry) else surface
-        look = {"markersize": 13, "markeredgewidth": 3, "markeredgecolor": colour}
-        axes.plot(entry["value"], y, marker=arm_marker(arm), markerfacecolor=face, **look)
+        look = {"markersize": 13, "markeredgewidth": 3, "fillstyle": "none"}
+        if excludes_zero(entry):
+            look["fillstyle"] = "full"
+        axes.plot(entry["value"], y, marker=arm_marker(arm), color=colour, **look)
 
 
 class _Pen:
@@ -262,8 +263,8 @@ class _Pen:
         lines = [""]
         for word in shorten(text, 1000).split():
             longer = f"{lines[-1]} {word}".strip()
-            if lines[-1] and self.width(longer, size) > room:
-                longer = word
-                lines.append("")
-            lines[-1] = self.fitted(lambda length, word=longer: shorten(word, 4 * length), size, room)
-        return lines
+            if self.width(longer, size) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(self.fitted(partial(shorten, word), size, room))
+        return list(filter(None, lines))

@@ -10,7 +10,7 @@ from softpool_det.report.charts.bars import error_chart, error_difference_chart,
 from softpool_det.report.charts.curves import precision_recall_chart, training_chart
 from softpool_det.report.charts.forest import Row, forest_chart, shared_limits
 from softpool_det.report.formatting import excludes_zero, has_interval, is_number
-from softpool_det.report.overlay import GalleryRow
+from softpool_det.report.overlay import GalleryRow, classes_of
 from softpool_det.report.pictures import PictureRow, embed
 from softpool_det.report.wording import (
     ERRORS,
@@ -81,7 +81,7 @@ def build_view(
         "costs": _cost_rows(comparison.get("costs") or {}, names),
         "devices": _devices(comparison.get("costs") or {}),
         "gallery": gallery,
-        "classes": _classes(gallery),
+        "classes": classes_of(gallery),
         "activations": [(row, embed(row)) for row in activations],
         "softness": comparison.get("softness") or {},
         "configs": _config_lines(comparison.get("config_difference") or {}),
@@ -250,12 +250,6 @@ def _gains(gains: Sequence[Mapping[str, Any]], names: list[str]) -> list[dict[st
         if gained or lost:
             views.append({"candidate": name, "rows": gained + lost})
     return views
-
-
-def _classes(gallery: Sequence[GalleryRow]) -> list[tuple[str, int]]:
-    """Names and numbers of the classes that the pictures show, by name."""
-    shapes = (shape for row in gallery for panel in row.panels for shape in panel.shapes)
-    return sorted({(shape.name, shape.category) for shape in shapes})
 
 
 def _training_charts(training: Mapping[str, Any], names: list[str]) -> list:

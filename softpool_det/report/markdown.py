@@ -17,6 +17,7 @@ from softpool_det.report.wording import (
     power_note,
     provenance_line,
     seed_note,
+    terms_note,
 )
 
 
@@ -73,6 +74,7 @@ def _write(comparison: Mapping[str, Any], medium: _Medium) -> str:
         parts.append("\n".join(f"- {medium.written(note)}" for note in power))
     parts += [medium.written(remark) for remark in comparison.get("remarks") or ()]
     parts += [
+        terms_note(comparison),
         seed_note(comparison),
         interval_note(comparison),
         medium.written(provenance_line(comparison)),

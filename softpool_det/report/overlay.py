@@ -15,8 +15,8 @@ from softpool_det.report.pictures import MAX_SIDE, EmbeddedPicture
 
 # Detections below it are not on the page: detectors give hundreds of them.
 LEAST_SCORE = 0.05
-# Of the image's height: a label has room above a box that starts lower.
-LABEL_HEIGHT = 0.08
+# Percent of the image's height: a label has room above a box that starts lower.
+LABEL_HEIGHT = 8
 # Units of the drawing by which a mask's outline may be off: half a CSS pixel in most panels.
 TOLERANCE = 1.0
 
@@ -134,6 +134,12 @@ class GalleryRow:
     panels: Sequence[Panel]
 
 
+def classes_of(rows: Sequence[GalleryRow]) -> list[tuple[str, int]]:
+    """Names and numbers of the classes on the photographs, by name."""
+    shapes = (shape for row in rows for panel in row.panels for shape in panel.shapes)
+    return sorted({(shape.name, shape.category) for shape in shapes})
+
+
 def frame_of(width: int, height: int) -> tuple[float, float]:
     """Return width and height of the coordinates that shapes on an image of that size have."""
     scale = MAX_SIDE / max(width, height)
@@ -161,14 +167,14 @@ def label_place(box: Box, frame: tuple[float, float], scale: float) -> str:
     """Return CSS that keeps a label at its box and inside the image, however wide that is."""
     left, top, right, _ = _corners(box, frame, scale)
     left, right = (100 * min(max(x / frame[0], 0), 1) for x in (left, right))
-    top = min(max(top / frame[1], 0), 1)
+    top = 100 * min(max(top / frame[1], 0), 1)
     near = (
         f"left:{_number(left)}%;max-width:{_number(100 - left)}%"
         if 100 - left >= right
         else f"right:{_number(100 - right)}%;max-width:{_number(right)}%"
     )
     inside = top < LABEL_HEIGHT
-    return f"{near};{f'top:{_number(100 * top)}' if inside else f'bottom:{_number(100 - 100 * top)}'}%"
+    return f"{near};top:{_number(top)}%" if inside else f"{near};bottom:{_number(100 - top)}%"
 
 
 def _contours(mask: np.ndarray, frame: tuple[float, float]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from softpool_det.report.formatting import count, plain
+from softpool_det.report.formatting import MISSING, count, is_number, plain
 
 TASKS = {"bbox": "Boxes", "segm": "Masks"}
 # COCO's figures, and what each of them is of.
@@ -94,6 +94,25 @@ def provenance_line(comparison: Mapping[str, Any]) -> str:
     if provenance.get("date"):
         parts.append(provenance["date"])
     return "; ".join(parts) + "."
+
+
+def terms_note(comparison: Mapping[str, Any]) -> str:
+    """Explain the table's and the sentences' terms."""
+    note = (
+        "AP is average precision in percent, mean over classes and over IoU, the overlap of a "
+        "detection and its object, from 0.50 to 0.95. AP50 and AP75 are at one IoU; APs, APm and "
+        "APl of small, medium and large objects; AR is average recall. P(better) is the "
+        "probability that the candidate is ahead, from the same draws as the intervals."
+    )
+    figures = (
+        entry["value"]
+        for results in comparison["tasks"].values()
+        for arm in results["metrics"].values()
+        for entry in arm.values()
+    )
+    if not all(map(is_number, figures)):
+        note += f" {MISSING}: there is nothing to measure."
+    return note
 
 
 def interval_note(comparison: Mapping[str, Any]) -> str:

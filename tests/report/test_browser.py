@@ -1,6 +1,6 @@
 """The report as a browser shows it: offline, on a phone, in the dark, by keyboard."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ SECTIONS = {
     "calibration": "figure svg",
     "training": "figure svg",
     "costs": "table",
-    "gallery": "figure img",
+    "gallery": "figure .drawing use",
     "activations": "figure img",
     "configs": "pre",
     "provenance": "pre",
@@ -94,11 +94,11 @@ def reports(tmp_path_factory):
     """Files by name: the whole report, a large one, and one with nothing optional."""
     folder = tmp_path_factory.mktemp("reports")
     names = ("stock", "SoftPool")
-    pictures = report_examples.gallery(names), report_examples.gallery(("max", "SoftPool"), 2)
+    pictures = report_examples.gallery(names), report_examples.pictures(("max", "SoftPool"), 2)
     large = report_examples.full(FOUR_ARMS, EIGHTY_CLASSES, tasks=("bbox",))
     files = {name: folder / f"{name}.html" for name in ("full", "large", "smallest", "long")}
     write_html(files["full"], report_examples.full(names), *pictures)
-    write_html(files["large"], large, report_examples.gallery(FOUR_ARMS, 2))
+    write_html(files["large"], large, report_examples.gallery(FOUR_ARMS, 2, masks=True))
     write_html(files["smallest"], report_examples.minimal())
     long_names = ("stock max 3x3", "SoftPool 2x2 exact")
     write_html(files["long"], report_examples.full(long_names, gap=-10))
@@ -244,7 +244,7 @@ def test_the_keyboard_reaches_everything(reports, open_page):
     open_all_details(page)
     count = page.evaluate(
         "(window.interactive = [...document.querySelectorAll("
-        "'a[href], button, summary, [tabindex=\"0\"]')]"
+        "'a[href], button, input, select, summary, [tabindex=\"0\"]')]"
         ".filter(each => each.checkVisibility())).length"
     )
     reached = []
@@ -267,9 +267,10 @@ def test_the_skip_link_leads_to_the_content(reports, open_page):
 def test_pictures_decode_and_open_large_by_keyboard(reports, open_page):
     page = open_page(reports["full"], viewport=DESKTOP).page
     images = page.locator("figure.picture img")
-    assert images.count() == 4 * 3 + 2 * 3
+    assert images.count() == 2 * 3
+    assert page.locator("figure.picture .drawing use").count() == 4 * 3
     page.evaluate(
-        "Promise.all([...document.querySelectorAll('figure img')].map(each => each.decode()))"
+        "Promise.all([...document.querySelectorAll('figure img, defs image')].map(e => e.decode()))"
     )
     assert all(alt for alt in images.evaluate_all("all => all.map(each => each.alt)"))
 
@@ -277,18 +278,100 @@ def test_pictures_decode_and_open_large_by_keyboard(reports, open_page):
     second.focus()
     page.keyboard.press("Enter")
     dialog = page.locator("dialog[open]")
-    assert dialog.locator("p").inner_text().endswith("stock")
+    assert ": stock: 3 right, 2 wrong of score" in dialog.locator("p").inner_text()
     page.keyboard.press("ArrowRight")
-    assert dialog.locator("p").inner_text().endswith("SoftPool")
+    assert ": SoftPool: 3 right, 1 wrong of score" in dialog.locator("p").inner_text()
     page.keyboard.press("Escape")
     assert dialog.count() == 0
     assert second.evaluate("each => each === document.activeElement")
+
+
+def captions(page, row=0):
+    return page.locator("#gallery .panels").nth(row).locator("figcaption").all_inner_texts()
+
+
+def drawn(panel):
+    """Labels of the outlines that are shown, and the labels that are."""
+    return panel.evaluate(
+        """panel => {
+          const labels = [...panel.querySelectorAll(".drawing > span, span.drawing > span")];
+          const shown = each => getComputedStyle(each).display !== "none";
+          const paths = [...panel.querySelectorAll("path")];
+          return [
+            labels.filter((_, index) => shown(paths[index])).map(each => each.textContent),
+            labels.filter(shown).map(each => each.textContent),
+          ];
+        }"""
+    )
+
+
+def test_a_slider_and_a_class_choose_what_is_drawn(reports, open_page):
+    opened = open_page(reports["full"], viewport=DESKTOP)
+    page = opened.page
+    truth, stock, other = page.locator("#gallery .panels").first.locator("figure").all()
+    before = [
+        "ground truth",
+        "stock: 3 right, 2 wrong of score 0.31 or more",
+        "SoftPool: 3 right, 1 wrong of score 0.35 or more",
+    ]
+    assert captions(page) == before
+    slider = page.get_by_role("slider", name="stock: score at least")
+    slider.focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowLeft")
+    assert slider.get_attribute("aria-valuetext") == "0.19"
+    assert captions(page) == [before[0], "stock: 4 right, 2 wrong of score 0.19 or more", before[2]]
+    assert len(drawn(stock)[0]) == 6
+    assert len(drawn(other)[0]) == 4
+
+    page.get_by_role("combobox", name="Class").select_option("person")
+    after = [
+        "ground truth",
+        "stock: 2 right, 0 wrong of score 0.19 or more (person)",
+        "SoftPool: 1 right, 0 wrong of score 0.35 or more (person)",
+    ]
+    for row in range(4):
+        assert captions(page, row) == after
+    assert drawn(truth) == [["person", "person"]] * 2
+    assert drawn(stock) == [["person 0.2", "person 0.95"]] * 2
+
+    button = stock.get_by_role("button")
+    assert button.get_attribute("aria-label").endswith(after[1])
+    button.click()
+    dialog = page.locator("dialog[open]")
+    assert dialog.locator("p").inner_text().endswith(after[1])
+    assert drawn(dialog.locator(".view")) == drawn(stock)
+    page.keyboard.press("Escape")
+
+    page.get_by_role("button", name="Reset").click()
+    assert captions(page) == before
+    assert [url for url in opened.requests if not url.startswith("data:")] == [
+        reports["full"].as_uri()
+    ]
+    assert opened.errors == []
+
+
+def test_many_objects_have_no_labels_until_few_are_left(tmp_path, open_page):
+    rows = report_examples.gallery(("stock", "SoftPool"), 1)
+    stock = rows[0].panels[1]
+    crowded = replace(stock, shapes=stock.shapes * 5)
+    rows[0].panels[1] = crowded
+    write_html(tmp_path / "crowded.html", report_examples.full(), rows)
+    page = open_page(tmp_path / "crowded.html", viewport=DESKTOP).page
+    panel = page.locator("#gallery figure").nth(1)
+    shown, labels = drawn(panel)
+    assert (len(shown), labels) == (25, [])
+    page.get_by_role("combobox", name="Class").select_option("hair drier")
+    assert drawn(panel) == [["hair drier 0.5"] * 5] * 2
 
 
 def test_reads_without_scripts(reports, open_page):
     page = open_page(reports["full"], viewport=DESKTOP, java_script_enabled=False).page
     for section, content in SECTIONS.items():
         assert page.locator(f"#{section} {content}").first.is_visible(), section
+    assert page.locator(".filters").is_hidden()
+    shown, labels = drawn(page.locator("#gallery figure").nth(1))
+    assert len(shown) == len(labels) == 5
 
 
 def test_hostile_names_run_nothing(tmp_path, open_page):
@@ -296,7 +379,7 @@ def test_hostile_names_run_nothing(tmp_path, open_page):
     names = [evil, "\"><img src=x onerror=document.title='hit'>"]
     comparison = report_examples.full(names, [evil, "a' onload='x", "]]>-->", "\x0b"])
     path = tmp_path / "evil.html"
-    write_html(path, comparison, report_examples.gallery(names, 1))
+    write_html(path, comparison, report_examples.gallery(names, 1, [evil, *names]))
     opened = open_page(path, viewport=PHONE)
     open_all_details(opened.page)
     assert opened.page.title().endswith("detector comparison")

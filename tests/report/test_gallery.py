@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from pycocotools import mask as coco_mask
 from softpool_det.coco.reading import read_detections, read_ground_truth
 from softpool_det.report import gallery
 from softpool_det.report.drawing import LONGER_SIDE, DrawnObject, draw_objects
-from softpool_det.report.pictures import GalleryRow, embed
+from softpool_det.report.overlay import Threshold, frame_of, label_place, outline
+from softpool_det.report.pictures import MAX_SIDE, PictureRow, embed
 
 GROUND_TRUTH = {
     "images": [{"id": i, "file_name": f"{i}.png", "width": 80, "height": 60} for i in (7, 8, 9)],
@@ -69,8 +71,9 @@ def gallery_rows(image_gains, ground_truth, results, image_folder, **options):
     return gallery.gallery_rows(image_gains, truth, found, image_folder, **options)
 
 
-def labels(row):
-    return [label for label, _ in row.pictures]
+def counts(row):
+    """By panel: right and wrong detections shown at first, and from which score on."""
+    return {p.name: (p.right, p.wrong, p.threshold.text) for p in row.panels[1:]}
 
 
 LOW = {"stock": 0.4, "new": 0.4}
@@ -88,25 +91,53 @@ def test_gained_first_then_lost_then_nothing_else(folder):
 
 def test_counts_right_and_wrong_as_coco_matches(folder):
     gained, lost = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
-    assert labels(gained) == [
-        "ground truth",
-        "stock: 1 right, 3 wrong of score 0.4 or more",
-        "new: 0 right, 0 wrong of score 0.4 or more",
-    ]
-    assert labels(lost) == [
-        "ground truth",
-        "stock: 0 right, 0 wrong of score 0.4 or more",
-        "new: 2 right, 0 wrong of score 0.4 or more",
-    ]
+    assert counts(gained) == {"stock": (1, 3, "0.4"), "new": (0, 0, "0.4")}
+    assert counts(lost) == {"stock": (0, 0, "0.4"), "new": (2, 0, "0.4")}
+    assert [len(row.panels[0].shapes) for row in (gained, lost)] == [2, 1]
     shy = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds={**LOW, "stock": 0.95})
-    assert labels(shy[0])[1] == "stock: 0 right, 1 wrong of score 0.95 or more"
+    assert counts(shy[0])["stock"] == (0, 1, "0.95")
+
+
+def test_any_threshold_finds_what_a_matching_from_it_on_finds(folder):
+    """The slider moves no outline from right to wrong: lower scores take nothing away."""
+    low = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=dict.fromkeys(RESULTS, 0.0))
+    for score in (0.05, 0.1, 0.5, 0.75, 0.85, 1.0):
+        thresholds = dict.fromkeys(RESULTS, score)
+        rows = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=thresholds)
+        for all_of, some in zip(low, rows, strict=True):
+            for panel, other in zip(all_of.panels[1:], some.panels[1:], strict=True):
+                kept = [(s.path, s.right) for s in panel.shapes if s.score >= score]
+                assert kept == [(s.path, s.right) for s in other.shapes if s.shown]
+
+
+def test_detections_below_the_threshold_are_there_for_the_slider(folder):
+    faint = [found(7, 3, [1, 1, 9, 9], score) for score in (0.05, 0.0499)]
+    results = {**RESULTS, "stock": RESULTS["stock"] + faint}
+    row, _ = gallery_rows(GAINS, GROUND_TRUTH, results, folder, thresholds=LOW)
+    shapes = row.panels[1].shapes
+    assert [shape.score for shape in shapes] == [0.99, 0.9, 0.8, 0.7, 0.1, 0.05]
+    assert [shape.shown for shape in shapes] == [True] * 4 + [False] * 2
+    assert [shape.last for shape in shapes] == [99, 90, 80, 70, 10, 5]
+
+
+@pytest.mark.parametrize("initial", [0.0, 0.03, 0.3127, 0.3151, 0.5, 0.9999, 1.0, 7.5, -2.0])
+def test_positions_of_a_slider(initial):
+    """Each stands for its score, the first one shown for exactly the threshold."""
+    threshold = Threshold(initial)
+    assert 0 <= threshold.first <= threshold.start <= 100
+    for score in [*np.linspace(-1, 2, 301).round(2), 0.29, 0.3126, initial, 9.0]:
+        last = threshold.last(score)
+        assert (last >= threshold.start) == (score >= initial)
+        for place in range(threshold.first, 101):
+            if place != threshold.start and 0 < place < 100:
+                assert (last >= place) == (score >= place / 100) or abs(initial) > 1
 
 
 def test_which_of_many_equal_scores_are_shown_does_not_depend_on_the_file(folder):
     entries = [found(7, 3, [30 + i / 10, 40, 9, 9], 0.5) for i in range(200)]
     entries.append(found(7, 3, [10, 10, 20, 20], 0.5))
     shown = [
-        labels(gallery_rows(GAINS, GROUND_TRUTH, results, folder, thresholds=LOW)[0])
+        gallery_rows(GAINS, GROUND_TRUTH, results, folder, thresholds=LOW)[0].panels[1]
         for order in (entries, entries[::-1])
         for results in [{**RESULTS, "stock": order}]
     ]
@@ -133,15 +164,13 @@ def test_matches_masks_by_masks(folder):
     (row,) = gallery_rows(
         GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
     )
-    assert [label.partition(" of ")[0] for label in labels(row)[1:]] == [
-        "whole: 1 right, 0 wrong",
-        "corner: 0 right, 1 wrong",
-    ]
+    assert counts(row) == {"whole": (1, 0, "0.4"), "corner": (0, 1, "0.4")}
+    assert all(shape.is_mask for panel in row.panels for shape in panel.shapes)
     del results["whole"][0]["bbox"]
     (row,) = gallery_rows(
         GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
     )
-    assert labels(row)[1].startswith("whole: 1 right, 0 wrong")
+    assert counts(row)["whole"] == (1, 0, "0.4")
 
 
 def test_boxes_are_drawn_on_the_image_as_exif_turns_it(folder):
@@ -168,7 +197,7 @@ def test_sixteen_bits_are_not_white(folder):
     pixels = np.asarray(Image.open(folder / "7.png").convert("L"))
     buffer = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint16) * 257).save(buffer, "PNG")
-    (picture,) = embed(GalleryRow("title", "caption", [("grey", buffer.getvalue())]))
+    (picture,) = embed(PictureRow("title", "caption", [("grey", buffer.getvalue())]))
     embedded = Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2])))
     assert np.asarray(embedded.convert("L")).mean() == pytest.approx(pixels.mean(), abs=2)
 
@@ -209,23 +238,14 @@ def changed(image):
     return np.abs(image - 128).max(axis=2) > 40
 
 
-def test_draws_boxes_in_place_and_dashes_half_of_a_line():
-    box = (14, 14, 28, 28)
+def test_draws_boxes_in_place():
     scale = LONGER_SIDE / 56
-    solid, dashed = (changed(drawn([DrawnObject(box, "", 0, kind)])) for kind in (True, False))
-    bottom = round(42 * scale)
-    line = slice(round(16 * scale), round(40 * scale))
-    assert solid[bottom, line].mean() == 1
-    assert 0.3 < dashed[bottom, line].mean() < 0.8
-    assert not solid[: round(10 * scale)].any()
+    image = changed(drawn([DrawnObject((14, 14, 28, 28), "", 0)]))
+    assert image[round(42 * scale), round(16 * scale) : round(40 * scale)].mean() == 1
+    assert not image[: round(10 * scale)].any()
 
 
-def test_draws_masks_and_labels_inside_the_image():
-    mask = np.zeros((56, 56), dtype=bool)
-    mask[20:40, 20:40] = True
-    # Opaque to four tenths, in the category's colour.
-    image = drawn([DrawnObject((20, 20, 20, 20), "", 5, True, mask)])
-    assert image[300, 300] == pytest.approx([0.6 * 128 + 0.4 * c for c in (213, 94, 0)], abs=3)
+def test_draws_labels_inside_the_image():
     for box in ((0, 0, 5, 5), (50, 50, 6, 6), (-3, 20, 100, 5)):
         assert drawn([DrawnObject(box, "a long label of a class", 1)]).shape == (560, 560, 3)
 
@@ -235,3 +255,40 @@ def test_labels_are_left_out_where_they_would_hide_everything():
     boxes = [DrawnObject((2 * number, 30, 2, 2), "cat", 0) for number in range(21)]
     assert changed(drawn(boxes))[284:296].sum() == 0
     assert changed(drawn(boxes[:20]))[284:296].sum() > 0
+
+
+def numbers(path):
+    return [float(value) for value in re.findall(r"-?[\d.]+", path)]
+
+
+def test_outlines_of_boxes_have_one_decimal():
+    frame = frame_of(80, 60)
+    assert frame == (MAX_SIDE, 480)
+    assert outline((10.01, 10, 20, 1 / 3), None, frame, 8) == "M80.1 80h160v2.7h-160z"
+    # As far out as it likes.
+    assert outline((-1e300, -5, 2e300, 1e300), None, frame, 8) == "M-9 -9h658v498h-658z"
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 80), (1200, 1600)])
+def test_outlines_of_masks_fit_them(height, width):
+    mask = np.zeros((60, 80), dtype=np.uint8)
+    mask[10:50, 20:60] = 1
+    mask[20:40, 30:40] = 0
+    mask = np.kron(mask, np.ones((height // 60, width // 80), dtype=np.uint8))
+    frame = frame_of(width, height)
+    path = outline((0, 0, 1, 1), mask, frame, 1)
+    outer, hole = (np.cumsum(np.reshape(numbers(p), (-1, 2)), axis=0) for p in path.split("z")[:2])
+    for found, box in ((outer, (160, 80, 480, 400)), (hole, (240, 160, 320, 320))):
+        assert [*found.min(axis=0), *found.max(axis=0)] == pytest.approx(box, abs=1)
+    assert len(path) < 110
+
+
+def test_a_mask_of_nothing_has_its_box():
+    empty = np.zeros((60, 80), dtype=np.uint8)
+    assert outline((1, 1, 2, 2), empty, (640, 480), 8) == "M8 8h16v16h-16z"
+
+
+def test_labels_keep_to_the_wider_side_of_their_box():
+    frame = (640, 480)
+    assert label_place((10, 30, 20, 20), frame, 8) == "left:12.5%;max-width:87.5%;bottom:50%"
+    assert label_place((60, 0, 40, 20), frame, 8) == "right:0%;max-width:100%;top:0%"

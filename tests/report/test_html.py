@@ -1,12 +1,13 @@
 import copy
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import report_examples
 from PIL import Image
 
-from softpool_det.report import GalleryRow, comparison_markdown, write_html
+from softpool_det.report import PictureRow, comparison_markdown, write_html
 from softpool_det.report.charts.forest import forest_chart, shared_limits
 from softpool_det.report.pictures import MAX_SIDE, embed
 
@@ -66,8 +67,10 @@ def test_names_and_text_are_escaped(tmp_path):
     comparison["provenance"]["command"] = evil
     comparison["provenance"]["files"][1]["path"] = "no text \udcff"
     comparison["tasks"]["bbox"]["differences"][0]["verdict"] = evil
-    gallery = [GalleryRow(evil, evil, [(evil, report_examples.scene(0))])]
-    text = html(tmp_path, comparison, gallery=gallery, activations=gallery)
+    activations = [PictureRow(evil, evil, [(evil, report_examples.scene(0))])]
+    gallery = report_examples.gallery((evil, "other"), 1, [evil])
+    gallery = [replace(gallery[0], title=evil, caption=evil)]
+    text = html(tmp_path, comparison, gallery=gallery, activations=activations)
     assert evil not in text
     assert '<b class="x">' not in text
 
@@ -109,17 +112,25 @@ def rows_without_numbers():
 
 def test_large_pictures_are_reduced(tmp_path):
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "x.jpg")
-    row = GalleryRow("row", "", [("a", (tmp_path / "x.jpg").read_bytes())])
+    row = PictureRow("row", "", [("a", (tmp_path / "x.jpg").read_bytes())])
     (picture,) = embed(row)
     assert (picture.width, picture.height) == (MAX_SIDE, MAX_SIDE // 2)
     assert picture.uri.startswith("data:image/webp;base64,")
 
 
 def test_an_unreadable_picture_is_named(tmp_path, full):
-    gallery = [GalleryRow("Image 7", "", [("ground truth", b"no picture")])]
-    with pytest.raises(ValueError, match=r"'ground truth' of 'Image 7' must be a PNG"):
-        html(tmp_path, full, gallery=gallery)
+    activations = [PictureRow("Channel 7", "", [("stock", b"no picture")])]
+    with pytest.raises(ValueError, match=r"'stock' of 'Channel 7' must be a PNG"):
+        html(tmp_path, full, activations=activations)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_photograph_is_embedded_once(tmp_path, full):
+    gallery = report_examples.gallery(("stock", "SoftPool"), 2)
+    text = html(tmp_path, full, gallery=gallery)
+    for row in gallery:
+        assert text.count(row.photograph.uri) == 1
+    assert text.count("<path class=") == 2 * 3 * 6
 
 
 def without_metric(comparison):

@@ -67,7 +67,7 @@ def forest_chart(
     axes.spines["left"].set_visible(False)
     axes.grid(False)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.xaxis.set_major_formatter(FuncFormatter(tick_text))
     axes.set_xlabel(axis_label, labelpad=4)
     for position, (label, entry) in enumerate(rows):
         _draw_text(axes, position, label, entry)
@@ -75,7 +75,8 @@ def forest_chart(
     return to_svg(figure, title)
 
 
-def _tick(value: float, _: int) -> str:
+def tick_text(value: float, _: int) -> str:
+    """Write a difference on an axis, without zeros at the end."""
     return signed(value, 2).rstrip("0").rstrip(".") if value else "0"
 
 
