@@ -212,10 +212,12 @@ def test_compare_is_killed(environment, detections, tmp_path):
             json.loads((folder / "comparison.json").read_text())
         if (folder / "report.html").exists():
             assert (folder / "report.html").read_text().rstrip().endswith("</html>")
+        if (folder / "comparison.png").exists():
+            assert (folder / "comparison.png").read_bytes().endswith(b"IEND\xaeB`\x82")
 
     kill_again_and_again(environment, [*command, *files], at_random(2, 12), check)
     check()
-    assert (folder / "report.html").exists()
+    assert {"report.html", "comparison.png"} <= {path.name for path in folder.iterdir()}
     assert not leftovers(folder)
 
 

@@ -1,7 +1,9 @@
 """The line with which a program fails."""
 
 import errno
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -131,3 +133,17 @@ def test_an_error_that_replaces_another_is_described_itself():
     with pytest.raises(SystemExit) as end:
         run_program(fail, expected=EXPECTED, describe=describe)
     assert end.value.code == "error: what counts"
+
+
+def test_a_terminal_without_our_letters_shows_their_codes():
+    program = (
+        "from softpool_det.cli.program import run_program; run_program(print, '\\u2212 \\u65e5')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "\\u2212 \\u65e5\n")

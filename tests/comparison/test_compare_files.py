@@ -73,6 +73,7 @@ def test_files_are_compared_in_their_order(scene):
     assert what == ["ground truth", "results of bad, seed 1", "results of good, seed 1"]
     page = (scene / "output" / "report.html").read_text()
     assert "<b>dog</b>" not in page
+    assert Image.open(scene / "output" / "comparison.png").size == (1200, 630)
 
 
 def test_seeds_are_joined_by_commas_and_named(scene, monkeypatch):
@@ -189,13 +190,15 @@ def test_options_of_configs_are_refused_beside_result_files(scene, options, monk
 def test_figures_outlive_pictures_that_cannot_be_made(scene, monkeypatch):
     output = scene / "output" / "comparison"
     output.mkdir(parents=True)
-    (output / "report.html").write_text("of other figures")
+    stale = [output / name for name in ("report.html", "comparison.png")]
+    for path in stale:
+        path.write_text("of other figures")
     (scene / "empty").mkdir()
     with pytest.raises(SystemExit, match=r"error: image '\d+\.png' of the ground truth is not in"):
         run_here(monkeypatch, scene, "good.json", "bad.json", "--images", "empty")
     assert json.loads((output / "comparison.json").read_text())["names"] == ["good", "bad"]
     assert "| good" in (output / "comparison.md").read_text()
-    assert not (output / "report.html").exists()
+    assert not any(path.exists() for path in stale)
     truth = json.loads((scene / "truth.json").read_text())
     for image in truth["images"]:
         del image["file_name"]

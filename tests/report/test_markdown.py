@@ -50,6 +50,19 @@ def test_nan_in_memory_is_as_null_in_the_file():
     assert comparison_markdown(comparison) == before
 
 
+def test_explains_its_terms():
+    comparison = report_examples.full()
+    for text in (comparison_markdown(comparison), comparison_text(comparison)):
+        assert "AP is average precision in percent" in text
+        assert "P(better) is the probability that the candidate is ahead" in text
+        assert "n/a: there is nothing to measure." in text
+    figures = comparison["tasks"]
+    for results in figures.values():
+        for arm in results["metrics"].values():
+            arm["APl"] = arm["AP"]
+    assert "nothing to measure" not in comparison_text(comparison)
+
+
 def test_says_verdict_seeds_and_where_it_comes_from():
     text = comparison_markdown(report_examples.full())
     assert "- SoftPool is 1.00 AP ahead of stock (95 % interval 0.40 to 1.60)." in text
