@@ -111,7 +111,7 @@ def terms_note(comparison: Mapping[str, Any]) -> str:
         for entry in arm.values()
     )
     if not all(map(is_number, figures)):
-        note += f" {MISSING}: there is nothing to measure."
+        note += f" {MISSING} means that there is nothing to measure."
     return note
 
 

@@ -55,7 +55,7 @@ def test_explains_its_terms():
     for text in (comparison_markdown(comparison), comparison_text(comparison)):
         assert "AP is average precision in percent" in text
         assert "P(better) is the probability that the candidate is ahead" in text
-        assert "n/a: there is nothing to measure." in text
+        assert "n/a means that there is nothing to measure." in text
     figures = comparison["tasks"]
     for results in figures.values():
         for arm in results["metrics"].values():
