@@ -363,6 +363,8 @@ def test_many_objects_have_no_labels_until_few_are_left(tmp_path, open_page):
     assert (len(shown), labels) == (25, [])
     page.get_by_role("combobox", name="Class").select_option("hair drier")
     assert drawn(panel) == [["hair drier 0.5"] * 5] * 2
+    page.get_by_role("combobox", name="Class").select_option("")
+    assert drawn(panel) == [shown, []]
 
 
 def test_reads_without_scripts(reports, open_page):
