@@ -92,13 +92,9 @@ def build_view(
 
 
 def _is_there(section: str, view: Mapping[str, Any]) -> bool:
-    if section in ("ap", "differences"):
+    if section in ("ap", "differences") or view.get(section):
         return True
-    if section in view and section != "gallery":
-        return bool(view[section])
-    if section == "gallery" and view["gallery"]:
-        return True
-    return any(task[section] for task in view["tasks"])
+    return any(task.get(section) for task in view["tasks"])
 
 
 def _task_view(
