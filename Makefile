@@ -46,7 +46,7 @@ endif
 ifneq ($(FORCE_CUDA),)
 .PHONY: $(VENV)/.extension.stamp
 endif
-.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos wheel test-wheel sanitize fuzz neon lint format docs clean
+.PHONY: help setup demo bench bench-detector bench-compare browser lock audit licenses test test-hosts test-slow test-chaos wheel test-wheel sanitize fuzz neon lint format docs figures clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -207,6 +207,9 @@ format: .venv-lint/.packages.stamp  ## what ruff can mend and format
 docs: .venv-docs/.packages.stamp  ## the site, build/docs/index.html; a broken link fails it (needs no torch)
 	@.venv-docs/bin/sphinx-build --quiet --fresh-env --fail-on-warning -c docs -d build/docs-cache . build/docs
 	@echo build/docs/index.html
+
+figures: setup  ## the pictures of docs/assets/ (report.png only after `make demo`, with Chromium)
+	@$(QUIET) $(BIN)/python benchmarks/draw_figures.py --output docs/assets
 
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) .venv-hosts .venv-audit .venv-lint .venv-docs build softpool_det/*.so *.egg-info

@@ -21,7 +21,7 @@ from matplotlib import pyplot
 
 _SOFT = re.compile(r"SoftPool (?P<window>\dx\d) beta (?P<beta>[\d.]+) (?P<gradient>\w+)")
 # Where the average and the maximum stand on the axis: betas are 1 to 8.
-_ENDS = {"average": 0.5, "max": 16.0}
+ENDS = {"average": 0.5, "max": 16.0}
 
 
 def placed(name: str) -> tuple[str, float] | None:
@@ -30,7 +30,7 @@ def placed(name: str) -> tuple[str, float] | None:
     if match:
         return f"{match['window']}, {match['gradient']}", float(match["beta"])
     kind, _, window = name.partition(" ")
-    return (f"{window}, paper", _ENDS[kind]) if kind in _ENDS else None
+    return (f"{window}, paper", ENDS[kind]) if kind in ENDS else None
 
 
 def draw_temperatures(path: Path, data: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def draw_temperatures(path: Path, data: dict[str, Any]) -> None:
         for x, (_, ap) in zip(at, points, strict=True):
             axis.plot([x] * len(ap["by_seed"]), ap["by_seed"], ".", color=colour, alpha=0.3)
     axis.set_xscale("log", base=2)
-    axis.set_xticks([_ENDS["average"], 1, 2, 4, 8, _ENDS["max"]])
+    axis.set_xticks([ENDS["average"], 1, 2, 4, 8, ENDS["max"]])
     axis.set_xticklabels(["average", "1", "2", "4", "8", "max"])
     axis.set(xlabel="temperature beta of the stem's SoftPool", ylabel="box AP")
     axis.grid(alpha=0.3)

@@ -1,11 +1,13 @@
 r"""Look for everything that is wrong with a data set, before hours of training.
 
-    softpool-check-data --train-json train.json --train-images photos \
-        --val-json val.json --val-images photos
-
 Prints faults, by which a training or an evaluation would end, and remarks. The output folder gets
 data.json (all of them, counts and sizes) and data.html (the same with pictures). The exit status
 is 1 where there are faults.
+
+Examples:
+    softpool-check-data --train-json train.json --train-images photos \
+        --val-json val.json --val-images photos
+    softpool-check-data --yolo data.yaml
 """
 
 from __future__ import annotations
@@ -16,36 +18,36 @@ import sys
 from pathlib import Path
 
 from softpool_det.cli.folders import FOLDER_OPTIONS, add_folder_options, use_folders
-from softpool_det.cli.program import add_data_options, run_program
+from softpool_det.cli.program import add_data_options, add_output, new_parser, run_program
 
 SHOWN = 20
 PARTS = ("train", "val", "test")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = new_parser(__doc__)
+    sets = parser.add_argument_group("data sets")
+    add_data_options(sets)
+    add_folder_options(sets)
+    checks = parser.add_argument_group("checks")
+    checks.add_argument(
+        "--no-images", action="store_true", help="open no image: only annotations are checked"
     )
-    add_data_options(parser)
-    add_folder_options(parser)
-    parser.add_argument(
-        "--no-images", action="store_true", help="open no image: annotations alone are checked"
-    )
-    parser.add_argument(
+    checks.add_argument(
         "--min-size",
         type=int,
         default=800,
         metavar="PIXELS",
-        help="shorter side of the model's images, for sizes and anchors (800)",
+        help="shorter side of the model's images, for sizes and anchors",
     )
-    parser.add_argument(
+    checks.add_argument(
         "--max-size",
         type=int,
         default=1333,
         metavar="PIXELS",
-        help="most of the longer side (1333)",
+        help="most of the longer side",
     )
-    parser.add_argument("--output", type=Path, default=Path("output/data"), metavar="FOLDER")
+    add_output(parser, "output/data")
     args = parser.parse_args()
     for part in PARTS:
         files, folders = (getattr(args, f"{part}_{kind}") for kind in ("json", "images"))

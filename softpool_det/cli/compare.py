@@ -1,22 +1,22 @@
 r"""Say whether one detector beats another, and how sure that is.
 
-Of result files, made by any framework (the first is the baseline; several files of one detector,
-one for each of its training seeds, are joined by commas):
+Result files of any framework are compared as they are; the first is the baseline, and files of one
+detector, one for each of its training seeds, are joined by commas. Configs are trained first,
+checkpoints are evaluated first.
 
+Examples:
+    # result files
     softpool-compare --gt instances_val2017.json stock=a1.json,a2.json other=b1.json,b2.json
 
-Of configs, which are trained first, or of checkpoints, which are evaluated first:
-
+    # configs
     softpool-compare --output output/r50 --seeds 1 2 3 \
         --baseline configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml \
         --candidate configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml
 
-Of stock and SoftPool on your data, with a split, a model and a schedule that are chosen for it:
-
+    # stock and SoftPool on your data, with a split, a model and a schedule that are chosen for it
     softpool-compare --auto --train-json boxes.json --train-images photos --output output/mine
 
-Before anything is trained, by what such detectors differed by in an earlier comparison:
-
+    # a plan, by what such detectors differed by in an earlier comparison
     softpool-compare --plan --known-spread output/r50/comparison.json
 """
 
@@ -30,10 +30,13 @@ from typing import TYPE_CHECKING
 from softpool_det.cli.folders import FOLDER_OPTIONS, add_folder_options, use_folders
 from softpool_det.cli.program import (
     DATA_OPTIONS,
+    OWN_DATA,
     add_data_options,
     add_limit,
+    add_output,
     add_trust_lazy_config,
     data_overrides,
+    new_parser,
     run_program,
 )
 
@@ -50,16 +53,14 @@ OF_ARMS = ["baseline", "candidate", "baseline_weights", "candidate_weights", "ar
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     files = parser.add_argument_group("result files")
     files.add_argument("--gt", type=Path, metavar="FILE", help="ground truth, COCO's JSON")
     files.add_argument("--images", type=Path, metavar="FOLDER", help="for the report's pictures")
-    configs = parser.add_argument_group("configs (YAML or LazyConfig)")
-    configs.add_argument("--baseline", metavar="CONFIG")
-    configs.add_argument("--candidate", metavar="CONFIG")
-    configs.add_argument("--names", nargs=2, metavar="NAME", help="(stock SoftPool)")
+    configs = parser.add_argument_group("configs")
+    configs.add_argument("--baseline", metavar="CONFIG", help="YAML or LazyConfig")
+    configs.add_argument("--candidate", metavar="CONFIG", help="YAML or LazyConfig")
+    configs.add_argument("--names", nargs=2, metavar="NAME", help="(default: stock SoftPool)")
     configs.add_argument("--baseline-weights", metavar="FILE", help="evaluate this, do not train")
     configs.add_argument("--candidate-weights", metavar="FILE", help="evaluate this, do not train")
     configs.add_argument(
@@ -77,37 +78,41 @@ def parse_args() -> argparse.Namespace:
         "a set to test on, one image in five is kept for that",
     )
     configs.add_argument("--masks", action="store_true", help="with --auto: Mask R-CNN")
-    configs.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(1)")
-    add_data_options(configs)
-    add_folder_options(configs)
-    add_limit(configs)
+    configs.add_argument(
+        "--seeds", nargs="+", type=int, metavar="SEED", help="one training each (default: 1)"
+    )
     add_trust_lazy_config(configs)
-    parser.add_argument(
+    own_data = parser.add_argument_group(*OWN_DATA)
+    add_data_options(own_data)
+    add_folder_options(own_data)
+    add_limit(own_data)
+    statistics = parser.add_argument_group("statistics")
+    statistics.add_argument(
         "--known-spread",
         type=Path,
         metavar="FILE",
         help="comparison.json of such detectors over several seeds, to judge one seed by",
     )
-    parser.add_argument(
-        "--resamples", type=int, default=1000, metavar="N", help="for the intervals (1000)"
+    statistics.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="for the intervals"
     )
-    parser.add_argument(
+    statistics.add_argument(
         "--margin",
         type=float,
         metavar="AP",
         help="largest difference that would not matter: is the candidate equivalent within it?",
     )
-    parser.add_argument(
+    statistics.add_argument(
         "--plan",
         action="store_true",
         help="run nothing; say how many seeds would show a difference, from --known-spread",
     )
-    parser.add_argument("--output", type=Path, default=Path("output/comparison"), metavar="FOLDER")
+    add_output(parser, "output/comparison")
     parser.add_argument(
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="with --gt: [NAME=]FILE[,FILE...]; else config overrides for all arms, behind --",
+        help="with --gt: [NAME=]FILE[,FILE...]; else config overrides for all arms, after --",
     )
     # Options may stand between inputs; what is behind -- is taken as it is.
     words = sys.argv[1:]

@@ -1,10 +1,11 @@
 r"""Export a trained detector: ONNX, TorchScript, torch.export or AOTInductor, and a manifest.
 
+With --check their detections are compared with PyTorch's.
+
+Examples:
     softpool-export --config-file output/trees --output trees-onnx --check
     softpool-export --config-file config.yaml --weights model_final.pth --output exported \
         --format onnx --format torchscript
-
-With --check their detections are compared with PyTorch's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
-from softpool_det.cli.program import add_predictor_options, data_overrides, run_program
+from softpool_det.cli.program import add_predictor_options, data_overrides, new_parser, run_program
 from softpool_det.export.parity import check_export, load_files, table, test_images
 from softpool_det.export.write import FORMATS, export_detector
 from softpool_det.training.exported import find_manifest
@@ -23,25 +24,25 @@ from softpool_det.training.predictor import Predictor
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     add_predictor_options(parser)
-    parser.add_argument(
+    files = parser.add_argument_group("files")
+    files.add_argument(
         "--output", required=True, type=Path, metavar="FOLDER", help="of the files and model.json"
     )
-    parser.add_argument(
+    files.add_argument(
         "--format",
         action="append",
         choices=FORMATS,
         help="may be given again (default: onnx)",
     )
-    parser.add_argument(
+    check = parser.add_argument_group("check")
+    check.add_argument(
         "--check",
         action="store_true",
         help="compare the files with PyTorch on the config's test images: boxes, scores, AP, time",
     )
-    parser.add_argument(
+    check.add_argument(
         "--images",
         action="append",
         type=Path,

@@ -1,7 +1,12 @@
-"""Write a model's detections on COCO's test-dev, or check such a result file.
+r"""Write a model's detections on COCO's test-dev, or check such a result file.
 
 The output is the result file and the zip that the evaluation server took. An existing result file
 can be written so, too. Exit status 1 if a file is not valid, 2 for a wrong command line.
+
+Examples:
+    softpool-export-testdev --validate detections_test-dev2017_softpool_results.zip \
+        --image-info image_info_test-dev2017.json
+    softpool-export-testdev --config-file config.yaml --weights model_final.pth --alg softpool
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from softpool_det.cli.program import add_trust_lazy_config, run_program
+from softpool_det.cli.program import add_output, add_trust_lazy_config, new_parser, run_program
 from softpool_det.testdev import (
     TESTSET,
     read_image_info,
@@ -22,22 +27,30 @@ from softpool_det.testdev import (
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    source = parser.add_mutually_exclusive_group(required=True)
+    parser = new_parser(__doc__)
+    detections = parser.add_argument_group("detections", "one of the first three is required")
+    source = detections.add_mutually_exclusive_group(required=True)
     source.add_argument("--config-file", metavar="FILE", help="run this YAML or LazyConfig")
     source.add_argument("--results", type=Path, metavar="FILE", help="take these results")
     source.add_argument("--validate", type=Path, metavar="FILE", help="only check this JSON or zip")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint to run the config with")
-    parser.add_argument("--alg", metavar="NAME", help="the algorithm's name in the file names")
-    parser.add_argument("--output", type=Path, default=Path("output/testdev"), metavar="FOLDER")
-    parser.add_argument("--dataset", default="coco_2017_test-dev", help="as Detectron2 knows it")
-    parser.add_argument("--testset", default=TESTSET, help="the set's name in the file names")
-    parser.add_argument(
-        "--image-info", type=Path, metavar="FILE", help="default: that of --dataset"
+    detections.add_argument("--weights", metavar="FILE", help="checkpoint to run the config with")
+    detections.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs to use")
+    add_trust_lazy_config(detections)
+    images = parser.add_argument_group("data set and check")
+    images.add_argument(
+        "--dataset", default="coco_2017_test-dev", metavar="NAME", help="as Detectron2 knows it"
     )
-    parser.add_argument("--max-reported", type=int, default=20, help="violations that are printed")
-    parser.add_argument("--num-gpus", type=int, default=1)
-    add_trust_lazy_config(parser)
+    images.add_argument(
+        "--image-info", type=Path, metavar="FILE", help="its JSON (default: that of --dataset)"
+    )
+    images.add_argument(
+        "--max-reported", type=int, default=20, metavar="N", help="violations that are printed"
+    )
+    output = add_output(parser, "output/testdev")
+    output.add_argument("--alg", metavar="NAME", help="the algorithm's name in the file names")
+    output.add_argument(
+        "--testset", default=TESTSET, metavar="NAME", help="the set's name in the file names"
+    )
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="config overrides at the end, as for train_net.py"
     )

@@ -11,8 +11,8 @@ from softpool_det.coco.yolo import read_yolo
 
 # A data.yaml names both sets, so that one option is enough.
 FOLDER_OPTIONS = {
-    "yolo": ("DATA.yaml", "the same as a YOLO data set, boxes or polygons, both sets"),
-    "voc": ("FOLDER", "the same as a Pascal VOC data set, both sets"),
+    "yolo": ("DATA.yaml", "both sets of a YOLO data set, boxes or polygons"),
+    "voc": ("FOLDER", "both sets of a Pascal VOC data set"),
 }
 
 

@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from softpool_det.io.errors import TRUST_LAZY_CONFIG, describe
@@ -16,14 +17,43 @@ from softpool_det.io.errors import TRUST_LAZY_CONFIG, describe
 FAILURES = (OSError, KeyError, ValueError, RuntimeError, FloatingPointError, MemoryError)
 
 
+# Title and text of the group of options.
+OWN_DATA = ("your own data", "instead of the config's data sets")
 DATA_OPTIONS = {
-    "train_json": "your own data, COCO's JSON, in place of the config's; may be given again",
+    "train_json": "COCO's JSON; may be given again",
     "train_images": "the images of --train-json, once for each",
     "val_json": "the same for evaluations",
     "val_images": "the images of --val-json",
     "test_json": "a third set, for the final evaluation; --val-json is for those before it",
     "test_images": "the images of --test-json",
 }
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """The module's lines as they are, and the defaults of the options that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        default = action.default
+        has_none = default is None or default is False or default in ([], "", argparse.SUPPRESS)
+        if not action.option_strings or has_none or "default:" in text:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+        return f"{text} (default: {shown.replace('%', '%%')})".lstrip()
+
+
+def new_parser(text: str) -> argparse.ArgumentParser:
+    """Return a parser whose help is a module's docstring, with what follows "Examples:" at the end.
+
+    Args:
+        text: the docstring.
+    """
+    description, _, examples = text.partition("Examples:\n")
+    return argparse.ArgumentParser(
+        description=description.rstrip(),
+        epilog=f"examples:\n{examples.rstrip()}",
+        formatter_class=HelpFormatter,
+    )
 
 
 def add_trust_lazy_config(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -49,19 +79,20 @@ def add_data_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
 
 def add_predictor_options(parser: argparse.ArgumentParser) -> None:
     """Add what names a trained detector: `config_file`, `weights`, `opts`, and its data."""
-    parser.add_argument(
+    detector = parser.add_argument_group("detector")
+    detector.add_argument(
         "--config-file",
         required=True,
         metavar="FILE",
         help="YAML or LazyConfig; or the folder of a run",
     )
-    parser.add_argument(
+    detector.add_argument(
         "--weights",
         metavar="FILE",
-        help="default: the last checkpoint in the config's output folder",
+        help="checkpoint (default: the last one in the config's output folder)",
     )
-    add_data_options(parser)
-    add_trust_lazy_config(parser)
+    add_trust_lazy_config(detector)
+    add_data_options(parser.add_argument_group(*OWN_DATA))
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
@@ -72,8 +103,21 @@ def add_predictor_options(parser: argparse.ArgumentParser) -> None:
 def add_limit(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add the option for a quick run, as `limit_images`."""
     parser.add_argument(
-        "--limit-images", type=int, default=0, metavar="N", help="use N images of each data set"
+        "--limit-images",
+        type=int,
+        default=0,
+        metavar="N",
+        help="use N images of each data set (default: all)",
     )
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> argparse._ArgumentGroup:
+    """Add the folder that a program writes to, as `output`, and return its group."""
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output", type=Path, default=Path(default), metavar="FOLDER", help="for the results"
+    )
+    return group
 
 
 def data_overrides(args: argparse.Namespace, config_file: str) -> list[str]:

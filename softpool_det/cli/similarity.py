@@ -1,14 +1,13 @@
 """Measure what pooling leaves of images: SSIM and PSNR, beside the paper's Table 1.
 
-Of photographs that installed packages ship, of a folder of images, or of one of the paper's data
-sets:
+The images are photographs that installed packages ship, those of a folder, or one of the paper's
+data sets. The output folder gets similarity.json (all figures), similarity.md and similarity.html
+(tables), and pooled.png (pictures as in the paper's figures 3, 5 and 6).
 
+Examples:
     softpool-similarity
     softpool-similarity --images photographs --poolings softpool max avg --kernel-sizes 2
     softpool-similarity --dataset urban100 --root datasets --jobs 8
-
-The output folder gets similarity.json (all figures), similarity.md and similarity.html (tables),
-and pooled.png (pictures as in the paper's figures 3, 5 and 6).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softpool_det.cli.program import run_program
+from softpool_det.cli.program import add_output, new_parser, run_program
 
 if TYPE_CHECKING:
     from softpool_det.similarity.images import Photograph
@@ -27,44 +26,49 @@ DATASETS = ("div2k", "urban100", "manga109", "flickr2k")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     source = parser.add_argument_group("images (default: photographs of installed packages)")
     source.add_argument("--images", type=Path, metavar="FOLDER", help="a folder of images")
     source.add_argument("--dataset", choices=DATASETS, help="with --root; never downloaded")
     source.add_argument("--root", type=Path, metavar="FOLDER", help="where the data set lies")
     source.add_argument("--limit", type=_positive, metavar="N", help="N images, evenly spread")
-    parser.add_argument(
+    measured = parser.add_argument_group("what is measured")
+    measured.add_argument(
         "--poolings",
         nargs="+",
         metavar="NAME",
-        help="softpool (in three ranges of values), max, avg ...; default: all, which an unknown "
-        "name lists",
+        help="softpool (in three ranges of values), max, avg ... (default: all, which an "
+        "unknown name lists)",
     )
-    parser.add_argument(
-        "--kernel-sizes", nargs="+", type=_kernel, default=[2, 3, 5], metavar="K", help="(2 3 5)"
+    measured.add_argument(
+        "--kernel-sizes",
+        nargs="+",
+        type=_kernel,
+        default=[2, 3, 5],
+        metavar="K",
+        help="window sizes, which are the strides, too",
     )
-    parser.add_argument(
+    measured.add_argument(
         "--protocol",
         nargs="+",
         choices=PROTOCOLS,
         default=["nearest", "bilinear"],
         help="how image and pooled image get one size: enlarge the pooled one by repeating pixels "
-        "(nearest), bilinearly or bicubically, or reduce the original (down); (nearest bilinear)",
+        "(nearest), bilinearly or bicubically, or reduce the original (down)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of draws, training (0)")
-    parser.add_argument(
+    training = parser.add_argument_group("training")
+    training.add_argument("--seed", type=int, default=0, metavar="N", help="of draws and training")
+    training.add_argument(
         "--train-steps",
         type=_whole,
         default=200,
         metavar="N",
         help="for poolings with parameters, on the first half of the images; the other half is "
-        "measured; 0: measure all images, with the parameters' initial values (200)",
+        "measured; 0: measure all images, with the parameters' initial values",
     )
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes (1)")
-    parser.add_argument("--pdf", action="store_true", help="write pooled.pdf, too")
-    parser.add_argument("--output", type=Path, default=Path("output/similarity"), metavar="FOLDER")
+    training.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes")
+    output = add_output(parser, "output/similarity")
+    output.add_argument("--pdf", action="store_true", help="write pooled.pdf, too")
     args = parser.parse_args()
     if (args.dataset is None) != (args.root is None):
         parser.error("--dataset and --root go together")

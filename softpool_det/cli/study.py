@@ -1,10 +1,12 @@
 """Run a study, many arms and seeds of one comparison, as far as it is not done yet.
 
-    softpool-study configs/studies/plain_scenes.yaml --workers 2
-
 It can be stopped at any time (SIGTERM lets trainings save first); the same command continues it.
 The report is written after every finished seed, and is preliminary until the last one. Several
 machines can share a study: give each some of the seeds.
+
+Examples:
+    softpool-study configs/studies/plain_scenes.yaml --workers 2
+    softpool-study configs/studies/plain_scenes.yaml --seeds 3 4
 """
 
 from __future__ import annotations
@@ -14,21 +16,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from softpool_det.cli.program import add_trust_lazy_config, run_program
+from softpool_det.cli.program import add_trust_lazy_config, new_parser, run_program
 from softpool_det.comparison.output import REPORT_FILE
 from softpool_det.comparison.study import read_study, run_study
 from softpool_det.report import comparison_text
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = new_parser(__doc__)
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="as in configs/studies/")
+    runs = parser.add_argument_group("runs")
+    add_trust_lazy_config(runs)
+    runs.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="runs at a time, one thread each"
     )
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="runs at a time, one thread each (1)"
-    )
-    parser.add_argument(
+    runs.add_argument(
         "--seeds",
         type=int,
         nargs="+",
@@ -36,13 +38,12 @@ def parse_args() -> argparse.Namespace:
         help="only these of its seeds: one machine's share. Copy all shares' run folders into one "
         "output folder and call this without --seeds for the whole report",
     )
-    parser.add_argument(
+    runs.add_argument(
         "--kept",
         type=Path,
         metavar="RECORDS.jsonl",
         help="leave out the runs that benchmarks/study_records.py has kept there; write no report",
     )
-    add_trust_lazy_config(parser)
     return parser.parse_args()
 
 

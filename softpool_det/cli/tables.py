@@ -1,16 +1,16 @@
 r"""Print a table of the SoftPool paper with our figures beside the paper's; train what is missing.
 
+Tables 2 (SoftPool in eleven networks, trained from scratch and put into trained ones), 4 (McNemar's
+test), 5 (poolings), 6 (layers of InceptionV3) and 7 (videos). They share their runs. The program
+can be stopped at any time; the same command continues.
+
+Examples:
     softpool-tables 5 --data fashion_mnist --networks resnet18 --poolings softpool lip \
         --seeds 1 2 3 --epochs 2
+    # trains nothing: puts SoftPool into torchvision's weights
     softpool-tables 2 --data imagenet --epochs 0 --set network_options.weights=IMAGENET1K_V1
     softpool-tables 7 --networks r3d_10 --seeds 1 2 3
     torchrun --nproc-per-node 8 -m softpool_det.cli.tables 6 --data imagenet
-
-Tables 2 (SoftPool in eleven networks, trained from scratch and put into trained ones), 4 (McNemar's
-test), 5 (poolings), 6 (layers of InceptionV3) and 7 (videos). They share their runs. The program
-can be stopped at any time; the same command continues. Without --networks and --poolings they are
-the paper's; Table 7's are r3d_10 alone where --data is not given.
-The second command trains nothing: it puts SoftPool into torchvision's weights.
 """
 
 from __future__ import annotations
@@ -18,45 +18,54 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from softpool_det.classification.arms import Arm, arms_of
 from softpool_det.classification.tables import TABLES, Runs, without_scratch
-from softpool_det.cli.program import FAILURES, run_program
+from softpool_det.cli.program import FAILURES, add_output, new_parser, run_program
 from softpool_det.cli.train_classifier import run_here
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("table", type=int, choices=TABLES)
-    parser.add_argument(
+    parser = new_parser(__doc__)
+    parser.add_argument("table", type=int, choices=TABLES, help="number of the paper's table")
+    rows = parser.add_argument_group("data and rows")
+    rows.add_argument(
         "--data",
-        help="digits (default), fashion_mnist, imagenet, or a folder with train/ and val/, each "
-        "with one folder of images a class; for Table 7 moving_digits (default), hacs, kinetics700 "
-        "or ucf101 (docs/video.md)",
+        metavar="NAME",
+        help="digits, fashion_mnist, imagenet, or a folder with train/ and val/, each with one "
+        "folder of images a class; for Table 7 moving_digits, hacs, kinetics700 or ucf101 "
+        "(docs/video.md) (default: digits; for Table 7 moving_digits)",
     )
-    parser.add_argument(
+    rows.add_argument(
         "--networks",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="torchvision's names, or timm/NAME, detectron2/NAME; for Table 7 docs/video.md's",
+        help="torchvision's names, or timm/NAME, detectron2/NAME; for Table 7 docs/video.md's "
+        "(default: the paper's; for Table 7 without --data r3d_10)",
     )
-    parser.add_argument(
-        "--poolings", nargs="+", default=[], metavar="NAME", help="names of docs/poolings.md"
+    rows.add_argument(
+        "--poolings",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names of docs/poolings.md (default: the paper's)",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="SEED")
-    parser.add_argument("--epochs", type=int, help="default: the recipe's")
-    parser.add_argument(
-        "--recipe", metavar="CONFIG.yaml", help="default: that of configs/ for the data"
+    runs = parser.add_argument_group("trainings")
+    runs.add_argument(
+        "--seeds", type=int, nargs="+", default=[1], metavar="SEED", help="a run for each"
     )
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    parser.add_argument("--output", type=Path, default=Path("output/tables"), metavar="FOLDER")
-    parser.add_argument(
+    runs.add_argument("--epochs", type=int, metavar="N", help="of each run (default: the recipe's)")
+    runs.add_argument(
+        "--recipe",
+        metavar="CONFIG.yaml",
+        help="of all runs (default: that of configs/ for the data)",
+    )
+    runs.add_argument("--report", action="store_true", help="train nothing")
+    add_output(parser, "output/tables")
+    runs.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of the recipe"
     )
     return parser.parse_args()

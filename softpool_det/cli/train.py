@@ -1,7 +1,15 @@
-"""Train or evaluate a detector from a YAML config or a LazyConfig (.py).
+r"""Train or evaluate a detector from a YAML config or a LazyConfig (.py).
 
 Usage is that of Detectron2's own train_net.py; the data sets of softpool_det are known by name.
 torchrun may start it, too: one process then is one of torchrun's.
+
+Examples:
+    softpool-train --config-file configs/demo/digits_retinanet_R_18_FPN.yaml SEED 2
+    softpool-train --config-file configs/COCO-Detection/retinanet_softpool_R_50_FPN_1x.yaml \
+        --train-json train.json --train-images photos --val-json val.json --val-images photos \
+        OUTPUT_DIR output/one
+    softpool-train --config-file output/one/config.yaml --eval-only \
+        MODEL.WEIGHTS output/one/model_final.pth
 """
 
 from __future__ import annotations
@@ -15,10 +23,12 @@ from detectron2.engine import default_argument_parser
 
 from softpool_det.cli.folders import add_folder_options, use_folders
 from softpool_det.cli.program import (
+    OWN_DATA,
     add_data_options,
     add_limit,
     add_trust_lazy_config,
     data_overrides,
+    new_parser,
     run_program,
 )
 from softpool_det.config import load_config
@@ -27,22 +37,26 @@ from softpool_det.training.launching import launch_processes
 
 
 def parse_args() -> argparse.Namespace:
-    parser = default_argument_parser()
-    parser.add_argument(
+    own = new_parser(__doc__)
+    parser = default_argument_parser(own.epilog)
+    parser.description, parser.formatter_class = own.description, own.formatter_class
+    training = parser.add_argument_group("training")
+    training.add_argument(
         "--progress",
         default="training" if sys.stderr.isatty() else "",
         metavar="LABEL",
-        help="show a progress line with this label (on a terminal: training)",
+        help="show a progress line with this label (default: training on a terminal, else none)",
     )
-    parser.add_argument(
+    training.add_argument(
         "--trust-pickle",
         action="store_true",
         help="read a .pkl of weights that is not of Detectron2's model zoo",
     )
-    add_data_options(parser)
-    add_folder_options(parser)
-    add_limit(parser)
-    add_trust_lazy_config(parser)
+    add_trust_lazy_config(training)
+    own_data = parser.add_argument_group(*OWN_DATA)
+    add_data_options(own_data)
+    add_folder_options(own_data)
+    add_limit(own_data)
     args = parser.parse_args()
     if not args.config_file:
         parser.error(

@@ -1,4 +1,9 @@
-"""Draw a trained model's detections on an image, on a folder of images or on a video."""
+r"""Draw a trained model's detections on an image, on a folder of images or on a video.
+
+Examples:
+    softpool-visualize --config-file output/trees/SoftPool/seed_1 --input photo.jpg \
+        --output drawn.jpg
+"""
 
 from __future__ import annotations
 
@@ -7,22 +12,27 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from softpool_det.cli.program import add_predictor_options, data_overrides, run_program
+from softpool_det.cli.program import add_predictor_options, data_overrides, new_parser, run_program
 from softpool_det.comparison.visualize import visualize
 from softpool_det.training.predictor import Predictor
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     add_predictor_options(parser)
-    parser.add_argument(
+    pictures = parser.add_argument_group("pictures")
+    pictures.add_argument(
         "--input", required=True, type=Path, metavar="PATH", help="image, folder or video"
     )
-    parser.add_argument(
+    pictures.add_argument(
         "--output", required=True, type=Path, metavar="PATH", help="file, or folder for a folder"
     )
-    parser.add_argument(
-        "--score-threshold", type=float, default=0.5, help="lowest score drawn, 0 to 1"
+    pictures.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.5,
+        metavar="SCORE",
+        help="lowest score drawn, 0 to 1",
     )
     return parser.parse_args()
 

@@ -92,13 +92,14 @@ def _parts(photograph: Photograph, chosen: Chosen) -> list[Part]:
     # What all of the windows below fill: no crop of another size moves the pictures.
     image = load_image(photograph, 1)
     box = _detail(image)
+    start = "" if chosen.states else "; trained ones at their start"
     return [
         Part(
             f"{name}: pooled 2x2 three times (figure 3; trained ones at their start)",
             _repeated(image, box, chosen),
         ),
         Part(
-            f"{name}: every pooling, k = {chosen.kernel} (figure 5)",
+            f"{name}: every pooling, k = {chosen.kernel} (figure 5{start})",
             _compared(photograph, chosen, box),
         ),
         Part(f"{name}: SoftPool, ImageNet, by kernel and stride (figure 6)", _windows(image, box)),

@@ -68,3 +68,13 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, one_thread):
     add_softpool_config(given["cfg"])
     for number, block in enumerate(blocks):
         exec(compile(block, f"{name_of(page)}, block {number}", "exec"), given)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_a_picture_has_a_text_for_those_who_do_not_see_it():
+    for page in PAGES:
+        for tag in re.findall(r"<img [^>]*>", page.read_text()):
+            assert re.search(r'alt="[^"]{20,}"', tag), f"{page.name}: {tag}"

@@ -1,0 +1,119 @@
+"""Pictures of what benchmarks/results/ keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from plot_findings import ENDS, placed
+
+from figures.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+STUDY = ROOT / "configs" / "studies" / "plain_scenes.yaml"
+RECORDS = RESULTS / "findings" / "plain_scenes.jsonl"
+EVERY_POOLING = RESULTS / "cpu" / "every_pooling.json"
+AGAINST = RESULTS / "cpu" / "against_44565d8.json"
+STOCK = "max 3x3"
+# Squares are hollow, so that a dot inside is seen.
+_MARKS = (BLUE, "o", "full"), (RED, "s", "none")
+BOTH = {"forward": "forward", "forward_backward": "forward and backward"}
+
+
+def temperatures(records: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Places on the axis and AP of the runs of 2x2 windows with the paper's gradient, by line."""
+    lines: dict[str, list[tuple[float, float]]] = {"2x2": [], "stock": []}
+    for found in records:
+        line, at = placed(found["arm"]) or ("", 0.0)
+        if found["arm"] == STOCK:
+            lines["stock"].append((2 * ENDS["max"], found["metrics"]["AP"]))
+        elif line == "2x2, paper":
+            lines["2x2"].append((at, found["metrics"]["AP"]))
+    return lines
+
+
+def draw_temperatures() -> Any:
+    """AP over beta, a dot for each run of the study."""
+    records = [json.loads(line) for line in RECORDS.read_text().splitlines()]
+    study = yaml.safe_load(STUDY.read_text())
+    planned = len(study["arms"]) * len(study["seeds"])
+    lines = temperatures(records)
+    figure, axis = new_figure(3.2)
+    for name, colour in (("2x2", BLUE), ("stock", RED)):
+        axis.plot(*zip(*lines[name], strict=True), "o", color=colour, alpha=0.7, markersize=7)
+    places = {ENDS["average"]: "average\n(beta 0)"} | {beta: f"{beta}" for beta in (1, 2, 4, 8)}
+    places |= {ENDS["max"]: "max 2x2\n(beta inf)", 2 * ENDS["max"]: "stock\nmax 3x3"}
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(list(places), list(places.values()))
+    axis.minorticks_off()
+    axis.grid(axis="y", alpha=0.3)
+    axis.set(xlabel="temperature beta of SoftPool 2x2, paper's gradient", ylabel="box AP")
+    state = f"{len(records)} of {planned} runs of the study are done"
+    axis.set_title(f"{'Preliminary: ' if len(records) < planned else ''}{state}. A dot is a run.")
+    return figure
+
+
+def costs() -> dict[str, list[dict[str, Any]]]:
+    """The poolings' rows by layout, the cheapest first."""
+    rows = json.loads(EVERY_POOLING.read_text())["rows"]
+    layers = [row for row in rows if row["peer"].endswith("Pool")]
+    layers.sort(key=lambda row: -row["forward_backward"]["to_baseline"])
+    return {
+        layout: [row for row in layers if row["layout"] == layout]
+        for layout in ("contiguous", "channels_last")
+    }
+
+
+def draw_costs() -> Any:
+    """Time of every pooling through max pooling's, in both layouts."""
+    figure, axes = new_figure(4.6, 1, 2, sharey=True)
+    found = costs()
+    order = [row["peer"] for row in found["contiguous"]]
+    for axis, (layout, rows) in zip(axes, found.items(), strict=True):
+        for (key, label), (colour, form, fill) in zip(BOTH.items(), _MARKS, strict=True):
+            at = [order.index(row["peer"]) for row in rows]
+            values = [row[key]["to_baseline"] for row in rows]
+            axis.plot(values, at, form, color=colour, label=label, fillstyle=fill, markersize=7)
+        axis.axvline(1, color=GREY, lw=1)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.grid(alpha=0.3)
+        axis.set(title=layout, xlabel="times of max pooling's time")
+    axes[0].set_yticks(range(len(order)), order)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def speeds(instructions: str) -> dict[str, tuple[float, float]]:
+    """Times of SoftPool and of max pooling through a copy's, forward, float32, by case."""
+    found = {}
+    for row in json.loads(AGAINST.read_text())[instructions]["comparison"]:
+        window = row["window"]
+        plain = (row["dtype"], row["peer"], row["direction"]) == ("float32", "softpool", "forward")
+        if plain and row["group"] == "detection stem" and row["kept"]:
+            case = f"{window['kernel']}x{window['kernel']}\n{row['layout']}"
+            found[case] = row["to_floor"], row["to_floor"] / row["to_baseline"]
+    return found
+
+
+def draw_speeds() -> Any:
+    """SoftPool beside max pooling and a copy, with two instruction sets."""
+    figure, axes = new_figure(3.8, 2, 1, sharex=True, sharey=True)
+    for axis, (key, name) in zip(axes, (("avx512", "AVX-512"), ("avx2", "AVX2")), strict=True):
+        found = speeds(key)
+        for number, (label, colour) in enumerate((("SoftPool", BLUE), ("max pooling", ORANGE))):
+            at = [place + 0.4 * number - 0.2 for place in range(len(found))]
+            bars = axis.bar(at, [both[number] for both in found.values()], 0.4, color=colour)
+            axis.bar_label(bars, fmt="%.1f", fontsize=9)
+            bars.set_label(label)
+        line = axis.axhline(1, color=GREEN, lw=1.5, label="copy")
+        axis.set(title=name, ylabel="times of\na copy's time")
+        axis.margins(y=0.15)
+        axis.set_xticks(range(len(found)), list(found))
+    handles = [*axes[0].containers, line]
+    labels = [handle.get_label() for handle in handles]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
