@@ -23,6 +23,9 @@ TEST_PYTHON ?= $(BIN)/python
 # for their tests share trainings and builds; in their order, for the longest have the fewest tests. Four,
 # for each takes 1 to 2 GB.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Without the second, numba sets OpenMP's threads, and PyTorch behind it in the same process uses
+# as many: tests then wait for each other, and take seven times as long.
+ONE_THREAD = OMP_NUM_THREADS=1 NUMBA_THREADING_LAYER=workqueue
 # What libraries say of their own future is not for here.
 QUIET = PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
 # Measured with SEEDS="1 2 3 4 5", where it was.
@@ -154,7 +157,7 @@ test: setup  ## all tests but the slow ones
 	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do \
 	    command -v $$name >/dev/null && exit; done; \
 	    echo "note: no Chromium, so the report's browser tests are skipped (make browser installs one)"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
+	@$(ONE_THREAD) $(BIN)/python -m pytest $(PARALLEL)
 
 test-hosts:  ## other libraries' detectors, in an environment of their own; every family of weights
 	@$(MAKE) --no-print-directory setup VENV=.venv-hosts LOCK=requirements/hosts.txt
@@ -168,7 +171,7 @@ test-slow: setup  ## the slow tests, and the operator's random cases with more o
 	@SOFTPOOL_EXAMPLES=1000 $(BIN)/python -m pytest tests/ops/test_soft_pool.py -k random_cases
 
 test-chaos: setup  ## kills at random moments, and soaks
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/chaos
+	@$(ONE_THREAD) $(BIN)/python -m pytest -m chaos tests/chaos
 
 # The wheel is built from the sources in the sdist; torch's libraries stay torch's.
 wheel: setup .venv-audit/.packages.stamp  ## an sdist and a manylinux wheel of it in $(DIST), for the CPU (FORCE_CUDA=1: and CUDA)

@@ -194,6 +194,7 @@ def run_study(study: Study, workers: int) -> dict:
             desc=study.folder.name,
             unit="run",
             smoothing=0,  # the time to go is by the mean of all runs
+            mininterval=0.1 if stderr.isatty() else 60,  # in a log, a line a minute at most
         ) as bar,
     ):
         try:
