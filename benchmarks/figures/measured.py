@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from plot_findings import ENDS, placed
 
-from figures.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure
+from figures.style import BLUE, GREEN, GREY, RED, new_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -101,19 +101,29 @@ def speeds(instructions: str) -> dict[str, tuple[float, float]]:
 
 def draw_speeds() -> Any:
     """SoftPool beside max pooling and a copy, with two instruction sets."""
-    figure, axes = new_figure(3.8, 2, 1, sharex=True, sharey=True)
+    figure, axes = new_figure(3.3, 1, 2, sharex=True, sharey=True)
     for axis, (key, name) in zip(axes, (("avx512", "AVX-512"), ("avx2", "AVX2")), strict=True):
         found = speeds(key)
-        for number, (label, colour) in enumerate((("SoftPool", BLUE), ("max pooling", ORANGE))):
-            at = [place + 0.4 * number - 0.2 for place in range(len(found))]
-            bars = axis.bar(at, [both[number] for both in found.values()], 0.4, color=colour)
-            axis.bar_label(bars, fmt="%.1f", fontsize=9)
-            bars.set_label(label)
-        line = axis.axhline(1, color=GREEN, lw=1.5, label="copy")
-        axis.set(title=name, ylabel="times of\na copy's time")
-        axis.margins(y=0.15)
-        axis.set_xticks(range(len(found)), list(found))
-    handles = [*axes[0].containers, line]
-    labels = [handle.get_label() for handle in handles]
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        for number, (label, mark) in enumerate(
+            zip(("SoftPool", "max pooling"), _MARKS, strict=True)
+        ):
+            colour, form, fill = mark
+            values = [both[number] for both in found.values()]
+            look = {"color": colour, "fillstyle": fill, "markersize": 7}
+            axis.plot(values, range(len(found)), form, label=label, **look)
+            for at, value in enumerate(values):
+                # Above and below, because some values are equal.
+                place = (0, 7 - 18 * number)
+                axis.annotate(
+                    f"{value:.1f}", (value, at), place, textcoords="offset points", fontsize=8,
+                    ha="center",
+                )  # fmt: skip
+        axis.axvline(1, color=GREEN, lw=1.5, label="copy")
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.grid(axis="x", alpha=0.3)
+        axis.set(title=name, xlabel="times of a copy's time")
+        axis.set_ylim(len(found) - 0.4, -0.6)
+    axes[0].set_yticks(range(len(found)), list(found))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

@@ -34,7 +34,7 @@ class Arm:
         return f"{self.network.removeprefix('torchvision/')}, {self.pool}"
 
     def replacements(self) -> list[dict[str, Any]]:
-        """Calls of `replace_pooling`.
+        """Return the calls of `replace_pooling`.
 
         The SoftPool authors' ResNets have a window of 2x2 where the stem's was 3x3 with padding;
         here DenseNets, too, and any other pooling has the same window. All others keep theirs.
@@ -54,7 +54,7 @@ class Arm:
 
 
 def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> list[Arm]:
-    """The arms of a table, without `networks` and `poolings` the paper's.
+    """List the arms of a table, without `networks` and `poolings` the paper's.
 
     Raises:
         KeyError, ValueError: a name is not known, or the table takes none.

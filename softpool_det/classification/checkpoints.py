@@ -54,7 +54,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole, or None; a damaged one is named and passed over."""
+    """Return the newest checkpoint that is whole, or None; log a damaged one and pass it over."""
     return first_whole(filter(Path.is_file, (folder / name for name in FILES)), logger)
 
 

@@ -127,14 +127,14 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def identity(cfg: Config) -> str:
-    """The part of a config that decides what is trained, as YAML."""
+    """Return the part of a config that decides what is trained, as YAML."""
     values = {key: value for key, value in asdict(cfg).items() if key not in _NOT_DECIDING}
     values["trainer"] = {k: v for k, v in cfg.trainer.items() if k not in _OF_THE_MACHINE}
     return yaml.safe_dump(values, sort_keys=False)
 
 
 def construct(library: ModuleType, entry: dict[str, Any], key: str, *args: Any, **more: Any) -> Any:
-    """An object of the class that the entry `key` of a config names.
+    """Build an object of the class that the entry `key` of a config names.
 
     Args:
         library: the module that has the class.

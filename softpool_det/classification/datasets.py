@@ -72,7 +72,7 @@ LabelledImages: TypeAlias = "ImageFolder | LabelledArrays | VideoClips"
 
 
 def _fashion_mnist(file: str, skip: int) -> np.ndarray:
-    """The values of an IDX file of Fashion-MNIST (Xiao et al., arXiv 1708.07747)."""
+    """Read the values of an IDX file of Fashion-MNIST (Xiao et al., arXiv 1708.07747)."""
     folder, name = datasets_root() / "fashion-mnist", f"{file}-ubyte.gz"
     path = next((p for f in (folder, DEBIAN_FASHION_MNIST) if (p := f / name).is_file()), None)
     if path is None:
@@ -141,7 +141,7 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
 def open_videos(
     cfg: Config, split: str, transform: Callable[[torch.Tensor], torch.Tensor]
 ) -> VideoClips:
-    """The clips of "train" or "val", with the training's classes.
+    """Open the clips of "train" or "val", with the training's classes.
 
     Raises:
         FileNotFoundError: they are not there; says where to get them.
@@ -161,7 +161,7 @@ def open_videos(
 
 
 def open_split(cfg: Config, split: str) -> LabelledImages:
-    """The images (3, H, W) or clips (3, T, H, W) of "train" or "val", float32, normalized."""
+    """Open the images (3, H, W) or clips (3, T, H, W) of a split, float32, normalized."""
     key = f"{split}_transforms"
     steps = [construct(v2, entry, key) for entry in getattr(cfg, key)]
     steps += [v2.ToImage(), v2.ToDtype(torch.float32), v2.Normalize(cfg.pixel_mean, cfg.pixel_std)]

@@ -61,7 +61,7 @@ class EpochBatches(Sampler):
 
 
 def multigrid(cfg: Config) -> Multigrid | None:
-    """The schedule of a training, None for one shape of batches.
+    """Build the schedule of a training, None for one shape of batches.
 
     Raises:
         ValueError: a key has a value that does not go with it.
@@ -88,7 +88,7 @@ def multigrid(cfg: Config) -> Multigrid | None:
 def shuffled_batches(
     dataset: Any, batch_size: int, seed: int, rank: int, world_size: int
 ) -> BatchSampler:
-    """This process's share of shuffled batches; images that do not fill one are left out.
+    """Sample this process's share of shuffled batches; an unfilled one is left out.
 
     Raises:
         ValueError: the batch cannot be shared out evenly, or is larger than the data set.
@@ -108,13 +108,13 @@ def shuffled_batches(
 
 
 def all_batches(size: int, batch_size: int, rank: int, world_size: int) -> BatchSampler:
-    """This process's share of all items, each once, as keys of a `SeededDataset`."""
+    """List this process's share of all items, each once, as keys of a `SeededDataset`."""
     share = [(0, item) for item in range(rank, size, world_size)]
     return BatchSampler(share, max(batch_size // world_size, 1), drop_last=False)
 
 
 def loader(dataset: Any, batches: Any, seed: int, num_workers: int) -> DataLoader:
-    """Batches of (images, labels, items), of keys of a `SeededDataset`."""
+    """Load batches of (images, labels, items), of keys of a `SeededDataset`."""
     return DataLoader(
         SeededDataset(dataset, seed),
         batch_sampler=batches,

@@ -183,7 +183,7 @@ class Classifier(pl.LightningModule):
 
 
 def build_scheduler(cfg: Config, optimizer: Any, epoch: int) -> schedules.LRScheduler:
-    """A warm-up, then milestones or a cosine, where an epoch has so many steps."""
+    """Build a warm-up, then milestones or a cosine; `epoch` is the steps of one."""
     warm = round(cfg.warmup_epochs * epoch)
     if cfg.milestones:
         steps = [round(milestone * epoch) - warm for milestone in cfg.milestones]

@@ -126,12 +126,12 @@ def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
 
 
 def logits_of(output: Any) -> torch.Tensor:
-    """The logits (N, classes) in what a network gives: Detectron2's gives {"linear": logits}."""
+    """Take the logits (N, classes) from a network's output, for Detectron2 {"linear": logits}."""
     return output["linear"] if isinstance(output, dict) else output
 
 
 def complexity(name: str) -> tuple[float, float]:
-    """Millions of parameters, and GFLOP of an image of 224 x 224 pixels or a clip of 32 frames.
+    """Count millions of parameters, and GFLOP of a 224 x 224 image or a clip of 32 frames.
 
     Counted as in the paper's tables: multiply-adds of convolutions, linear and recurrent layers;
     for images (Table 2, 1000 classes) also 4 for each number of a batch norm and one for each that

@@ -29,10 +29,11 @@ class Predictions:
 
     @property
     def correct(self) -> np.ndarray:
+        """Whether each prediction is right, (N,) bool."""
         return self.labels == self.predicted
 
     def accuracies(self) -> dict[str, float]:
-        """Top-1 and top-5 accuracy in percent."""
+        """Return top-1 and top-5 accuracy in percent."""
         return {"top1": 100 * float(self.correct.mean()), "top5": 100 * float(self.in_top5.mean())}
 
     def save(self, path: Path) -> None:

@@ -34,7 +34,7 @@ class Cell:
     style: str = "plain"
 
     def differences(self) -> tuple[float | None, float | None, float]:
-        """From the baseline: the paper's, our mean, and half of its 95 % interval (NaN of one)."""
+        """Subtract the baseline: the paper's, our mean, half of its 95 % interval (NaN of one)."""
         printed, base = self.baseline or (None, {})
         paper = self.paper - printed if self.paper is not None and printed is not None else None
         values = [value - base[seed] for seed, value in self.ours.items() if seed in base]
@@ -45,7 +45,7 @@ class Cell:
         return paper, float(np.mean(values)), float(student.ppf(0.975, max(count - 1, 1)) * error)
 
     def texts(self) -> tuple[str, str]:
-        """The paper's and ours."""
+        """Write the paper's and ours."""
         paper, ours, half = self.differences()
         form, values = _FORMS[self.style], [*self.ours.values()]
         if values and self.style not in _BY_SEED:
@@ -67,10 +67,11 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
+        """Names of the columns, from the first row."""
         return list(next(iter(self.rows.values()), ()))
 
     def markdown(self) -> str:
-        """The paper's line and ours for each row; lines that are empty are left out."""
+        """Return the paper's line and ours for each row; lines that are empty are left out."""
         lines = []
         for label, row in self.rows.items():
             texts = zip(*(cell.texts() for cell in row.values()), strict=True)

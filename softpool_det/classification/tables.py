@@ -69,9 +69,11 @@ class Runs:
 
     @property
     def folder(self) -> Path:
+        """Where the runs on this data are."""
         return self.output / Path(self.data).name
 
     def config(self, arm: Arm, seed: int) -> Config:
+        """Build the config of a run; raises ValueError if its network does not take the data."""
         name = _RECIPES.get(self.data, _RECIPES["imagenet"])
         is_video = arm.network.startswith("video/")
         if not self.recipe and is_video != name.startswith("video/"):
@@ -98,6 +100,7 @@ class Runs:
         return replace(cfg, **changes)
 
     def path(self, arm: Arm, seed: int, *file: str) -> Path:
+        """Return the folder of a run, or a file in it."""
         if arm.pool == SWAPPED:
             # With the weights that it is about.
             return self.path(Arm(arm.network, ORIGINAL), seed, SWAPPED, *file)
@@ -122,13 +125,13 @@ class Runs:
         return failed
 
     def finished(self, arm: Arm) -> list[int]:
-        """Seeds with a result, and of this config: not of other epochs, for example."""
+        """List seeds with a result of this config: not of other epochs, for example."""
         there = [seed for seed in self.seeds if self.path(arm, seed, run.RESULT_FILE).is_file()]
         texts = {seed: self.path(arm, seed, run.CONFIG_FILE).read_text() for seed in there}
         return [seed for seed in there if texts[seed] == identity(self.config(arm, seed))]
 
     def missing(self, arms: Sequence[Arm]) -> list[str]:
-        """A line for each arm with runs that are not finished."""
+        """Return a line for each arm with runs that are not finished."""
         lines = []
         for arm in arms:
             finished = self.finished(arm)
@@ -137,12 +140,12 @@ class Runs:
         return lines
 
     def found(self, arm: Arm) -> dict[int, Predictions]:
-        """The predictions of an arm's finished runs, by seed."""
+        """Read the predictions of an arm's finished runs, by seed."""
         paths = {seed: self.path(arm, seed, run.PREDICTIONS_FILE) for seed in self.finished(arm)}
         return {seed: Predictions.load(path) for seed, path in paths.items()}
 
     def cell(self, arm: Arm, top: str, data: str | None = None) -> Cell:
-        """An arm's "top-1" or "top-5" beside the paper's, both compared with Original's.
+        """Return an arm's "top-1" or "top-5" beside the paper's, both compared with Original's.
 
         Args:
             data: which ones these are of; None: the paper's of ImageNet, and ours of any.
@@ -159,7 +162,7 @@ class Runs:
 
 
 def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Arm]:
-    """The arms of a table without those that the paper trains from scratch, if these runs do not.
+    """Leave out the arms that the paper trains from scratch, if these runs do not.
 
     Raises:
         ValueError: all of the table are.
@@ -183,6 +186,7 @@ def _sizes(arm: Arm) -> dict[str, Cell]:
 
 
 def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
+    """Build Table 2: trained networks, SoftPool put into them, and SoftPool from scratch."""
     settings = {"original": ORIGINAL, "swapped": SWAPPED, "scratch": SOFTPOOL}
     rows = {}
     for arm in (arm for arm in arms if arm.pool == ORIGINAL):
@@ -195,6 +199,7 @@ def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
 
 
 def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
+    """Build Table 4: McNemar's test of each pooling against the original."""
     rows = {}
     for arm in (arm for arm in arms if arm.pool != ORIGINAL):
         first, second = runs.found(Arm(arm.network, ORIGINAL)), runs.found(arm)
@@ -215,6 +220,7 @@ def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
 
 
 def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
+    """Build Table 5: a row for each pooling, a column for each network."""
     rows: dict[str, dict[str, Cell]] = defaultdict(dict)
     for arm in arms:
         rows[arm.pool][arm.key] = runs.cell(arm, "top-1")
@@ -222,12 +228,14 @@ def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
 
 
 def table_6(runs: Runs, arms: Sequence[Arm]) -> Table:
+    """Build Table 6: InceptionV3 with more and more of its poolings replaced."""
     levels = zip(paper.TABLE_6, arms, strict=True)
     rows = {level: {top: runs.cell(arm, top) for top in _TOPS} for level, arm in levels}
     return Table("Table 6: InceptionV3, level by level", rows, f"{_PAPERS} {_MEANS}")
 
 
 def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
+    """Build Table 7: networks for videos."""
     rows = {}
     for arm in arms:
         row = rows[f"{arm.key}, {arm.pool}"] = _sizes(arm)

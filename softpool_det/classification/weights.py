@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def metadata(cfg: Config, network: nn.Module, num_classes: int) -> WeightsMetadata | None:
-    """What is to be known of the weights that `cfg` trains; None for images without a ResNet."""
+    """Describe the weights that `cfg` trains; None for images without a ResNet."""
     library, _, name = cfg.network.partition("/")
     try:
         if library != "video":

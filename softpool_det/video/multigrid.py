@@ -66,15 +66,16 @@ class Multigrid:
 
     @property
     def total_epochs(self) -> int:
+        """Epochs of the training: more than `epochs` with Wu's schedule."""
         return self.epochs if self.variant == "authors" else self.stages()[-1][0]
 
     def rates(self, samples: int) -> list[float]:
-        """The rate of each iteration of a training, times the base rate."""
+        """Return the factor of the base rate for each iteration of a training."""
         epochs = (self.epoch(number, samples) for number in range(self.total_epochs))
         return [step.rate for epoch in epochs for step in epoch]
 
     def stages(self) -> list[tuple[int, Step]]:
-        """Wu's schedule: where each shape and rate ends. Those of a part have equal iterations."""
+        """Return Wu's schedule: where each shape and rate ends; a part's have equal iterations."""
         shapes = [self._long(i) for i in range(4)]
         clips = [fmean(short.batch for short in self.short_cycle(shape)) for shape in shapes]
         lengths, stages = [], []
@@ -93,7 +94,7 @@ class Multigrid:
         return list(zip(ends, stages, strict=True))
 
     def epoch(self, number: int, samples: int) -> list[Step]:
-        """The iterations of an epoch, `number` from 0: one pass over so many samples."""
+        """Plan the iterations of an epoch, `number` from 0: one pass over so many samples."""
         if self.variant == "authors":
             rate = self.gamma ** bisect.bisect(self.steps, number)
             parts = [(self.short_cycle(self._long(i)), rate / 2**i) for i in range(4)]
