@@ -70,14 +70,14 @@ def test_intervals_of_normal_numbers_hold_the_truth(seeds, training):
     """Their variances: 0.3 by common images, 1 by each run's own, training's squared."""
     rng = np.random.default_rng(3)
     held = 0
-    for _ in range(600):
+    for _ in range(300):
         common = rng.normal(0, math.sqrt(0.3), 201)
         own = rng.normal(0, 1, (seeds, 201))
         values = common[0] + own[:, 0] + training * rng.normal(size=seeds)
         found = estimate(values, values[:, None] + common[1:] + own[:, 1:])
         low, high = found.interval(0.95)
         held += low <= 0 <= high
-    assert 0.89 < held / 600 < 0.992
+    assert 0.89 < held / 300 < 0.992
 
 
 @given(
