@@ -50,9 +50,13 @@ def draw_temperatures() -> Any:
     axis.set_xticks(list(places), list(places.values()))
     axis.minorticks_off()
     axis.grid(axis="y", alpha=0.3)
-    axis.set(xlabel="temperature beta of SoftPool 2x2, paper's gradient", ylabel="box AP")
-    state = f"{len(records)} of {planned} runs of the study are done"
-    axis.set_title(f"{'Preliminary: ' if len(records) < planned else ''}{state}. A dot is a run.")
+    axis.set(
+        xlabel="temperature beta of SoftPool 2x2, paper's gradient",
+        ylabel="box AP, plain scenes",
+    )
+    dots = len(lines["2x2"]) + len(lines["stock"])
+    state = f" Preliminary: {len(records)} of the study's {planned} are done, {dots} of them here."
+    axis.set_title(f"Each dot is a run.{state if len(records) < planned else ''}")
     return figure
 
 
@@ -122,8 +126,9 @@ def draw_speeds() -> Any:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         axis.grid(axis="x", alpha=0.3)
-        axis.set(title=name, xlabel="times of a copy's time")
+        axis.set_title(name)
         axis.set_ylim(len(found) - 0.4, -0.6)
     axes[0].set_yticks(range(len(found)), list(found))
+    figure.suptitle("Forward time relative to a copy's: less is better", fontsize=10)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
