@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import tempfile
@@ -61,7 +62,7 @@ def draw_similarity() -> bytes:
 
 def draw_report(report: Path = REPORT) -> bytes | None:
     """The top of the demo's report in Chromium; None where one of the two is not there."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None or not report.is_file():
         return None
     with tempfile.TemporaryDirectory() as folder:

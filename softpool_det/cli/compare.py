@@ -60,7 +60,12 @@ def parse_args() -> argparse.Namespace:
     configs = parser.add_argument_group("configs")
     configs.add_argument("--baseline", metavar="CONFIG", help="YAML or LazyConfig")
     configs.add_argument("--candidate", metavar="CONFIG", help="YAML or LazyConfig")
-    configs.add_argument("--names", nargs=2, metavar="NAME", help="(default: stock SoftPool)")
+    configs.add_argument(
+        "--names",
+        nargs=2,
+        metavar="NAME",
+        help="of the two in the report (default: stock SoftPool)",
+    )
     configs.add_argument("--baseline-weights", metavar="FILE", help="evaluate this, do not train")
     configs.add_argument("--candidate-weights", metavar="FILE", help="evaluate this, do not train")
     configs.add_argument(

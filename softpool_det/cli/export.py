@@ -3,7 +3,7 @@ r"""Export a trained detector: ONNX, TorchScript, torch.export or AOTInductor, a
 With --check their detections are compared with PyTorch's.
 
 Examples:
-    softpool-export --config-file output/trees --output trees-onnx --check
+    softpool-export --config-file output/trees/SoftPool/seed_1 --output exported --check
     softpool-export --config-file config.yaml --weights model_final.pth --output exported \
         --format onnx --format torchscript
 """

@@ -42,16 +42,16 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: {shown.replace('%', '%%')})".lstrip()
 
 
-def new_parser(text: str) -> argparse.ArgumentParser:
+def new_parser(text: str | None) -> argparse.ArgumentParser:
     """Return a parser whose help is a module's docstring, with what follows "Examples:" at the end.
 
     Args:
-        text: the docstring.
+        text: the docstring; None under `python -OO`.
     """
-    description, _, examples = text.partition("Examples:\n")
+    description, _, examples = (text or "").partition("Examples:\n")
     return argparse.ArgumentParser(
         description=description.rstrip(),
-        epilog=f"examples:\n{examples.rstrip()}",
+        epilog=f"examples:\n{examples.rstrip()}" if examples else None,
         formatter_class=HelpFormatter,
     )
 
