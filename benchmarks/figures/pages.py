@@ -68,6 +68,6 @@ def draw_report(report: Path = REPORT) -> bytes | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "report.png")
         command = [browser, "--headless", "--no-sandbox", "--hide-scrollbars"]
-        command += ["--window-size=1000,1000", f"--screenshot={path}", report.resolve().as_uri()]
+        command += ["--window-size=760,640", f"--screenshot={path}", report.resolve().as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         return few_colours(Image.open(io.BytesIO(path.read_bytes())), 128)
