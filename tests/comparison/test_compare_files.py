@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from softpool_det.cli.compare import parse_results
+from softpool_det.comparison.output import write_figures
+from softpool_det.io.atomic import write_json
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("cat", "<b>dog</b>")
@@ -205,6 +207,22 @@ def test_figures_outlive_pictures_that_cannot_be_made(scene, monkeypatch):
     (scene / "truth.json").write_text(json.dumps(truth))
     with pytest.raises(SystemExit, match=r"error: image \d+ of .* has no .file_name."):
         run_here(monkeypatch, scene, "good.json", "bad.json", "--images", "empty")
+
+
+def test_a_kill_leaves_no_report_of_other_figures(tmp_path, monkeypatch):
+    files = [tmp_path / name for name in ("report.html", "comparison.png", "comparison.md")]
+    for path in files:
+        path.write_text("of other figures")
+
+    def killed(path, data):
+        write_json(path, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("softpool_det.comparison.output.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_figures(tmp_path, {})
+    assert (tmp_path / "comparison.json").exists()
+    assert not any(path.exists() for path in files)
 
 
 def test_files_may_have_an_equals_sign_in_their_folder(scene, monkeypatch):
