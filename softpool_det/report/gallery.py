@@ -196,8 +196,7 @@ class _Drawer:
     ) -> Shape:
         mask = None if item.mask is None else coco_mask.decode(item.mask)
         shape = Shape(
-            outline(item.box, mask, frame, scale),
-            mask is not None,
+            *outline(item.box, mask, frame, scale),
             label_place(item.box, frame, scale),
             item.category,
             shorten(self._truth.category_names[item.category], LABEL_LENGTH),
@@ -213,13 +212,15 @@ class _Drawer:
         """Whether each detection, best score first, matches an object that is not taken yet."""
         if not found or not objects:
             return [False] * len(found)
-        crowd = [int(shape.crowd) for shape in objects]
+        crowd = np.array([shape.crowd for shape in objects])
         overlaps = coco_mask.iou(self._compared(found), self._compared(objects), crowd)
         same = np.equal.outer([s.category for s in found], [o.category for o in objects])
         overlaps = np.where(same, overlaps, 0.0)
         right = []
         for row in overlaps:
-            best = int(row.argmax())
+            # As COCO has it: a crowd is for what no object is left for.
+            single = np.where(crowd, 0.0, row)
+            best = int((single if single.max() >= RIGHT_IOU else row).argmax())
             right.append(bool(row[best] >= RIGHT_IOU))
             if right[-1] and not crowd[best]:
                 overlaps[:, best] = 0.0

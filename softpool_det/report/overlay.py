@@ -143,11 +143,13 @@ def classes_of(rows: Sequence[GalleryRow]) -> list[tuple[str, int]]:
 def frame_of(width: int, height: int) -> tuple[float, float]:
     """Return width and height of the coordinates that shapes on an image of that size have."""
     scale = MAX_SIDE / max(width, height)
-    return round(scale * width, 1), round(scale * height, 1)
+    return scale * width, scale * height
 
 
-def outline(box: Box, mask: np.ndarray | None, frame: tuple[float, float], scale: float) -> str:
-    """Return SVG path data of the mask's outline, or of the box without a (visible) mask.
+def outline(
+    box: Box, mask: np.ndarray | None, frame: tuple[float, float], scale: float
+) -> tuple[str, bool]:
+    """Return SVG path data of the mask's outline and True; of the box without a (visible) mask.
 
     Args:
         box: x, y, width, height in pixels.
@@ -157,10 +159,10 @@ def outline(box: Box, mask: np.ndarray | None, frame: tuple[float, float], scale
     """
     parts = [] if mask is None else _contours(mask, frame)
     if parts:
-        return "".join(parts)
+        return "".join(parts), True
     left, top, right, bottom = _corners(box, frame, scale)
     wide, high = _number(right - left), _number(bottom - top)
-    return f"M{_number(left)} {_number(top)}h{wide}v{high}h-{wide}z"
+    return f"M{_number(left)} {_number(top)}h{wide}v{high}h-{wide}z", False
 
 
 def label_place(box: Box, frame: tuple[float, float], scale: float) -> str:
@@ -179,13 +181,18 @@ def label_place(box: Box, frame: tuple[float, float], scale: float) -> str:
 
 def _contours(mask: np.ndarray, frame: tuple[float, float]) -> list[str]:
     size = (max(1, round(frame[0])), max(1, round(frame[1])))
-    large = cv2.resize(255 * mask, size, interpolation=cv2.INTER_LINEAR)
-    _, binary = cv2.threshold(large, 127, 1, cv2.THRESH_BINARY)
+    if max(size) > max(mask.shape):
+        how, least = cv2.INTER_LINEAR, 127
+    else:
+        # A quarter of a pixel is enough: thin masks stay.
+        how, least = cv2.INTER_AREA, 63
+    resized = cv2.resize(255 * mask, size, interpolation=how)
+    _, binary = cv2.threshold(resized, least, 1, cv2.THRESH_BINARY)
     found, _ = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     parts = []
     for contour in found:
         points = cv2.approxPolyDP(contour, TOLERANCE, True).reshape(-1, 2)
-        if len(points) > 2:
+        if len(points) > 1:
             steps = " ".join(f"{x} {y}" for x, y in np.diff(points, axis=0).tolist())
             # From the middle of a pixel to its place in the frame.
             x, y = (points[0] + 0.5).tolist()

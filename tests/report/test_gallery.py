@@ -98,6 +98,32 @@ def test_counts_right_and_wrong_as_coco_matches(folder):
     assert counts(shy[0])["stock"] == (0, 1, "0.95")
 
 
+def test_a_crowd_is_for_what_no_object_is_left_for(folder):
+    """COCO: an object comes first, though more of the detection lies in the crowd."""
+    crowd = {"id": 4, "image_id": 7, "category_id": 5, "bbox": [0, 0, 62, 60], "iscrowd": 1}
+    single = {"id": 5, "image_id": 7, "category_id": 5, "bbox": [50, 10, 20, 20], "iscrowd": 0}
+    truth = {**GROUND_TRUTH, "annotations": [crowd, single]}
+    boxes = {0.9: 45, 0.8: 46, 0.7: 54}
+    results = {"stock": [found(7, 5, [x, 10, 20, 20], score) for score, x in boxes.items()]}
+    (row,) = gallery_rows(GAINS[:1], truth, results, folder, thresholds={"stock": 0.4})
+    # The last one is mostly outside of the crowd.
+    assert [shape.right for shape in row.panels[1].shapes] == [True, True, False]
+
+
+@pytest.mark.parametrize("size", [(1, 15000), (7, 6000)])
+def test_narrow_images_have_their_boxes_in_place(folder, size):
+    Image.new("RGB", size).save(folder / "7.png")
+    width, height = size
+    image = {"id": 7, "file_name": "7.png", "width": width, "height": height}
+    box = {**GROUND_TRUTH["annotations"][0], "bbox": [0, height / 2, width, height / 2]}
+    truth = {**GROUND_TRUTH, "images": [image], "annotations": [box]}
+    (row,) = gallery_rows(GAINS[:1], truth, {"stock": []}, folder, thresholds={"stock": 0.4})
+    x, y, w, h, _ = numbers(row.panels[0].shapes[0].path)
+    assert (x, y, y + h) == (0, 320, 640)
+    assert w == pytest.approx(row.frame[0], abs=0.05)
+    assert row.panels[0].shapes[0].place.startswith("left:0%;max-width:100%")
+
+
 def test_any_threshold_finds_what_a_matching_from_it_on_finds(folder):
     """The slider moves no outline from right to wrong: lower scores take nothing away."""
     low = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=dict.fromkeys(RESULTS, 0.0))
@@ -264,9 +290,10 @@ def numbers(path):
 def test_outlines_of_boxes_have_one_decimal():
     frame = frame_of(80, 60)
     assert frame == (MAX_SIDE, 480)
-    assert outline((10.01, 10, 20, 1 / 3), None, frame, 8) == "M80.1 80h160v2.7h-160z"
+    box = outline((10.01, 10, 20, 1 / 3), None, frame, 8)
+    assert box == ("M80.1 80h160v2.7h-160z", False)
     # As far out as it likes.
-    assert outline((-1e300, -5, 2e300, 1e300), None, frame, 8) == "M-9 -9h658v498h-658z"
+    assert outline((-1e300, -5, 2e300, 1e300), None, frame, 8)[0] == "M-9 -9h658v498h-658z"
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (1200, 1600)])
@@ -276,7 +303,8 @@ def test_outlines_of_masks_fit_them(height, width):
     mask[20:40, 30:40] = 0
     mask = np.kron(mask, np.ones((height // 60, width // 80), dtype=np.uint8))
     frame = frame_of(width, height)
-    path = outline((0, 0, 1, 1), mask, frame, 1)
+    path, is_mask = outline((0, 0, 1, 1), mask, frame, 1)
+    assert is_mask
     outer, hole = (np.cumsum(np.reshape(numbers(p), (-1, 2)), axis=0) for p in path.split("z")[:2])
     for found, box in ((outer, (160, 80, 480, 400)), (hole, (240, 160, 320, 320))):
         assert [*found.min(axis=0), *found.max(axis=0)] == pytest.approx(box, abs=1)
@@ -285,7 +313,21 @@ def test_outlines_of_masks_fit_them(height, width):
 
 def test_a_mask_of_nothing_has_its_box():
     empty = np.zeros((60, 80), dtype=np.uint8)
-    assert outline((1, 1, 2, 2), empty, (640, 480), 8) == "M8 8h16v16h-16z"
+    assert outline((1, 1, 2, 2), empty, (640, 480), 8) == ("M8 8h16v16h-16z", False)
+
+
+@pytest.mark.parametrize(("width", "thickness"), [(4000, 8), (1920, 2), (640, 1), (80, 1)])
+def test_thin_masks_have_an_outline(width, thickness):
+    height = width * 3 // 4
+    mask = np.zeros((height, width), dtype=np.uint8)
+    for step in range(height - thickness):
+        mask[step, step : step + thickness] = 1
+    path, is_mask = outline((0, 0, width, height), mask, frame_of(width, height), 640 / width)
+    assert is_mask
+    steps = [numbers(part) for part in path.split("z")[:-1]]
+    points = np.concatenate([np.cumsum(np.reshape(s, (-1, 2)), axis=0) for s in steps])
+    assert np.ptp(points, axis=0) == pytest.approx([480, 480], abs=20)
+    assert abs(points[:, 0] - points[:, 1]).max() < 10
 
 
 def test_labels_keep_to_the_wider_side_of_their_box():
