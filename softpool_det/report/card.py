@@ -43,7 +43,7 @@ WIDTH, HEIGHT = 1200, 630
 EDGE = 40
 CANDIDATES = 5
 # Sizes in pixels. At half size, as in a message, the small text is still 10 pixels high.
-TITLE, TEXT, SMALL = 46, 24, 20
+TITLE, LEAST_TITLE, TEXT, SMALL = 46, 32, 24, 20
 LINE = 1.35
 AXIS_HEIGHT, FOOTER = 66, 44
 LEAST_ROW, MOST_ROW = 25, 110
@@ -104,8 +104,10 @@ def draw_card(comparison: Mapping[str, Any]) -> Figure:
     pen = _Pen(figure, colours)
     names = comparison["names"]
     room = WIDTH - 2 * EDGE
-    title = pen.fitted(lambda length: _title(names, length), TITLE, room, "bold")
-    pen.write(title, EDGE, EDGE, TITLE, weight="bold")
+    fits = pen.width(_title(names, NAME_LENGTH), TITLE, "bold") <= room
+    size = TITLE if fits else LEAST_TITLE
+    title = pen.fitted(partial(_title, names), size, room, "bold")
+    pen.write(title, EDGE, EDGE, size, weight="bold")
     top = EDGE + TITLE * LINE
     bottom = HEIGHT - EDGE - SMALL
     facts = f"{scope(comparison)}; {100 * comparison['confidence']:g} % intervals"
@@ -128,7 +130,7 @@ def _colours() -> dict[str, str]:
 
 
 def _title(names: Sequence[str], length: int) -> str:
-    short = [shorten(name, length) for name in names]
+    short = [shorten(name, length, middle=True) for name in names]
     # Not even short names of many fit.
     if len(names) > 2 and length < 16:
         short = [short[0], f"{len(names) - 1} candidates"]
@@ -164,8 +166,9 @@ def _sentences(comparison: Mapping[str, Any], rows: Sequence[_Row]) -> list[str]
         return [*texts, " ".join([*notes, seed_note(comparison)])]
     for row in rows:
         text = true_minus(row.difference["verdict"])
-        for name in comparison["names"]:
-            text = text.replace(name, shorten(name, NAME_LENGTH // 2))
+        # Longest first: a name may hold another.
+        for name in sorted(comparison["names"], key=len, reverse=True):
+            text = text.replace(name, shorten(name, NAME_LENGTH // 2, middle=True))
         texts.append(text)
     return texts
 
@@ -189,7 +192,7 @@ def _draw_rows(pen: _Pen, rows: Sequence[_Row], top: float, bottom: float) -> No
         _draw_interval(axes, number, entry, min(0.5, 24 / step), colour)
         _draw_value(axes, number, entry, row.arm, colour)
         place, room = middle - size / 2, LEFT - 24
-        label = pen.fitted(partial(shorten, row.label), size, room)
+        label = pen.fitted(partial(shorten, row.label, middle=True), size, room)
         pen.write(label, EDGE, place, size)
         text = signed(entry["value"])
         if has_interval(entry):

@@ -103,6 +103,24 @@ def test_says_what_the_report_says():
         assert text in found
 
 
+def test_long_names_stay_apart():
+    names = (LONG, *(f"{LONG}{number}" for number in "abcde"))
+    found = texts(report_examples.full(names, tasks=("bbox",)))
+    assert [text[-2:] for text in found if "…" in text][-5:] == ["_a", "_b", "_c", "_d", "_e"]
+    comparison = with_long_verdicts(report_examples.full((LONG, f"{LONG}a"), tasks=("bbox",)))
+    title, *_, lines = texts(comparison)[0], " ".join(texts(comparison))
+    first, second = title.split(" against ")
+    assert first.endswith("_a")
+    assert second.endswith("ends_")
+    short = [LONG[:15] + "…" + end for end in (LONG[-14:], f"{LONG[-13:]}a")]
+    assert f"{short[1]}'s run minus {short[0]}'s is" in lines
+
+
+def test_a_title_is_smaller_before_it_is_short():
+    names = ("stock max 3x3 of another library", "SoftPool 2x2 exact")
+    assert " against ".join(names[::-1]) in texts(report_examples.full(names))
+
+
 def test_verdicts_of_one_seed_are_whole():
     comparison = CARDS["two tasks"]
     lines = " ".join(texts(comparison))
