@@ -32,7 +32,6 @@ from softpool_det.report.wording import plural
 
 # The IoU at which a detection counts as right here.
 RIGHT_IOU = 0.5
-LABEL_LENGTH = 24
 FILE_NAME_LENGTH = 40
 
 Entry = Mapping[str, Any]
@@ -199,7 +198,7 @@ class _Drawer:
             *outline(item.box, mask, frame, scale),
             label_place(item.box, frame, scale),
             item.category,
-            shorten(self._truth.category_names[item.category], LABEL_LENGTH),
+            self._truth.category_names[item.category],
         )
         if threshold is None or item.score is None:
             return shape

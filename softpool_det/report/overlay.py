@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from softpool_det.report.drawing import COLOURS, MAX_LABELS
+from softpool_det.report.formatting import shorten
 from softpool_det.report.pictures import MAX_SIDE, EmbeddedPicture
 
 # Detections below it are not on the page: detectors give hundreds of them.
 LEAST_SCORE = 0.05
-# Percent of the image's height: a label has room above a box that starts lower.
-LABEL_HEIGHT = 8
+LABEL_LENGTH = 24
 # Units of the drawing by which a mask's outline may be off: half a CSS pixel in most panels.
 TOLERANCE = 1.0
 
@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 class Threshold:
     """An arm's least score, and the positions of its slider, in hundredths.
 
-    The position nearest to `initial` stands for exactly that score, the others for their own.
+    The position of `initial` stands for exactly that score, the others for their own.
     """
 
     initial: float
@@ -36,7 +36,7 @@ class Threshold:
     @property
     def start(self) -> int:
         """Position of the initial score; scores may be other numbers than 0 to 1."""
-        return min(max(round(100 * self.initial), 0), 100)
+        return _position(self.initial)
 
     @property
     def first(self) -> int:
@@ -46,12 +46,22 @@ class Threshold:
     @property
     def text(self) -> str:
         """Return the initial score in words."""
-        return f"{self.initial:.2g}"
+        return _written(self.initial)
 
     def last(self, score: float) -> int:
         """Return the highest position at which a detection of that score is shown."""
-        place = math.floor(round(100 * min(max(score, 0), 1), 6))
-        return max(place, self.start) if score >= self.initial else min(place, self.start - 1)
+        place = _position(score)
+        return place if score >= self.initial else min(place, self.start - 1)
+
+
+def _position(score: float) -> int:
+    """Return the score in hundredths, cut rather than rounded."""
+    return math.floor(round(100 * min(max(score, 0), 1), 6))
+
+
+def _written(score: float) -> str:
+    """Two decimals that say from which position on a detection is hidden."""
+    return f"{_position(score) / 100 if 0 <= score <= 1 else score:.2f}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,8 @@ class Shape:
     @property
     def label(self) -> str:
         """Name and score."""
-        return self.name if self.score is None else f"{self.name} {self.score:.2g}"
+        name = shorten(self.name, LABEL_LENGTH)
+        return name if self.score is None else f"{name} {_written(self.score)}"
 
     @property
     def colour(self) -> int:
@@ -166,7 +177,7 @@ def outline(
 
 
 def label_place(box: Box, frame: tuple[float, float], scale: float) -> str:
-    """Return CSS that keeps a label at its box and inside the image, however wide that is."""
+    """Return CSS that keeps a label above its box where there is room, and inside the image."""
     left, top, right, _ = _corners(box, frame, scale)
     left, right = (100 * min(max(x / frame[0], 0), 1) for x in (left, right))
     top = 100 * min(max(top / frame[1], 0), 1)
@@ -175,8 +186,7 @@ def label_place(box: Box, frame: tuple[float, float], scale: float) -> str:
         if 100 - left >= right
         else f"right:{_number(100 - right)}%;max-width:{_number(right)}%"
     )
-    inside = top < LABEL_HEIGHT
-    return f"{near};top:{_number(top)}%" if inside else f"{near};bottom:{_number(100 - top)}%"
+    return f"{near};bottom:min({_number(100 - top)}%,100% - 1lh)"
 
 
 def _contours(mask: np.ndarray, frame: tuple[float, float]) -> list[str]:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from pycocotools import mask as coco_mask
 from softpool_det.coco.reading import read_detections, read_ground_truth
 from softpool_det.report import gallery
 from softpool_det.report.drawing import LONGER_SIDE, DrawnObject, draw_objects
-from softpool_det.report.overlay import Threshold, frame_of, label_place, outline
+from softpool_det.report.overlay import (
+    Shape,
+    Threshold,
+    classes_of,
+    frame_of,
+    label_place,
+    outline,
+)
 from softpool_det.report.pictures import MAX_SIDE, PictureRow, embed
 
 GROUND_TRUTH = {
@@ -91,8 +99,8 @@ def test_gained_first_then_lost_then_nothing_else(folder):
 
 def test_counts_right_and_wrong_as_coco_matches(folder):
     gained, lost = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
-    assert counts(gained) == {"stock": (1, 3, "0.4"), "new": (0, 0, "0.4")}
-    assert counts(lost) == {"stock": (0, 0, "0.4"), "new": (2, 0, "0.4")}
+    assert counts(gained) == {"stock": (1, 3, "0.40"), "new": (0, 0, "0.40")}
+    assert counts(lost) == {"stock": (0, 0, "0.40"), "new": (2, 0, "0.40")}
     assert [len(row.panels[0].shapes) for row in (gained, lost)] == [2, 1]
     shy = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds={**LOW, "stock": 0.95})
     assert counts(shy[0])["stock"] == (0, 1, "0.95")
@@ -190,13 +198,13 @@ def test_matches_masks_by_masks(folder):
     (row,) = gallery_rows(
         GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
     )
-    assert counts(row) == {"whole": (1, 0, "0.4"), "corner": (0, 1, "0.4")}
+    assert counts(row) == {"whole": (1, 0, "0.40"), "corner": (0, 1, "0.40")}
     assert all(shape.is_mask for panel in row.panels for shape in panel.shapes)
     del results["whole"][0]["bbox"]
     (row,) = gallery_rows(
         GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
     )
-    assert counts(row)["whole"] == (1, 0, "0.4")
+    assert counts(row)["whole"] == (1, 0, "0.40")
 
 
 def test_boxes_are_drawn_on_the_image_as_exif_turns_it(folder):
@@ -332,5 +340,26 @@ def test_thin_masks_have_an_outline(width, thickness):
 
 def test_labels_keep_to_the_wider_side_of_their_box():
     frame = (640, 480)
-    assert label_place((10, 30, 20, 20), frame, 8) == "left:12.5%;max-width:87.5%;bottom:50%"
-    assert label_place((60, 0, 40, 20), frame, 8) == "right:0%;max-width:100%;top:0%"
+    left = "left:12.5%;max-width:87.5%;bottom:min(50%,100% - 1lh)"
+    right = "right:0%;max-width:100%;bottom:min(100%,100% - 1lh)"
+    assert label_place((10, 30, 20, 20), frame, 8) == left
+    assert label_place((60, 0, 40, 20), frame, 8) == right
+
+
+def test_labels_of_scores_agree_with_the_slider():
+    shape = Shape("", False, "", 1, "cat", 0.999)
+    assert shape.label == "cat 0.99"
+    threshold = Threshold(0.1)
+    assert (threshold.last(shape.score), threshold.text) == (99, "0.10")
+    scores = (1.0, 0.29, 0.05, 123.4, -2)
+    labels = ["cat 1.00", "cat 0.29", "cat 0.05", "cat 123.40", "cat -2.00"]
+    assert [replace(shape, score=score).label for score in scores] == labels
+
+
+def test_classes_of_long_names_stay_apart(folder):
+    names = [f"a class of a long, long name, number {number}" for number in (1, 2)]
+    categories = [{"id": i, "name": name} for i, name in zip((3, 5), names, strict=True)]
+    truth = {**GROUND_TRUTH, "categories": categories}
+    rows = gallery_rows(GAINS[:1], truth, RESULTS, folder, thresholds=LOW)
+    assert [name for name, _ in classes_of(rows)] == names
+    assert {len(shape.label) for shape in rows[0].panels[0].shapes} == {24}
