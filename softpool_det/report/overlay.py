@@ -77,7 +77,6 @@ class Shape:
         score: of a detection; None for an object of the ground truth.
         right: whether a detection matches an object.
         last: position of its arm's slider up to which it is shown.
-        shown: whether it is at the initial position.
     """
 
     path: str
@@ -88,7 +87,6 @@ class Shape:
     score: float | None = None
     right: bool = True
     last: int = 100
-    shown: bool = True
 
     @property
     def label(self) -> str:
@@ -110,15 +108,19 @@ class Panel:
     shapes: Sequence[Shape]
     threshold: Threshold | None = None
 
+    def shows(self, shape: Shape) -> bool:
+        """Whether the shape is shown at first."""
+        return self.threshold is None or shape.last >= self.threshold.start
+
     @cached_property
     def right(self) -> int:
         """How many right ones are shown at first."""
-        return sum(shape.shown and shape.right for shape in self.shapes)
+        return sum(self.shows(shape) and shape.right for shape in self.shapes)
 
     @cached_property
     def wrong(self) -> int:
         """How many wrong ones are shown at first."""
-        return sum(shape.shown and not shape.right for shape in self.shapes)
+        return sum(self.shows(shape) and not shape.right for shape in self.shapes)
 
     @property
     def labelled(self) -> bool:
@@ -131,7 +133,7 @@ class GalleryRow:
     """Panels of one photograph, side by side.
 
     Args:
-        title: of the row ("new: image 139, +8.8 box AP").
+        title: of the row ("Image 139 (139.jpg): new +8.8 box AP").
         caption: what there is to see.
         photograph: embedded once for all panels.
         frame: width and height of the panels' coordinates.

@@ -341,9 +341,6 @@ def shapes(number, categories, masks=False, threshold=None, arm=0):
         shape = Shape(*drawn, category, categories[category])
         if threshold is not None:
             score, right = 0.95 - 0.15 * step, step % 3 != 1
-            last = threshold.last(score)
-            shape = replace(
-                shape, score=score, right=right, last=last, shown=last >= threshold.start
-            )
+            shape = replace(shape, score=score, right=right, last=threshold.last(score))
         found.append(shape)
     return found

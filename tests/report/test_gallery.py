@@ -91,10 +91,24 @@ def test_gained_first_then_lost_then_nothing_else(folder):
     rows = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
     minus = "\N{MINUS SIGN}"
     assert [row.title for row in rows] == [
-        "new: image 7 (7.png), +25.0 box AP",
-        f"new: image 8 (8.png), {minus}20.0 box AP",
+        "Image 7 (7.png): new +25.0 box AP",
+        f"Image 8 (8.png): new {minus}20.0 box AP",
     ]
-    assert "20.0 and 45.0; 2 objects" in rows[0].caption
+    assert "20.0 of the baseline and 45.0 of new; 2 objects" in rows[0].caption
+
+
+def test_an_image_of_two_candidates_is_there_once(folder):
+    other = [{**GAINS[2], "candidate": "other"}, {**GAINS[0], "candidate": "other", "gain": 5.0}]
+    results = {**RESULTS, "other": RESULTS["new"]}
+    thresholds = dict.fromkeys(results, 0.4)
+    rows = gallery_rows(GAINS + other, GROUND_TRUTH, results, folder, thresholds=thresholds)
+    minus = "\N{MINUS SIGN}"
+    assert [row.title for row in rows] == [
+        "Image 7 (7.png): new +25.0, other +5.0 box AP",
+        f"Image 8 (8.png): new {minus}20.0, other {minus}20.0 box AP",
+    ]
+    assert "20.0 of the baseline, 45.0 of new and 45.0 of other;" in rows[0].caption
+    assert [panel.name for panel in rows[0].panels] == ["ground truth", "stock", "new", "other"]
 
 
 def test_counts_right_and_wrong_as_coco_matches(folder):
@@ -141,16 +155,18 @@ def test_any_threshold_finds_what_a_matching_from_it_on_finds(folder):
         for all_of, some in zip(low, rows, strict=True):
             for panel, other in zip(all_of.panels[1:], some.panels[1:], strict=True):
                 kept = [(s.path, s.right) for s in panel.shapes if s.score >= score]
-                assert kept == [(s.path, s.right) for s in other.shapes if s.shown]
+                shown = filter(other.shows, other.shapes)
+                assert kept == [(s.path, s.right) for s in shown]
 
 
 def test_detections_below_the_threshold_are_there_for_the_slider(folder):
     faint = [found(7, 3, [1, 1, 9, 9], score) for score in (0.05, 0.0499)]
     results = {**RESULTS, "stock": RESULTS["stock"] + faint}
     row, _ = gallery_rows(GAINS, GROUND_TRUTH, results, folder, thresholds=LOW)
-    shapes = row.panels[1].shapes
+    panel = row.panels[1]
+    shapes = panel.shapes
     assert [shape.score for shape in shapes] == [0.99, 0.9, 0.8, 0.7, 0.1, 0.05]
-    assert [shape.shown for shape in shapes] == [True] * 4 + [False] * 2
+    assert [panel.shows(shape) for shape in shapes] == [True] * 4 + [False] * 2
     assert [shape.last for shape in shapes] == [99, 90, 80, 70, 10, 5]
 
 
