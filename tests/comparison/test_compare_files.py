@@ -272,7 +272,7 @@ def test_gzipped_files_with_text_ids_and_without_areas(scene, monkeypatch, capsy
     gains = data["tasks"]["bbox"]["image_gains"]
     assert {row["image_id"] for row in gains} == {f"{n}.png" for n in range(1, 41)}
     page = (scene / "output" / "comparison" / "report.html").read_text()
-    assert f"image {gains[0]['image_id']} (" in page
+    assert f"Image {gains[0]['image_id']} (" in page
 
 
 def test_files_that_may_mean_something_else_are_remarked_upon(scene, monkeypatch, capsys):
