@@ -24,10 +24,10 @@ CARD_FILE = "comparison.png"
 
 
 def write_figures(folder: Path, data: Mapping) -> None:
-    """Write the data and the Markdown table into `folder`; what shows other figures goes."""
-    write_json(folder / DATA_FILE, dict(data))
-    for name in (REPORT_FILE, CARD_FILE):
+    """Write the data and the Markdown table into `folder`; what shows other figures goes first."""
+    for name in (REPORT_FILE, CARD_FILE, TABLE_FILE):
         (folder / name).unlink(missing_ok=True)
+    write_json(folder / DATA_FILE, dict(data))
     write_atomically(folder / TABLE_FILE, comparison_markdown(data))
 
 

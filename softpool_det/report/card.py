@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -29,21 +29,29 @@ from softpool_det.report.formatting import (
     true_minus,
 )
 from softpool_det.report.schema import check_comparison
-from softpool_det.report.wording import TASKS, heading, plural, scope, seed_note
+from softpool_det.report.wording import (
+    TASKS,
+    has_simultaneous,
+    heading,
+    plural,
+    scope,
+    seed_note,
+)
 
 # Pixels, as the services that show cards of links want them.
 WIDTH, HEIGHT = 1200, 630
 EDGE = 40
 CANDIDATES = 5
 # Sizes in pixels. At half size, as in a message, the small text is still 10 pixels high.
-TITLE, TEXT, SMALL = 46, 24, 20
+TITLE, LEAST_TITLE, TEXT, SMALL = 46, 32, 24, 20
 LINE = 1.35
 AXIS_HEIGHT, FOOTER = 66, 44
 LEAST_ROW, MOST_ROW = 25, 110
 NAME_LENGTH = 60
+REMARKS_LENGTH = 200
 # Of all rows: names at the left, figures at the right.
-LEFT, RIGHT = 330, 420
-# Matplotlib brings the font along.
+LEFT, RIGHT = 330, 480
+# Over Matplotlib's defaults, whatever the user's are; it brings the font along.
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "text.parse_math": False,
@@ -58,9 +66,11 @@ class _Row(NamedTuple):
     label: str
     arm: int
     difference: Mapping[str, Any]
+    # Of AP; its interval is the one that decides.
+    entry: Mapping[str, Any]
 
 
-@matplotlib.rc_context(_STYLE)
+@style.context(["default", _STYLE])
 def write_card(path: str | Path, comparison: Mapping[str, Any]) -> None:
     """Write a summary as a PNG of 1200 x 630 pixels: differences in AP, intervals and verdicts.
 
@@ -85,7 +95,7 @@ def write_card(path: str | Path, comparison: Mapping[str, Any]) -> None:
         )
 
 
-@matplotlib.rc_context(_STYLE)
+@style.context(["default", _STYLE])
 def draw_card(comparison: Mapping[str, Any]) -> Figure:
     """Draw the summary as a figure whose unit, the point, is a pixel."""
     colours = _colours()
@@ -94,8 +104,10 @@ def draw_card(comparison: Mapping[str, Any]) -> Figure:
     pen = _Pen(figure, colours)
     names = comparison["names"]
     room = WIDTH - 2 * EDGE
-    title = pen.fitted(lambda length: _title(names, length), TITLE, room, "bold")
-    pen.write(title, EDGE, EDGE, TITLE, weight="bold")
+    fits = pen.width(_title(names, NAME_LENGTH), TITLE, "bold") <= room
+    size = TITLE if fits else LEAST_TITLE
+    title = pen.fitted(partial(_title, names), size, room, "bold")
+    pen.write(title, EDGE, EDGE, size, weight="bold")
     top = EDGE + TITLE * LINE
     bottom = HEIGHT - EDGE - SMALL
     facts = f"{scope(comparison)}; {100 * comparison['confidence']:g} % intervals"
@@ -118,7 +130,7 @@ def _colours() -> dict[str, str]:
 
 
 def _title(names: Sequence[str], length: int) -> str:
-    short = [shorten(name, length) for name in names]
+    short = [shorten(name, length, middle=True) for name in names]
     # Not even short names of many fit.
     if len(names) > 2 and length < 16:
         short = [short[0], f"{len(names) - 1} candidates"]
@@ -134,31 +146,38 @@ def _rows(comparison: Mapping[str, Any]) -> list[_Row]:
             parts = [name] if len(names) > 2 else []
             parts += [TASKS[task]] if len(tasks) > 1 or not parts else []
             difference = next(d for d in results["differences"] if d["candidate"] == name)
-            rows.append(_Row(": ".join(reversed(parts)), arm, difference))
+            entry = difference["metrics"]["AP"]
+            ends = {end: entry.get(f"simultaneous_{end}", entry[end]) for end in ("low", "high")}
+            rows.append(_Row(": ".join(reversed(parts)), arm, difference, {**entry, **ends}))
     return rows
 
 
 def _sentences(comparison: Mapping[str, Any], rows: Sequence[_Row]) -> list[str]:
-    """Return the verdicts where there is room, what the rows say in a word otherwise."""
+    """Return remarks, then the verdicts where there is room, or what their words rest on."""
+    texts = [shorten(" ".join(comparison.get("remarks") or ()), REMARKS_LENGTH)]
     if len(rows) > 2:
-        hidden = len(comparison["names"]) - 1 - CANDIDATES
-        more = f" Not shown here: {plural(hidden, 'candidate', 'candidates')}."
-        return [seed_note(comparison) + (more if hidden > 0 else "")]
-    texts = []
+        notes = []
+        candidates = len(comparison["names"]) - 1
+        if any(map(has_simultaneous, comparison["tasks"].values())):
+            notes.append(f"The intervals allow for there being {candidates} candidates.")
+        if candidates > CANDIDATES:
+            hidden = plural(candidates - CANDIDATES, "candidate", "candidates")
+            notes.append(f"Not shown here: {hidden}.")
+        return [*texts, " ".join([*notes, seed_note(comparison)])]
     for row in rows:
         text = true_minus(row.difference["verdict"])
-        for name in comparison["names"]:
-            text = text.replace(name, shorten(name, NAME_LENGTH // 2))
+        # Longest first: a name may hold another.
+        for name in sorted(comparison["names"], key=len, reverse=True):
+            text = text.replace(name, shorten(name, NAME_LENGTH // 2, middle=True))
         texts.append(text)
     return texts
 
 
 def _draw_rows(pen: _Pen, rows: Sequence[_Row], top: float, bottom: float) -> None:
-    entries = [row.difference["metrics"]["AP"] for row in rows]
     step = min(MOST_ROW, (bottom - top - AXIS_HEIGHT) / len(rows))
     top += (bottom - top - AXIS_HEIGHT - step * len(rows)) / 2
     axes = pen.axes(EDGE + LEFT, WIDTH - EDGE - RIGHT, top, top + step * len(rows))
-    axes.set(xlim=shared_limits([("", entry) for entry in entries]), yticks=[])
+    axes.set(xlim=shared_limits([(row.label, row.entry) for row in rows]), yticks=[])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(tick_text))
@@ -167,12 +186,13 @@ def _draw_rows(pen: _Pen, rows: Sequence[_Row], top: float, bottom: float) -> No
     axes.set_xlabel("difference in AP, points", size=SMALL, color=pen.colours["muted"])
     axes.axvline(0, color=pen.colours["ink"], linewidth=2)
     size = TEXT if step > 2 * TEXT else SMALL
-    for number, (row, entry) in enumerate(zip(rows, entries, strict=True)):
+    for number, row in enumerate(rows):
+        entry = row.entry
         colour, middle = pen.colours[f"arm-{row.arm % 6}"], top + step * (number + 0.5)
         _draw_interval(axes, number, entry, min(0.5, 24 / step), colour)
         _draw_value(axes, number, entry, row.arm, colour)
         place, room = middle - size / 2, LEFT - 24
-        label = pen.fitted(partial(shorten, row.label), size, room)
+        label = pen.fitted(partial(shorten, row.label, middle=True), size, room)
         pen.write(label, EDGE, place, size)
         text = signed(entry["value"])
         if has_interval(entry):

@@ -86,9 +86,15 @@ def true_minus(text: str) -> str:
     return re.sub(r"(?<=\s)-(?=\d)", MINUS, text)
 
 
-def shorten(text: str, length: int) -> str:
-    """One line of at most `length` characters, none of them a control character."""
+def shorten(text: str, length: int, middle: bool = False) -> str:
+    """One line of at most `length` characters, none of them a control character.
+
+    With `middle` the end stays, by which names of one beginning differ.
+    """
     text = "".join(
         c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split())
     )
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    if len(text) <= length:
+        return text
+    start = len(text) - (length - 1) // 2 if middle else len(text)
+    return text[: length - 1 - len(text[start:])].rstrip() + "…" + text[start:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,10 @@ from softpool_det.report.overlay import (
     outline,
 )
 from softpool_det.report.pictures import embed_image
-from softpool_det.report.wording import plural
+from softpool_det.report.wording import joined, plural
 
 # The IoU at which a detection counts as right here.
 RIGHT_IOU = 0.5
-LABEL_LENGTH = 24
 FILE_NAME_LENGTH = 40
 
 Entry = Mapping[str, Any]
@@ -59,7 +58,7 @@ def gallery_rows(
     task: str = "bbox",
     count: int = 3,
 ) -> list[GalleryRow]:
-    """For each candidate the images that gained most, then those that lost most.
+    """For each candidate the images that gained most, then those that lost most; each image once.
 
     Detections that are right by COCO's greedy matching at IoU 0.5 have a solid outline, others a
     dashed one. It goes by descending score, so lower scores never change what is right above them:
@@ -86,20 +85,24 @@ def gallery_rows(
         raise ValueError(f"thresholds must be of {list(results)}, got {list(thresholds)}")
     chosen = _choose(image_gains, count)
     places = {image_id: place for place, image_id in enumerate(ground_truth.image_ids.tolist())}
-    if missing := {gain["image_id"] for gain in chosen} - set(places):
+    if missing := set(chosen) - set(places):
         raise ValueError(f"image_gains has images that ground_truth has not: {sorted(missing)}")
     drawer = _Drawer(ground_truth, results, Path(image_folder), task, thresholds)
-    return [drawer.row(gain, places[gain["image_id"]]) for gain in chosen]
+    return [drawer.row(gains, places[image_id]) for image_id, gains in chosen.items()]
 
 
-def _choose(image_gains: Sequence[Entry], count: int) -> list[Entry]:
-    chosen = []
+def _choose(image_gains: Sequence[Entry], count: int) -> dict[Any, list[Entry]]:
+    """By image, the gains that it is chosen for."""
+    chosen: list[Entry] = []
     for name in dict.fromkeys(gain["candidate"] for gain in image_gains):
         gains = [g for g in image_gains if g["candidate"] == name and is_number(g["gain"])]
         gains.sort(key=lambda gain: gain["gain"], reverse=True)
         chosen += [gain for gain in gains[:count] if gain["gain"] > 0]
         chosen += [gain for gain in gains[::-1][:count] if gain["gain"] < 0]
-    return chosen
+    by_image: dict[Any, list[Entry]] = {}
+    for gain in chosen:
+        by_image.setdefault(gain["image_id"], []).append(gain)
+    return by_image
 
 
 class _Drawer:
@@ -117,9 +120,9 @@ class _Drawer:
         self._task = task
         self._thresholds = {name: Threshold(score) for name, score in thresholds.items()}
 
-    def row(self, gain: Entry, image: int) -> GalleryRow:
+    def row(self, gains: Sequence[Entry], image: int) -> GalleryRow:
         """Draw an image, `image` being its place in the ground truth."""
-        path = self._file(gain["image_id"], image)
+        path = self._file(gains[0]["image_id"], image)
         picture = read_rgb(path)
         frame = frame_of(*picture.size)
         objects = self._objects(image, (picture.height, picture.width))
@@ -134,8 +137,8 @@ class _Drawer:
                 for item, is_right in zip(found, right, strict=True)
             ]
             panels.append(Panel(name, shapes, threshold))
-        title, photograph = self._title(gain, path.name), embed_image("photograph", picture)
-        return GalleryRow(title, self._caption(gain, objects), photograph, frame, panels)
+        title, photograph = self._title(gains, path.name), embed_image("photograph", picture)
+        return GalleryRow(title, self._caption(gains, objects), photograph, frame, panels)
 
     def _file(self, image_id: Any, image: int) -> Path:
         name, (height, width) = self._truth.file_names[image], self._truth.image_sizes[image]
@@ -175,15 +178,18 @@ class _Drawer:
         found.sort(key=lambda shape: (-(shape.score or 0), shape.category, repr(shape)))
         return found[:MAX_DETECTIONS]
 
-    def _title(self, gain: Entry, file_name: str) -> str:
+    def _title(self, gains: Sequence[Entry], file_name: str) -> str:
         kind = "mask AP" if self._task == "segm" else "box AP"
-        image = f"image {gain['image_id']} ({shorten(file_name, FILE_NAME_LENGTH)})"
-        return f"{gain['candidate']}: {image}, {signed(gain['gain'], 1)} {kind}"
+        each = ", ".join(f"{gain['candidate']} {signed(gain['gain'], 1)}" for gain in gains)
+        file = shorten(file_name, FILE_NAME_LENGTH)
+        return f"Image {gains[0]['image_id']} ({file}): {each} {kind}"
 
-    def _caption(self, gain: Entry, objects: Sequence[_Object]) -> str:
+    def _caption(self, gains: Sequence[Entry], objects: Sequence[_Object]) -> str:
+        values = [f"{plain(gains[0]['baseline'])} of the baseline"]
+        values += [f"{plain(gain['candidate_ap'])} of {gain['candidate']}" for gain in gains]
         return (
-            f"AP of this image alone: {plain(gain['baseline'])} and "
-            f"{plain(gain['candidate_ap'])}; {plural(len(objects), 'object', 'objects')}."
+            f"AP of this image alone: {joined(values)}; "
+            f"{plural(len(objects), 'object', 'objects')}."
         )
 
     def _shape(
@@ -195,31 +201,29 @@ class _Drawer:
         threshold: Threshold | None = None,
     ) -> Shape:
         mask = None if item.mask is None else coco_mask.decode(item.mask)
-        shape = Shape(
-            outline(item.box, mask, frame, scale),
-            mask is not None,
+        return Shape(
+            *outline(item.box, mask, frame, scale),
             label_place(item.box, frame, scale),
             item.category,
-            shorten(self._truth.category_names[item.category], LABEL_LENGTH),
-        )
-        if threshold is None or item.score is None:
-            return shape
-        last = threshold.last(item.score)
-        return replace(
-            shape, score=item.score, right=right, last=last, shown=last >= threshold.start
+            self._truth.category_names[item.category],
+            item.score,
+            right,
+            100 if threshold is None or item.score is None else threshold.last(item.score),
         )
 
     def _right(self, found: Sequence[_Object], objects: Sequence[_Object]) -> list[bool]:
         """Whether each detection, best score first, matches an object that is not taken yet."""
         if not found or not objects:
             return [False] * len(found)
-        crowd = [int(shape.crowd) for shape in objects]
+        crowd = np.array([shape.crowd for shape in objects])
         overlaps = coco_mask.iou(self._compared(found), self._compared(objects), crowd)
         same = np.equal.outer([s.category for s in found], [o.category for o in objects])
         overlaps = np.where(same, overlaps, 0.0)
         right = []
         for row in overlaps:
-            best = int(row.argmax())
+            # As COCO has it: a crowd is for what no object is left for.
+            single = np.where(crowd, 0.0, row)
+            best = int((single if single.max() >= RIGHT_IOU else row).argmax())
             right.append(bool(row[best] >= RIGHT_IOU))
             if right[-1] and not crowd[best]:
                 overlaps[:, best] = 0.0

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from softpool_det.report.drawing import COLOURS, MAX_LABELS
+from softpool_det.report.formatting import shorten
 from softpool_det.report.pictures import MAX_SIDE, EmbeddedPicture
 
 # Detections below it are not on the page: detectors give hundreds of them.
 LEAST_SCORE = 0.05
-# Percent of the image's height: a label has room above a box that starts lower.
-LABEL_HEIGHT = 8
+LABEL_LENGTH = 24
 # Units of the drawing by which a mask's outline may be off: half a CSS pixel in most panels.
 TOLERANCE = 1.0
 
@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 class Threshold:
     """An arm's least score, and the positions of its slider, in hundredths.
 
-    The position nearest to `initial` stands for exactly that score, the others for their own.
+    The position of `initial` stands for exactly that score, the others for their own.
     """
 
     initial: float
@@ -36,7 +36,7 @@ class Threshold:
     @property
     def start(self) -> int:
         """Position of the initial score; scores may be other numbers than 0 to 1."""
-        return min(max(round(100 * self.initial), 0), 100)
+        return _position(self.initial)
 
     @property
     def first(self) -> int:
@@ -46,12 +46,22 @@ class Threshold:
     @property
     def text(self) -> str:
         """Return the initial score in words."""
-        return f"{self.initial:.2g}"
+        return _written(self.initial)
 
     def last(self, score: float) -> int:
         """Return the highest position at which a detection of that score is shown."""
-        place = math.floor(round(100 * min(max(score, 0), 1), 6))
-        return max(place, self.start) if score >= self.initial else min(place, self.start - 1)
+        place = _position(score)
+        return place if score >= self.initial else min(place, self.start - 1)
+
+
+def _position(score: float) -> int:
+    """Return the score in hundredths, cut rather than rounded."""
+    return math.floor(round(100 * min(max(score, 0), 1), 6))
+
+
+def _written(score: float) -> str:
+    """Two decimals that say from which position on a detection is hidden."""
+    return f"{_position(score) / 100 if 0 <= score <= 1 else score:.2f}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,6 @@ class Shape:
         score: of a detection; None for an object of the ground truth.
         right: whether a detection matches an object.
         last: position of its arm's slider up to which it is shown.
-        shown: whether it is at the initial position.
     """
 
     path: str
@@ -78,12 +87,12 @@ class Shape:
     score: float | None = None
     right: bool = True
     last: int = 100
-    shown: bool = True
 
     @property
     def label(self) -> str:
         """Name and score."""
-        return self.name if self.score is None else f"{self.name} {self.score:.2g}"
+        name = shorten(self.name, LABEL_LENGTH)
+        return name if self.score is None else f"{name} {_written(self.score)}"
 
     @property
     def colour(self) -> int:
@@ -99,15 +108,19 @@ class Panel:
     shapes: Sequence[Shape]
     threshold: Threshold | None = None
 
+    def shows(self, shape: Shape) -> bool:
+        """Whether the shape is shown at first."""
+        return self.threshold is None or shape.last >= self.threshold.start
+
     @cached_property
     def right(self) -> int:
         """How many right ones are shown at first."""
-        return sum(shape.shown and shape.right for shape in self.shapes)
+        return sum(self.shows(shape) and shape.right for shape in self.shapes)
 
     @cached_property
     def wrong(self) -> int:
         """How many wrong ones are shown at first."""
-        return sum(shape.shown and not shape.right for shape in self.shapes)
+        return sum(self.shows(shape) and not shape.right for shape in self.shapes)
 
     @property
     def labelled(self) -> bool:
@@ -120,7 +133,7 @@ class GalleryRow:
     """Panels of one photograph, side by side.
 
     Args:
-        title: of the row ("new: image 139, +8.8 box AP").
+        title: of the row ("Image 139 (139.jpg): new +8.8 box AP").
         caption: what there is to see.
         photograph: embedded once for all panels.
         frame: width and height of the panels' coordinates.
@@ -143,11 +156,13 @@ def classes_of(rows: Sequence[GalleryRow]) -> list[tuple[str, int]]:
 def frame_of(width: int, height: int) -> tuple[float, float]:
     """Return width and height of the coordinates that shapes on an image of that size have."""
     scale = MAX_SIDE / max(width, height)
-    return round(scale * width, 1), round(scale * height, 1)
+    return scale * width, scale * height
 
 
-def outline(box: Box, mask: np.ndarray | None, frame: tuple[float, float], scale: float) -> str:
-    """Return SVG path data of the mask's outline, or of the box without a (visible) mask.
+def outline(
+    box: Box, mask: np.ndarray | None, frame: tuple[float, float], scale: float
+) -> tuple[str, bool]:
+    """Return SVG path data of the mask's outline and True; of the box without a (visible) mask.
 
     Args:
         box: x, y, width, height in pixels.
@@ -157,14 +172,14 @@ def outline(box: Box, mask: np.ndarray | None, frame: tuple[float, float], scale
     """
     parts = [] if mask is None else _contours(mask, frame)
     if parts:
-        return "".join(parts)
+        return "".join(parts), True
     left, top, right, bottom = _corners(box, frame, scale)
     wide, high = _number(right - left), _number(bottom - top)
-    return f"M{_number(left)} {_number(top)}h{wide}v{high}h-{wide}z"
+    return f"M{_number(left)} {_number(top)}h{wide}v{high}h-{wide}z", False
 
 
 def label_place(box: Box, frame: tuple[float, float], scale: float) -> str:
-    """Return CSS that keeps a label at its box and inside the image, however wide that is."""
+    """Return CSS that keeps a label above its box where there is room, and inside the image."""
     left, top, right, _ = _corners(box, frame, scale)
     left, right = (100 * min(max(x / frame[0], 0), 1) for x in (left, right))
     top = 100 * min(max(top / frame[1], 0), 1)
@@ -173,19 +188,23 @@ def label_place(box: Box, frame: tuple[float, float], scale: float) -> str:
         if 100 - left >= right
         else f"right:{_number(100 - right)}%;max-width:{_number(right)}%"
     )
-    inside = top < LABEL_HEIGHT
-    return f"{near};top:{_number(top)}%" if inside else f"{near};bottom:{_number(100 - top)}%"
+    return f"{near};bottom:min({_number(100 - top)}%,100% - 1lh)"
 
 
 def _contours(mask: np.ndarray, frame: tuple[float, float]) -> list[str]:
     size = (max(1, round(frame[0])), max(1, round(frame[1])))
-    large = cv2.resize(255 * mask, size, interpolation=cv2.INTER_LINEAR)
-    _, binary = cv2.threshold(large, 127, 1, cv2.THRESH_BINARY)
+    if max(size) > max(mask.shape):
+        how, least = cv2.INTER_LINEAR, 127
+    else:
+        # A quarter of a pixel is enough: thin masks stay.
+        how, least = cv2.INTER_AREA, 63
+    resized = cv2.resize(255 * mask, size, interpolation=how)
+    _, binary = cv2.threshold(resized, least, 1, cv2.THRESH_BINARY)
     found, _ = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     parts = []
     for contour in found:
         points = cv2.approxPolyDP(contour, TOLERANCE, True).reshape(-1, 2)
-        if len(points) > 2:
+        if len(points) > 1:
             steps = " ".join(f"{x} {y}" for x, y in np.diff(points, axis=0).tolist())
             # From the middle of a pixel to its place in the frame.
             x, y = (points[0] + 0.5).tolist()

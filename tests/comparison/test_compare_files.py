@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from softpool_det.cli.compare import parse_results
+from softpool_det.comparison.output import write_figures
+from softpool_det.io.atomic import write_json
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("cat", "<b>dog</b>")
@@ -207,6 +209,22 @@ def test_figures_outlive_pictures_that_cannot_be_made(scene, monkeypatch):
         run_here(monkeypatch, scene, "good.json", "bad.json", "--images", "empty")
 
 
+def test_a_kill_leaves_no_report_of_other_figures(tmp_path, monkeypatch):
+    files = [tmp_path / name for name in ("report.html", "comparison.png", "comparison.md")]
+    for path in files:
+        path.write_text("of other figures")
+
+    def killed(path, data):
+        write_json(path, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("softpool_det.comparison.output.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_figures(tmp_path, {})
+    assert (tmp_path / "comparison.json").exists()
+    assert not any(path.exists() for path in files)
+
+
 def test_files_may_have_an_equals_sign_in_their_folder(scene, monkeypatch):
     (scene / "rate=0.1").mkdir()
     for name in ("good", "bad"):
@@ -254,7 +272,7 @@ def test_gzipped_files_with_text_ids_and_without_areas(scene, monkeypatch, capsy
     gains = data["tasks"]["bbox"]["image_gains"]
     assert {row["image_id"] for row in gains} == {f"{n}.png" for n in range(1, 41)}
     page = (scene / "output" / "comparison" / "report.html").read_text()
-    assert f"image {gains[0]['image_id']} (" in page
+    assert f"Image {gains[0]['image_id']} (" in page
 
 
 def test_files_that_may_mean_something_else_are_remarked_upon(scene, monkeypatch, capsys):

@@ -337,13 +337,10 @@ def shapes(number, categories, masks=False, threshold=None, arm=0):
         if masks:
             mask = np.zeros((240, 320), dtype=np.uint8)
             mask[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = 1
-        drawn = (outline(box, mask, frame, 2), masks, label_place(box, frame, 2))
+        drawn = (*outline(box, mask, frame, 2), label_place(box, frame, 2))
         shape = Shape(*drawn, category, categories[category])
         if threshold is not None:
             score, right = 0.95 - 0.15 * step, step % 3 != 1
-            last = threshold.last(score)
-            shape = replace(
-                shape, score=score, right=right, last=last, shown=last >= threshold.start
-            )
+            shape = replace(shape, score=score, right=right, last=threshold.last(score))
         found.append(shape)
     return found

@@ -7,6 +7,7 @@ import pytest
 import report_examples
 
 from softpool_det.report import write_html
+from softpool_det.report.overlay import Shape, frame_of, label_place
 
 FOUR_ARMS = ("stock max 3x3", "SoftPool 2x2 exact", "SoftPool 3x3 paper", "SoftPool 3x3 exact")
 EIGHTY_CLASSES = [f"{name} {number}" for number in range(16) for name in report_examples.COCO_LIKE]
@@ -294,7 +295,7 @@ def drawn(panel):
     """Labels of the outlines that are shown, and the labels that are."""
     return panel.evaluate(
         """panel => {
-          const labels = [...panel.querySelectorAll(".drawing > span, span.drawing > span")];
+          const labels = [...panel.querySelectorAll(".drawing > span")];
           const shown = each => getComputedStyle(each).display !== "none";
           const paths = [...panel.querySelectorAll("path")];
           return [
@@ -315,6 +316,11 @@ def test_a_slider_and_a_class_choose_what_is_drawn(reports, open_page):
         "SoftPool: 3 right, 1 wrong of score 0.35 or more",
     ]
     assert captions(page) == before
+    # The arm whose slider stays is not drawn again.
+    other.evaluate(
+        """panel => new MutationObserver(() => { window.touched = true; })
+          .observe(panel, {subtree: true, childList: true, attributes: true})"""
+    )
     slider = page.get_by_role("slider", name="stock: score at least")
     slider.focus()
     for _ in range(12):
@@ -323,6 +329,7 @@ def test_a_slider_and_a_class_choose_what_is_drawn(reports, open_page):
     assert captions(page) == [before[0], "stock: 4 right, 2 wrong of score 0.19 or more", before[2]]
     assert len(drawn(stock)[0]) == 6
     assert len(drawn(other)[0]) == 4
+    assert not page.evaluate("window.touched")
 
     page.get_by_role("combobox", name="Class").select_option("person")
     after = [
@@ -333,7 +340,7 @@ def test_a_slider_and_a_class_choose_what_is_drawn(reports, open_page):
     for row in range(4):
         assert captions(page, row) == after
     assert drawn(truth) == [["person", "person"]] * 2
-    assert drawn(stock) == [["person 0.2", "person 0.95"]] * 2
+    assert drawn(stock) == [["person 0.20", "person 0.95"]] * 2
 
     button = stock.get_by_role("button")
     assert button.get_attribute("aria-label").endswith(after[1])
@@ -362,9 +369,45 @@ def test_many_objects_have_no_labels_until_few_are_left(tmp_path, open_page):
     shown, labels = drawn(panel)
     assert (len(shown), labels) == (25, [])
     page.get_by_role("combobox", name="Class").select_option("hair drier")
-    assert drawn(panel) == [["hair drier 0.5"] * 5] * 2
+    assert drawn(panel) == [["hair drier 0.50"] * 5] * 2
     page.get_by_role("combobox", name="Class").select_option("")
     assert drawn(panel) == [shown, []]
+
+
+def test_filters_of_many_arms_leave_room_for_the_pictures(tmp_path, open_page):
+    names = [f"arm {number}" for number in range(14)]
+    path = tmp_path / "many.html"
+    write_html(path, report_examples.minimal(), report_examples.gallery(names, 1))
+    page = open_page(path, viewport=PHONE, is_mobile=True, has_touch=True).page
+    filters = page.locator(".filters")
+    page.locator(".enlarge").last.focus()
+    for _ in range(4):
+        page.keyboard.press("Shift+Tab")
+        assert page.evaluate("document.activeElement.className") == "enlarge"
+        top = page.evaluate("document.activeElement.getBoundingClientRect().top")
+        box = filters.bounding_box()
+        assert box["y"] == 0
+        assert box["height"] < 0.3 * PHONE["height"]
+        assert top > box["height"]
+
+
+def test_labels_are_whole_in_low_pictures_and_printed_on_their_ground(tmp_path, open_page):
+    (row,) = report_examples.gallery(("stock", "SoftPool"), 1)
+    row = replace(row, frame=frame_of(1200, 100))
+    places = [label_place((100, y, 50, 20), row.frame, 640 / 1200) for y in (0, 10, 40, 75)]
+    shapes = [Shape("M0 0z", False, place, 0, "person") for place in places]
+    row = replace(row, panels=[replace(panel, shapes=shapes) for panel in row.panels])
+    path = tmp_path / "low.html"
+    write_html(path, report_examples.minimal(("stock", "SoftPool")), [row])
+    page = open_page(path, viewport=PHONE).page
+    labels = page.locator(".drawing > span")
+    assert labels.count() == 3 * 4
+    for label in labels.all():
+        area = label.locator("xpath=..").bounding_box()
+        box = label.bounding_box()
+        assert area["y"] <= box["y"]
+        assert box["y"] + box["height"] <= area["y"] + area["height"] + 0.01
+        assert label.evaluate("each => getComputedStyle(each).printColorAdjust") == "exact"
 
 
 def test_reads_without_scripts(reports, open_page):

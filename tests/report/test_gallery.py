@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from pycocotools import mask as coco_mask
 from softpool_det.coco.reading import read_detections, read_ground_truth
 from softpool_det.report import gallery
 from softpool_det.report.drawing import LONGER_SIDE, DrawnObject, draw_objects
-from softpool_det.report.overlay import Threshold, frame_of, label_place, outline
+from softpool_det.report.overlay import (
+    Shape,
+    Threshold,
+    classes_of,
+    frame_of,
+    label_place,
+    outline,
+)
 from softpool_det.report.pictures import MAX_SIDE, PictureRow, embed
 
 GROUND_TRUTH = {
@@ -83,19 +91,59 @@ def test_gained_first_then_lost_then_nothing_else(folder):
     rows = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
     minus = "\N{MINUS SIGN}"
     assert [row.title for row in rows] == [
-        "new: image 7 (7.png), +25.0 box AP",
-        f"new: image 8 (8.png), {minus}20.0 box AP",
+        "Image 7 (7.png): new +25.0 box AP",
+        f"Image 8 (8.png): new {minus}20.0 box AP",
     ]
-    assert "20.0 and 45.0; 2 objects" in rows[0].caption
+    assert "20.0 of the baseline and 45.0 of new; 2 objects" in rows[0].caption
+
+
+def test_an_image_of_two_candidates_is_there_once(folder):
+    other = [{**GAINS[2], "candidate": "other"}, {**GAINS[0], "candidate": "other", "gain": 5.0}]
+    results = {**RESULTS, "other": RESULTS["new"]}
+    thresholds = dict.fromkeys(results, 0.4)
+    rows = gallery_rows(GAINS + other, GROUND_TRUTH, results, folder, thresholds=thresholds)
+    minus = "\N{MINUS SIGN}"
+    assert [row.title for row in rows] == [
+        "Image 7 (7.png): new +25.0, other +5.0 box AP",
+        f"Image 8 (8.png): new {minus}20.0, other {minus}20.0 box AP",
+    ]
+    assert "20.0 of the baseline, 45.0 of new and 45.0 of other;" in rows[0].caption
+    assert [panel.name for panel in rows[0].panels] == ["ground truth", "stock", "new", "other"]
 
 
 def test_counts_right_and_wrong_as_coco_matches(folder):
     gained, lost = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds=LOW)
-    assert counts(gained) == {"stock": (1, 3, "0.4"), "new": (0, 0, "0.4")}
-    assert counts(lost) == {"stock": (0, 0, "0.4"), "new": (2, 0, "0.4")}
+    assert counts(gained) == {"stock": (1, 3, "0.40"), "new": (0, 0, "0.40")}
+    assert counts(lost) == {"stock": (0, 0, "0.40"), "new": (2, 0, "0.40")}
     assert [len(row.panels[0].shapes) for row in (gained, lost)] == [2, 1]
     shy = gallery_rows(GAINS, GROUND_TRUTH, RESULTS, folder, thresholds={**LOW, "stock": 0.95})
     assert counts(shy[0])["stock"] == (0, 1, "0.95")
+
+
+def test_a_crowd_is_for_what_no_object_is_left_for(folder):
+    """COCO: an object comes first, though more of the detection lies in the crowd."""
+    crowd = {"id": 4, "image_id": 7, "category_id": 5, "bbox": [0, 0, 62, 60], "iscrowd": 1}
+    single = {"id": 5, "image_id": 7, "category_id": 5, "bbox": [50, 10, 20, 20], "iscrowd": 0}
+    truth = {**GROUND_TRUTH, "annotations": [crowd, single]}
+    boxes = {0.9: 45, 0.8: 46, 0.7: 54}
+    results = {"stock": [found(7, 5, [x, 10, 20, 20], score) for score, x in boxes.items()]}
+    (row,) = gallery_rows(GAINS[:1], truth, results, folder, thresholds={"stock": 0.4})
+    # The last one is mostly outside of the crowd.
+    assert [shape.right for shape in row.panels[1].shapes] == [True, True, False]
+
+
+@pytest.mark.parametrize("size", [(1, 15000), (7, 6000)])
+def test_narrow_images_have_their_boxes_in_place(folder, size):
+    Image.new("RGB", size).save(folder / "7.png")
+    width, height = size
+    image = {"id": 7, "file_name": "7.png", "width": width, "height": height}
+    box = {**GROUND_TRUTH["annotations"][0], "bbox": [0, height / 2, width, height / 2]}
+    truth = {**GROUND_TRUTH, "images": [image], "annotations": [box]}
+    (row,) = gallery_rows(GAINS[:1], truth, {"stock": []}, folder, thresholds={"stock": 0.4})
+    x, y, w, h, _ = numbers(row.panels[0].shapes[0].path)
+    assert (x, y, y + h) == (0, 320, 640)
+    assert w == pytest.approx(row.frame[0], abs=0.05)
+    assert row.panels[0].shapes[0].place.startswith("left:0%;max-width:100%")
 
 
 def test_any_threshold_finds_what_a_matching_from_it_on_finds(folder):
@@ -107,16 +155,18 @@ def test_any_threshold_finds_what_a_matching_from_it_on_finds(folder):
         for all_of, some in zip(low, rows, strict=True):
             for panel, other in zip(all_of.panels[1:], some.panels[1:], strict=True):
                 kept = [(s.path, s.right) for s in panel.shapes if s.score >= score]
-                assert kept == [(s.path, s.right) for s in other.shapes if s.shown]
+                shown = filter(other.shows, other.shapes)
+                assert kept == [(s.path, s.right) for s in shown]
 
 
 def test_detections_below_the_threshold_are_there_for_the_slider(folder):
     faint = [found(7, 3, [1, 1, 9, 9], score) for score in (0.05, 0.0499)]
     results = {**RESULTS, "stock": RESULTS["stock"] + faint}
     row, _ = gallery_rows(GAINS, GROUND_TRUTH, results, folder, thresholds=LOW)
-    shapes = row.panels[1].shapes
+    panel = row.panels[1]
+    shapes = panel.shapes
     assert [shape.score for shape in shapes] == [0.99, 0.9, 0.8, 0.7, 0.1, 0.05]
-    assert [shape.shown for shape in shapes] == [True] * 4 + [False] * 2
+    assert [panel.shows(shape) for shape in shapes] == [True] * 4 + [False] * 2
     assert [shape.last for shape in shapes] == [99, 90, 80, 70, 10, 5]
 
 
@@ -164,13 +214,13 @@ def test_matches_masks_by_masks(folder):
     (row,) = gallery_rows(
         GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
     )
-    assert counts(row) == {"whole": (1, 0, "0.4"), "corner": (0, 1, "0.4")}
+    assert counts(row) == {"whole": (1, 0, "0.40"), "corner": (0, 1, "0.40")}
     assert all(shape.is_mask for panel in row.panels for shape in panel.shapes)
     del results["whole"][0]["bbox"]
     (row,) = gallery_rows(
         GAINS[:1], truth, results, folder, thresholds=dict.fromkeys(results, 0.4), task="segm"
     )
-    assert counts(row)["whole"] == (1, 0, "0.4")
+    assert counts(row)["whole"] == (1, 0, "0.40")
 
 
 def test_boxes_are_drawn_on_the_image_as_exif_turns_it(folder):
@@ -264,9 +314,10 @@ def numbers(path):
 def test_outlines_of_boxes_have_one_decimal():
     frame = frame_of(80, 60)
     assert frame == (MAX_SIDE, 480)
-    assert outline((10.01, 10, 20, 1 / 3), None, frame, 8) == "M80.1 80h160v2.7h-160z"
+    box = outline((10.01, 10, 20, 1 / 3), None, frame, 8)
+    assert box == ("M80.1 80h160v2.7h-160z", False)
     # As far out as it likes.
-    assert outline((-1e300, -5, 2e300, 1e300), None, frame, 8) == "M-9 -9h658v498h-658z"
+    assert outline((-1e300, -5, 2e300, 1e300), None, frame, 8)[0] == "M-9 -9h658v498h-658z"
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (1200, 1600)])
@@ -276,7 +327,8 @@ def test_outlines_of_masks_fit_them(height, width):
     mask[20:40, 30:40] = 0
     mask = np.kron(mask, np.ones((height // 60, width // 80), dtype=np.uint8))
     frame = frame_of(width, height)
-    path = outline((0, 0, 1, 1), mask, frame, 1)
+    path, is_mask = outline((0, 0, 1, 1), mask, frame, 1)
+    assert is_mask
     outer, hole = (np.cumsum(np.reshape(numbers(p), (-1, 2)), axis=0) for p in path.split("z")[:2])
     for found, box in ((outer, (160, 80, 480, 400)), (hole, (240, 160, 320, 320))):
         assert [*found.min(axis=0), *found.max(axis=0)] == pytest.approx(box, abs=1)
@@ -285,10 +337,45 @@ def test_outlines_of_masks_fit_them(height, width):
 
 def test_a_mask_of_nothing_has_its_box():
     empty = np.zeros((60, 80), dtype=np.uint8)
-    assert outline((1, 1, 2, 2), empty, (640, 480), 8) == "M8 8h16v16h-16z"
+    assert outline((1, 1, 2, 2), empty, (640, 480), 8) == ("M8 8h16v16h-16z", False)
+
+
+@pytest.mark.parametrize(("width", "thickness"), [(4000, 8), (1920, 2), (640, 1), (80, 1)])
+def test_thin_masks_have_an_outline(width, thickness):
+    height = width * 3 // 4
+    mask = np.zeros((height, width), dtype=np.uint8)
+    for step in range(height - thickness):
+        mask[step, step : step + thickness] = 1
+    path, is_mask = outline((0, 0, width, height), mask, frame_of(width, height), 640 / width)
+    assert is_mask
+    steps = [numbers(part) for part in path.split("z")[:-1]]
+    points = np.concatenate([np.cumsum(np.reshape(s, (-1, 2)), axis=0) for s in steps])
+    assert np.ptp(points, axis=0) == pytest.approx([480, 480], abs=20)
+    assert abs(points[:, 0] - points[:, 1]).max() < 10
 
 
 def test_labels_keep_to_the_wider_side_of_their_box():
     frame = (640, 480)
-    assert label_place((10, 30, 20, 20), frame, 8) == "left:12.5%;max-width:87.5%;bottom:50%"
-    assert label_place((60, 0, 40, 20), frame, 8) == "right:0%;max-width:100%;top:0%"
+    left = "left:12.5%;max-width:87.5%;bottom:min(50%,100% - 1lh)"
+    right = "right:0%;max-width:100%;bottom:min(100%,100% - 1lh)"
+    assert label_place((10, 30, 20, 20), frame, 8) == left
+    assert label_place((60, 0, 40, 20), frame, 8) == right
+
+
+def test_labels_of_scores_agree_with_the_slider():
+    shape = Shape("", False, "", 1, "cat", 0.999)
+    assert shape.label == "cat 0.99"
+    threshold = Threshold(0.1)
+    assert (threshold.last(shape.score), threshold.text) == (99, "0.10")
+    scores = (1.0, 0.29, 0.05, 123.4, -2)
+    labels = ["cat 1.00", "cat 0.29", "cat 0.05", "cat 123.40", "cat -2.00"]
+    assert [replace(shape, score=score).label for score in scores] == labels
+
+
+def test_classes_of_long_names_stay_apart(folder):
+    names = [f"a class of a long, long name, number {number}" for number in (1, 2)]
+    categories = [{"id": i, "name": name} for i, name in zip((3, 5), names, strict=True)]
+    truth = {**GROUND_TRUTH, "categories": categories}
+    rows = gallery_rows(GAINS[:1], truth, RESULTS, folder, thresholds=LOW)
+    assert [name for name, _ in classes_of(rows)] == names
+    assert {len(shape.label) for shape in rows[0].panels[0].shapes} == {24}

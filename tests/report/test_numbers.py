@@ -56,8 +56,8 @@ def test_no_probability_is_certain():
     assert (probability(0.973), p_value(0.0002), p_value(0.0421)) == ("97.3 %", "< 0.001", "0.042")
 
 
-@given(st.text(), st.integers(2, 40))
-def test_shortened_text_is_one_line(text, length):
-    short = shorten(text, length)
+@given(st.text(), st.integers(2, 40), st.booleans())
+def test_shortened_text_is_one_line(text, length, middle):
+    short = shorten(text, length, middle)
     assert len(short) <= length
     assert short.splitlines() in ([], [short])

@@ -6,10 +6,8 @@
     const heading = panel.closest("article").querySelector("h3").textContent;
     return `${heading}: ${panel.querySelector("figcaption").textContent}`;
   };
-  const nameAll = () => {
-    for (const panel of panels) {
-      panel.querySelector(".enlarge")?.setAttribute("aria-label", `Enlarge ${nameOf(panel)}`);
-    }
+  const setName = (panel) => {
+    panel.querySelector(".enlarge")?.setAttribute("aria-label", `Enlarge ${nameOf(panel)}`);
   };
 
   const filters = document.querySelector(".filters");
@@ -41,18 +39,23 @@
       panel.querySelectorAll("figcaption b").forEach((each, index) => {
         each.textContent = words[index];
       });
+      setName(panel);
+    };
+    const rows = document.querySelectorAll("#gallery .panels");
+    const drawArm = (place) => {
+      if (place >= 0) {
+        sliders[place].setAttribute("aria-valuetext", scoreOf(place));
+        sliders[place].closest("label").querySelector("b").textContent = scoreOf(place);
+      }
+      for (const row of rows) draw(row.children[place + 1], place);
     };
     const drawAll = () => {
-      sliders.forEach((slider, place) => {
-        slider.setAttribute("aria-valuetext", scoreOf(place));
-        slider.closest("label").querySelector("b").textContent = scoreOf(place);
-      });
-      for (const row of document.querySelectorAll("#gallery .panels")) {
-        [...row.children].forEach((panel, index) => draw(panel, index - 1));
-      }
-      nameAll();
+      for (let place = -1; place < sliders.length; place++) drawArm(place);
     };
-    filters.addEventListener("input", drawAll);
+    filters.addEventListener("input", ({ target }) => {
+      if (target === classes) drawAll();
+      else drawArm(sliders.indexOf(target));
+    });
     filters.querySelector("button").addEventListener("click", () => {
       for (const slider of sliders) slider.value = slider.defaultValue;
       classes.value = "";
@@ -95,7 +98,7 @@
       dialog.showModal();
     });
   });
-  nameAll();
+  panels.forEach(setName);
   previous.addEventListener("click", () => show(shown - 1));
   next.addEventListener("click", () => show(shown + 1));
   close.addEventListener("click", () => dialog.close());
