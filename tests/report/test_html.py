@@ -3,6 +3,7 @@ import json
 import re
 from dataclasses import replace
 
+import matplotlib
 import pytest
 import report_examples
 from PIL import Image
@@ -28,6 +29,13 @@ def html(tmp_path, comparison, **pictures):
 
 def test_the_same_input_gives_the_same_file(tmp_path, full):
     assert html(tmp_path, full) == html(tmp_path, copy.deepcopy(full))
+
+
+def test_settings_of_the_user_change_nothing(tmp_path, full):
+    expected = html(tmp_path, full)
+    changed = {"savefig.bbox": "tight", "lines.linewidth": 9, "axes.titlesize": 40}
+    with matplotlib.rc_context(changed):
+        assert html(tmp_path, full) == expected
 
 
 def test_takes_what_comparison_json_holds(tmp_path, full):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib import style
 from matplotlib.axes import Axes
 from scipy.stats import binomtest
 
@@ -36,7 +36,7 @@ BARS_WIDTH = WIDTH - TYPE_WIDTH - EDGE
 Values = Mapping[str, Mapping[str, float | None]]
 
 
-@matplotlib.rc_context(STYLE)
+@style.context(["default", STYLE])
 def error_chart(values: Values, names: Sequence[str], types: Mapping[str, str], title: str):
     """Draw AP50 points lost to each type of error, as bars from 0, one for each arm.
 
@@ -49,7 +49,7 @@ def error_chart(values: Values, names: Sequence[str], types: Mapping[str, str], 
     return _grouped_bars(values, names, types, title, first=0, difference=False)
 
 
-@matplotlib.rc_context(STYLE)
+@style.context(["default", STYLE])
 def error_difference_chart(
     values: Values, names: Sequence[str], types: Mapping[str, str], title: str
 ):
@@ -117,7 +117,7 @@ def _draw_bar(axes: Axes, y: float, value: float | None, arm: int, difference: b
     )
 
 
-@matplotlib.rc_context(STYLE)
+@style.context(["default", STYLE])
 def reliability_chart(bins: Sequence[Mapping[str, Any]], arm: int, level: float, title: str):
     """Draw the precision of detections over their mean score, both from 0 to 1.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib import style
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from softpool_det.report.charts.svg import (
@@ -25,7 +25,7 @@ from softpool_det.report.charts.svg import (
 POINTS = 120
 
 
-@matplotlib.rc_context(STYLE)
+@style.context(["default", STYLE])
 def precision_recall_chart(
     curves: Mapping[str, Mapping[str, Any]], names: Sequence[str], threshold: str, title: str
 ) -> Markup:
@@ -50,7 +50,7 @@ def precision_recall_chart(
     return to_svg(figure, title)
 
 
-@matplotlib.rc_context(STYLE)
+@style.context(["default", STYLE])
 def training_chart(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], names: Sequence[str], loss: str, title: str
 ) -> Markup:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -44,7 +44,7 @@ def shared_limits(rows: Sequence[Row]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-@matplotlib.rc_context(STYLE)
+@style.context(["default", STYLE])
 def forest_chart(
     rows: Sequence[Row], limits: tuple[float, float], arm: int, axis_label: str, title: str
 ) -> Markup:
