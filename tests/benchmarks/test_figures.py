@@ -102,5 +102,5 @@ def test_a_report_becomes_a_picture(tmp_path):
     path = tmp_path / "report.png"
     path.write_bytes(pages.draw_report(page))
     picture = Image.open(path).convert("RGB")
-    assert picture.size == (1000, 1000)
+    assert picture.size == (760, 640)
     assert picture.getpixel((500, 500)) == (0, 114, 178)
