@@ -131,7 +131,12 @@ def _write_torch_export(model: nn.Module, path: Path) -> None:
 
 def _write_aotinductor(model: nn.Module, path: Path) -> None:
     program = capture(model, *_example(*_CAPTURED))
-    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+    # With it, convolutions over an unknown number of boxes read contiguous input as channels last
+    # (torch 2.11). Without it masks were still wrong: `export_detector` refuses those.
+    options = {"layout_optimization": False}
+    torch._inductor.aoti_compile_and_package(
+        program, package_path=str(path), inductor_configs=options
+    )
 
 
 # By name: the file's name, and what writes it.
