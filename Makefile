@@ -30,6 +30,7 @@ ONE_THREAD = OMP_NUM_THREADS=1 NUMBA_THREADING_LAYER=workqueue
 QUIET = PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
 # Measured with SEEDS="1 2 3 4 5", where it was.
 KNOWN_SPREAD = $(if $(filter softpool,$(POOL)),benchmarks/results/demo_$(DATA)_$(MODEL).json)
+DEMOS = $(patsubst configs/demo/%_R_18_FPN.yaml,%,$(filter-out %_softpool_R_18_FPN.yaml,$(wildcard configs/demo/*.yaml)))
 # What SoftPool's config lacks to name another one. All share the stock run and its folder.
 DEMO_POOL = $(if $(filter-out softpool,$(POOL)),MODEL.STEM_POOL.NAME $(POOL))
 
@@ -90,8 +91,7 @@ ifneq ($(JSON),)
 else
 	@test -z '$(IMAGES)' || { echo "error: IMAGES=... needs JSON=..., COCO's file about them"; exit 1; }
 	@test -f configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml || { echo "error: no demo for DATA=$(DATA)" \
-	    "MODEL=$(MODEL): DATA is digits or trees, MODEL retinanet or, for digits, mask_rcnn" \
-	    "(tree_crowns has no masks)"; exit 1; }
+	    "MODEL=$(MODEL); DATA_MODEL can be: $(DEMOS)"; exit 1; }
 	@$(QUIET) $(BIN)/python tools/compare.py \
 	    --output '$(OUTPUT)' \
 	    --arm stock configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml \

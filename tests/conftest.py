@@ -18,11 +18,10 @@ import setuptools  # noqa: F401
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from softpool_det.datasets import digit_scenes, register_datasets, tree_crowns
+from softpool_det.datasets import MADE_DATASETS, digit_scenes, register_datasets
 from softpool_det.datasets.cache import ensure_made
 
 ROOT = Path(__file__).parents[1]
-NAMES = [dataset.name for dataset in digit_scenes.DATASETS + tree_crowns.DATASETS]
 SMALL = {"digit_scenes_train": 8, "digit_scenes_val": 6}
 
 LAZY = """
@@ -128,7 +127,7 @@ def datasets_in():
 
     @contextlib.contextmanager
     def registered(root):
-        with copied_catalogs(without=NAMES) as patch:
+        with copied_catalogs(without=MADE_DATASETS) as patch:
             patch.setenv("DETECTRON2_DATASETS", str(root))
             register_datasets()
             yield

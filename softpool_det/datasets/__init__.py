@@ -12,9 +12,10 @@ from softpool_det.datasets.cache import MadeDataset, datasets_root, ensure_made
 from softpool_det.datasets.coco_files import check_coco_files
 from softpool_det.datasets.json_files import use_json_files
 
-__all__ = ["ensure_dataset", "register_datasets", "use_json_files"]
+__all__ = ["MADE_DATASETS", "ensure_dataset", "register_datasets", "use_json_files"]
 
-_MADE = {dataset.name: dataset for dataset in digit_scenes.DATASETS + tree_crowns.DATASETS}
+MADE_DATASETS = {dataset.name: dataset for dataset in digit_scenes.DATASETS + tree_crowns.DATASETS}
+"""Data sets of this package by name; they are made on first use."""
 
 
 def register_datasets() -> None:
@@ -24,7 +25,7 @@ def register_datasets() -> None:
     is read now; files are made or checked when a data set is first used.
     """
     root = datasets_root()
-    for dataset in _MADE.values():
+    for dataset in MADE_DATASETS.values():
         if dataset.name not in DatasetCatalog:
             _register(dataset, root)
 
@@ -62,10 +63,11 @@ def ensure_dataset(name: str) -> None:
     register_datasets()
     if name not in DatasetCatalog:
         raise KeyError(
-            f"no data set {name!r} is registered with Detectron2; this package has {sorted(_MADE)}"
+            f"no data set {name!r} is registered with Detectron2; this package has "
+            f"{sorted(MADE_DATASETS)}"
         )
-    if name in _MADE:
+    if name in MADE_DATASETS:
         # The folder it was registered with: $DETECTRON2_DATASETS may have changed since.
-        ensure_made(_MADE[name], Path(MetadataCatalog.get(name).json_file).parents[1])
+        ensure_made(MADE_DATASETS[name], Path(MetadataCatalog.get(name).json_file).parents[1])
     else:
         check_coco_files(name)

@@ -13,14 +13,17 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 from pycocotools import mask as mask_util
 
-from softpool_det.datasets import digit_scenes, ensure_dataset, register_datasets, tree_crowns
+from softpool_det.datasets import (
+    MADE_DATASETS,
+    digit_scenes,
+    ensure_dataset,
+    register_datasets,
+    tree_crowns,
+)
 from softpool_det.datasets.cache import ensure_made
 
-NAMES = [
-    f"{name}_{split}"
-    for name in ("digit_scenes", "digit_scenes_hard", "tree_crowns")
-    for split in ("train", "val")
-]
+DIGITS = [*"0123456789"]
+CLASSES = {"digit_scenes": DIGITS, "digit_scenes_hard": DIGITS, "tree_crowns": ["tree"]}
 
 
 def _evaluate_the_truth(name, folder):
@@ -51,12 +54,13 @@ def _python(code, *arguments, root):
 
 def test_metadata():
     register_datasets()
-    for name in NAMES:
-        assert name in DatasetCatalog.list()
-        metadata = MetadataCatalog.get(name)
+    sets = [(name, split) for name in CLASSES for split in ("train", "val")]
+    assert {*MADE_DATASETS} == {f"{name}_{split}" for name, split in sets}
+    for name, split in sets:
+        assert f"{name}_{split}" in DatasetCatalog.list()
+        metadata = MetadataCatalog.get(f"{name}_{split}")
         assert metadata.evaluator_type == "coco"
-        expected = ["tree"] if "tree" in name else list("0123456789")
-        assert metadata.thing_classes == expected
+        assert metadata.thing_classes == CLASSES[name]
 
 
 def test_coco_evaluator_finds_the_files_of_another_process(root, tmp_path, datasets_in):

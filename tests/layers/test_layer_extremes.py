@@ -10,6 +10,7 @@ from layer_cases import (
     CHANNELS,
     DRAWN,
     EVERY,
+    NOT_MEANS,
     OURS,
     SHAPES,
     build,
@@ -31,7 +32,7 @@ def value_and_gradients(layer, input):
 
 
 # Of which the result is no larger than the largest element. LIP's convolution is in float16, too.
-BOUNDED = [name for name in OURS if name not in ("SumPool", "PowerAvgPool", "LIPPool")]
+BOUNDED = [name for name in OURS if name not in (*NOT_MEANS, "LIPPool")]
 
 
 def is_squared(name, scale):

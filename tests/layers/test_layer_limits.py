@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from layer_cases import ALL, CHANNELS, EVERY, SHAPES, build, dims_of, random_input
+from layer_cases import (
+    ALL,
+    CHANNELS,
+    EVERY,
+    NOT_MEANS,
+    SHAPES,
+    build,
+    dims_of,
+    random_input,
+)
 
 from softpool_det.layers import build_pooling
 from softpool_det.ops import soft_pool2d
@@ -168,8 +177,8 @@ def test_s3_and_blur_without_a_maximum(input):
 
 SCALED = ["Avg", "Max", "Sum", "PowerAvg", "LP", "Mixed", "Stochastic", "S3", "EDSCW"]
 SHIFTED = ["Avg", "Max", "Mixed", "S3", "SoftPool", "LiteDPP"]
-# Weighted means of the window's elements; p-means of positive ones, too.
-MEANS = [name for name in ALL if name not in ("SumPool", "PowerAvgPool")]
+# Powers' means of positive elements are between them, too.
+MEANS = [name for name in ALL if name not in NOT_MEANS]
 
 
 @pytest.mark.parametrize("name", SCALED)
