@@ -21,7 +21,7 @@ from softpool_det.comparison.output import gallery, write_figures, write_report
 from softpool_det.comparison.provenance import provenance
 from softpool_det.comparison.softness import measure_softness
 from softpool_det.comparison.training_curves import training_curve
-from softpool_det.datasets import register_datasets
+from softpool_det.datasets import ensure_dataset, register_datasets
 from softpool_det.datasets.json_files import data_sets_of
 from softpool_det.io.data_errors import DataError
 from softpool_det.statistics.known_spread import read_known_spread
@@ -116,6 +116,8 @@ def summarize(
     for run in runs_of(arms, seeds, folder):
         runs[run.arm.name][run.seed] = json.loads(run.result.read_text())
     ground_truth = Path(PathManager.get_local_path(MetadataCatalog.get(dataset).json_file))
+    if not ground_truth.is_file():  # Runs that were finished earlier did not need it.
+        ensure_dataset(dataset)
     results = {
         arm.name: [run_folder_of(folder, arm, seed) / RESULTS_FILE for seed in seeds]
         for arm in arms

@@ -189,6 +189,16 @@ def test_takes_finished_runs_and_resumes_an_interrupted_one(finished, model, see
     assert len(again) > len(first)
 
 
+@pytest.mark.slow  # makes the whole data set
+def test_makes_the_data_of_finished_runs_where_they_are_gone(
+    finished, model, seeds, environment, tmp_path
+):
+    environment = {**environment, "DETECTRON2_DATASETS": str(tmp_path)}
+    done = compare(environment, finished[0], "--seeds", *map(str, seeds), model=model)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "digit_scenes_val" / "annotations.json").is_file()
+
+
 def test_refuses_a_folder_of_another_config(finished, model, compare_here):
     output, _, _ = finished
     with pytest.raises(SystemExit, match="holds a run of another config") as error:

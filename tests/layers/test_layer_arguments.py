@@ -54,7 +54,7 @@ def test_an_average_has_no_dilation():
 
 
 NAN, INF = float("nan"), float("inf")
-OPTIONS = [
+WRONG_OPTIONS = [
     ("PowerAvgPool", {"exponent": 0.0}, "exponent.* got 0"),
     ("PowerAvgPool", {"exponent": NAN}, "exponent.* got nan"),
     ("PowerAvgPool", {"exponent": INF}, "exponent.* got inf"),
@@ -88,7 +88,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "message"), OPTIONS, ids=str)
+@pytest.mark.parametrize(("name", "options", "message"), WRONG_OPTIONS, ids=str)
 def test_wrong_options(name, options, message):
     with pytest.raises(ERRORS, match=message):
         make(name, 2, **options)
