@@ -19,7 +19,7 @@ MADE_DATASETS = {dataset.name: dataset for dataset in digit_scenes.DATASETS + tr
 
 
 def register_datasets() -> None:
-    """Register digit_scenes, digit_scenes_hard and tree_crowns (_train, _val) with Detectron2.
+    """Register the data sets of this package with Detectron2, by the names of `MADE_DATASETS`.
 
     Calling it again changes nothing. As with Detectron2's own data sets, `$DETECTRON2_DATASETS`
     is read now; files are made or checked when a data set is first used.

@@ -11,10 +11,10 @@ import pytest
 from detectron2.data.datasets import load_coco_json
 from pycocotools.coco import COCO
 
-from softpool_det.datasets import digit_scenes, tree_crowns
+from softpool_det.datasets import MADE_DATASETS, digit_scenes
 from softpool_det.datasets.cache import ensure_made
 
-ALL = {dataset.name: dataset for dataset in digit_scenes.DATASETS + tree_crowns.DATASETS}
+ALL = MADE_DATASETS
 TREES = ALL["tree_crowns_val"]
 DIGITS = ALL["digit_scenes_val"]
 # The same with few scenes; its content is not the recorded one, which a log says.
