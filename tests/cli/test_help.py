@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import itertools
 import re
 import shlex
 import subprocess
@@ -17,7 +16,6 @@ import tomllib
 from softpool_det.cli.program import new_parser
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "csrc" / "README.md"]
 PROGRAMS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
 
@@ -54,31 +52,6 @@ def test_the_examples_of_the_help_parse(name, monkeypatch, capsys):
         for config in [word for word in words if word.startswith("configs/")]:
             assert (ROOT / config).is_file()
         assert isinstance(found, argparse.Namespace)
-
-
-def commands_of(page):
-    """Words of the commands in a page's blocks that name a program of ours, or make."""
-    blocks = re.findall(r"^```(?:bash)?\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    ours = r"(\w+=\S+ )*(make|python (tools|benchmarks)/|softpool-)"
-    commands = [shlex.split(line, comments=True) for line in lines if re.match(ours, line)]
-    return [list(itertools.dropwhile(lambda word: "=" in word, words)) for words in commands]
-
-
-@pytest.mark.parametrize("page", filter(commands_of, PAGES), ids=lambda page: page.name)
-def test_the_commands_of_the_pages_parse(page, monkeypatch):
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for program, *arguments in commands_of(page):
-        for file in [word for word in arguments if re.match(r"(configs|tools|benchmarks)/", word)]:
-            assert (ROOT / file).is_file(), file
-        if program == "make":
-            assert {word for word in arguments if "=" not in word} <= {*targets}, arguments
-        elif program != "python":
-            parse(program, arguments, monkeypatch)
-        elif arguments[0].startswith("tools/"):
-            module = re.search(r"softpool_det\.cli\.\w+", (ROOT / arguments[0]).read_text())[0]
-            (name,) = [name for name, function in PROGRAMS.items() if f"{module}:" in function]
-            parse(name, arguments[1:], monkeypatch)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
