@@ -208,8 +208,10 @@ class Page:
     """A page of docs: its Python blocks, and what the page says they print."""
 
     def __init__(self, path):
-        sections = re.split(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+        # A single # is a comment of a block, except in the first line.
+        sections = re.split(r"(?:\A# |^##+ )(.+)$", path.read_text(), flags=re.MULTILINE)
         self.sections = dict(zip(sections[1::2], sections[2::2], strict=True))
+        assert len(self.sections) == len(sections) // 2, f"{path} has a heading twice"
 
     def code(self, heading, index=0):
         return self._blocks(heading, "python")[index]

@@ -90,7 +90,7 @@ def provenance_line(comparison: Mapping[str, Any]) -> str:
         if name in versions
     ]
     if provenance.get("git_commit"):
-        parts.append(f"commit {provenance['git_commit'][:12]}")
+        parts.append(f"commit {provenance['git_commit']}")
     if provenance.get("date"):
         parts.append(provenance["date"])
     return "; ".join(parts) + "."

@@ -272,7 +272,7 @@ def optional_parts(names, seeds):
             "versions": {"torch": "2.11.0", "detectron2": "0.7.2", "hotcoco": "1.3.0"},
             "hardware": {"cpu": "Intel(R) Xeon(R) Platinum 8481C", "cores": 2, "gpu": None},
             "date": "2026-11-24",
-            "git_commit": "2496216a0b1c2d3e4f5061728394a5b6c7d8e9f0",
+            "git_commit": "2496216a0b1c-dirty",
             "files": [
                 {
                     "path": "datasets/digit_scenes/val.json",

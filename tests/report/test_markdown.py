@@ -68,7 +68,7 @@ def test_says_verdict_seeds_and_where_it_comes_from():
     assert "- SoftPool is 1.00 AP ahead of stock (95 % interval 0.40 to 1.60)." in text
     assert "Means over seeds 1, 2, 3" in text
     assert text.splitlines()[-1].startswith("5,000 images, 36,335 objects, 5 classes, 3 seeds each")
-    assert "commit 2496216a0b1c" in text
+    assert "commit 2496216a0b1c-dirty" in text
     assert "not a finding" in comparison_markdown(report_examples.minimal())
 
 
