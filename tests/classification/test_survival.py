@@ -41,7 +41,7 @@ def interrupt(monkeypatch, method, wanted, number):
     ("method", "call", "number", "step"),
     [
         # In the middle of an epoch, and in its last step, and in an evaluation.
-        ("training_step", 2, signal.SIGUSR1, 2),
+        ("training_step", 2, signal.SIGINT, 2),
         pytest.param("training_step", 5, signal.SIGUSR1, 5, marks=pytest.mark.slow),
         pytest.param("training_step", 6, signal.SIGTERM, 6, marks=pytest.mark.slow),
         ("validation_step", 2, signal.SIGTERM, 3),

@@ -41,9 +41,8 @@ def test_signal_to_make_reaches_the_program(variables, tmp_path):
     program = tmp_path / "bin" / "python"
     program.parent.mkdir()
     note = tmp_path / "note"
-    program.write_text(
-        f"#!/bin/sh\ntrap 'echo ended >{note}; kill $!; exit' TERM\necho\nsleep 30 & wait\n"
-    )
+    trap = f"trap 'echo ended >{note}; kill $!; exit' TERM"
+    program.write_text(f"#!/bin/sh\n{trap}\nsleep 30 &\necho\nwait\n")
     program.chmod(0o755)
     made = demo(tmp_path, *variables)
     made.stdout.readline()
