@@ -33,6 +33,7 @@ def automatic_arms(args: argparse.Namespace, names: Sequence[str]) -> list[Arm]:
     device = chosen.get("MODEL.DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
     found = settings(data, args.masks, chosen, device != "cpu")
     print("\n".join(found.notes), flush=True)
+    args.known_spread = args.known_spread or found.known_spread
     return [
         Arm(name, config, (*data_overrides(args, config), *found.overrides, *args.inputs))
         for name, config in zip(names, found.configs, strict=True)
