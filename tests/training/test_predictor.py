@@ -144,6 +144,23 @@ def test_says_what_is_missing(run, tmp_path):
         softpool_det.Predictor(run, batch_size=0)
 
 
+def test_a_head_that_would_stay_random(run, train_here, lazy_config, tmp_path):
+    """Fewer classes than were trained, as without the run's data; another model's weights."""
+    classes, weights = ["MODEL.RETINANET.NUM_CLASSES", "5"], run / "model_final.pth"
+    message = "NUM_CLASSES .*is 5, the checkpoint has 10"
+    with pytest.raises(ValueError, match=message):
+        softpool_det.Predictor(run, overrides=classes)
+    evaluate = ("--eval-only", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "yaml")
+    with pytest.raises(SystemExit, match=message):
+        train_here("--config-file", run / "config.yaml", *evaluate, *classes)
+    (tmp_path / "tiny.py").write_text(lazy_config)
+    evaluate = ("--eval-only", "--trust-lazy-config", f"train.init_checkpoint={weights}")
+    evaluate += (f"train.output_dir={tmp_path / 'lazy'}", "train.device=cpu")
+    with pytest.raises(SystemExit, match=r"MODEL\.FPN\.OUT_CHANNELS .* is 256, .* has 16"):
+        train_here("--config-file", tmp_path / "tiny.py", *evaluate)
+    assert not list(tmp_path.glob("*/evaluation.json"))
+
+
 def test_wrong_images(predictor, tmp_path):
     with pytest.raises(FileNotFoundError):
         predictor(tmp_path / "none.png")
