@@ -22,7 +22,7 @@ def check_complete(
     Args:
         model: the detector.
         missing: names of its parameters and buffers that the file lacks.
-        shapes: in the file, of those that have another shape there.
+        shapes: by name, those in the file that differ.
         filename: for the error.
 
     Raises:

@@ -140,6 +140,16 @@ def test_says_what_is_missing(run, tmp_path):
         softpool_det.Predictor(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"weights no\.pth do not exist"):
         softpool_det.Predictor(run, weights="no.pth")
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist: name a run's folder, a "):
+        softpool_det.Predictor("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no\.onnx does not exist: name a run's folder"):
+        softpool_det.Predictor(tmp_path / "no.onnx")
+    (tmp_path / "no.onnx").touch()
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/model\.json does not exist: an exp"):
+        softpool_det.Predictor(tmp_path / "no.onnx")
+    (tmp_path / "good.json").write_text('{"images": []}')
+    with pytest.raises(ValueError, match=r"good\.json is neither a config \(\.yaml or \.py\)"):
+        softpool_det.Predictor(tmp_path / "good.json")
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         softpool_det.Predictor(run, batch_size=0)
 
@@ -164,6 +174,8 @@ def test_a_head_that_would_stay_random(run, train_here, lazy_config, tmp_path):
 def test_wrong_images(predictor, tmp_path):
     with pytest.raises(FileNotFoundError):
         predictor(tmp_path / "none.png")
+    with pytest.raises(ValueError, match=f"{tmp_path} is a folder: give a list of the image files"):
+        predictor(tmp_path)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"text\.png"):
         predictor(tmp_path / "text.png")
