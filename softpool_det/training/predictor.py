@@ -43,7 +43,7 @@ class Predictor:
     """Finds objects in images.
 
     Example:
-        >>> predictor = Predictor("output/trees")
+        >>> predictor = Predictor("output/trees/SoftPool/seed_1")
         >>> instances = predictor("photo.jpg")
         >>> results = predictor.coco(["photo.jpg", "other.jpg"], image_ids=[1, 2])
 
@@ -89,6 +89,8 @@ class Predictor:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size = batch_size
+        if isinstance(source, str | Path) and "://" not in str(source):
+            _check_source(Path(source))
         manifest = find_manifest(Path(source)) if isinstance(source, str | Path) else None
         if manifest is not None:
             if weights is not None or overrides:
@@ -190,6 +192,14 @@ class Predictor:
             {**entry, "category_id": categories.get(entry["category_id"], entry["category_id"])}
             for entry in instances_to_coco_json(instances, image_id)
         ]
+
+
+def _check_source(path: Path) -> None:
+    wanted = f"name a run's folder, a config file, or an exported detector's folder or {MANIFEST}"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: {wanted}")
+    if path.suffix == ".json" and path.name != MANIFEST:
+        raise ValueError(f"{path} is neither a config (.yaml or .py) nor a {MANIFEST}: {wanted}")
 
 
 def _config_file(path: Path) -> Path:

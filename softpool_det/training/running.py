@@ -91,6 +91,7 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
                 save_dir=cfg.OUTPUT_DIR,
                 trust_pickle=args.trust_pickle,
                 allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
+                complete=True,
             )
             checkpointer.load_to_evaluate(cfg.MODEL.WEIGHTS, args.resume)
         else:
@@ -123,6 +124,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
             save_dir=cfg.train.output_dir,
             trust_pickle=args.trust_pickle,
             allow_other_stem_pool=allows_other_stem_pool(cfg),
+            complete=True,
         )
         with setting_up():
             checkpointer.load_to_evaluate(weights, args.resume)

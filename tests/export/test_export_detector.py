@@ -187,8 +187,11 @@ def test_refusals(retinanet, tmp_path):
     with pytest.raises(ValueError, match=r"one image \(CHW\), not a batch.*: export .* again"):
         softpool_det.Predictor(folder)
     (folder / "model.json").unlink()
-    with pytest.raises(FileNotFoundError, match="needs its manifest"):
+    (folder / "model.onnx").touch()
+    with pytest.raises(FileNotFoundError, match=r"/model/model\.json does not .* manifest beside"):
         softpool_det.Predictor(folder / "model.onnx")
+    with pytest.raises(NotADirectoryError, match=r"must be a folder, got the file .*model\.onnx"):
+        export_detector(retinanet.predictor, folder / "model.onnx", ["onnx"])
     assert not (tmp_path / "again").exists()
 
 
@@ -250,15 +253,6 @@ def test_nothing_found(make, images, config):
     got = make(f"digits_{config}_softpool_R_18_FPN", formats, images, *options)
     check_same(got.found, least=0)
     assert len(softpool_det.Predictor(got.folder)(images[0])) == 0
-
-
-@pytest.mark.slow
-def test_program(retinanet, program_here, tmp_path, capsys):
-    options = ("--config-file", retinanet.run, "--output", tmp_path / "model", "--check")
-    program_here("tools/export.py", *options)
-    output = capsys.readouterr().out
-    assert "AP (bbox)" in output
-    assert "6 images" in output
 
 
 @pytest.mark.slow
