@@ -18,6 +18,7 @@ from softpool_det.training.run_errors import setting_up
 ROOT = Path(__file__).parents[2]
 DETECTOR = str(ROOT / "configs/demo/digits_retinanet_R_18_FPN.yaml")
 CLASSIFIER = str(ROOT / "configs/classification/digits.yaml")
+PICTURE = str(ROOT / "docs/assets/report.png")
 WRONG_KEY = ["SOLVER.BASE_LRR", "1"]
 WRONG = "Non-existent key: SOLVER.BASE_LRR; the nearest keys are SOLVER.BASE_LR"
 
@@ -83,7 +84,7 @@ def test_expected_errors_end_a_program_with_their_line():
         ("train_net.py", ["--config-file", DETECTOR, *WRONG_KEY], WRONG),
         (
             "visualize.py",
-            ["--config-file", DETECTOR, "--input", "a", "--output", "b", *WRONG_KEY],
+            ["--config-file", DETECTOR, "--input", PICTURE, "--output", "b.png", *WRONG_KEY],
             WRONG,
         ),
         (
