@@ -136,6 +136,25 @@ def test_an_error_that_replaces_another_is_described_itself():
     assert end.value.code == "error: what counts"
 
 
+def test_warnings_of_others_that_nobody_can_act_on_are_silenced():
+    program = """
+import warnings, torch
+from softpool_det.cli.program import run_program
+
+def main():
+    torch.meshgrid(torch.ones(2))
+    torch.frombuffer(b"1234", dtype=torch.uint8)
+    warnings.warn("kept", UserWarning)
+
+run_program(main)
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("<string>:8: UserWarning: kept")
+    assert done.stderr.count("Warning") == 1
+
+
 def test_a_terminal_without_our_letters_shows_their_codes():
     program = (
         "from softpool_det.cli.program import run_program; run_program(print, '\\u2212 \\u65e5')"

@@ -11,7 +11,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 import softpool_det
-from softpool_det.export.parity import Differences, check_export, load_files
+from softpool_det.export.parity import Differences, check_export, load_files, table
 from softpool_det.export.write import export_detector
 from softpool_det.training.exported import OUTPUTS
 
@@ -223,6 +223,13 @@ def test_boxes_that_are_cut_off_to_the_same_are_paired_by_their_scores():
     differences = Differences()
     differences.add(want, want[torch.tensor([3, 0, 4, 2, 1])])
     assert (differences.box, differences.score, differences.unpaired) == (0, 0, 0)
+
+
+def test_masks_are_in_the_table_where_there_are_some():
+    boxes, masks = Differences(seconds=[1]), Differences(seconds=[1], ap={"segm": 5.0})
+    assert "mask" not in table({"pytorch": boxes})[0]
+    assert [row["mask"] for row in table({"pytorch": masks, "onnx": masks})] == ["0", "0"]
+    assert table({"onnx": Differences(mask=0.5, seconds=[1])})[0]["mask"] == "0.5"
 
 
 @pytest.mark.slow
