@@ -1,5 +1,7 @@
 r"""Draw a trained model's detections on an image, on a folder of images or on a video.
 
+--config-file also takes what softpool-export wrote.
+
 Examples:
     softpool-visualize --config-file output/trees/SoftPool/seed_1 --input photo.jpg \
         --output drawn.jpg

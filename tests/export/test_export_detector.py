@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 import softpool_det
+from softpool_det.coco.reading import read_detections, read_ground_truth
 from softpool_det.export.parity import Differences, check_export, load_files, table
 from softpool_det.export.write import export_detector
 from softpool_det.training.exported import OUTPUTS
@@ -159,6 +161,25 @@ def test_the_example_without_pytorch(retinanet, images, deployment_page):
     found.pred_classes, found.scores = map(torch.from_numpy, (values["classes"], values["scores"]))
     check_equal_instances(found, want)
     assert len(output.splitlines()) == (want.scores >= 0.5).sum()
+
+
+def test_the_example_with_a_result_file(
+    retinanet, small_datasets, deployment_page, program_here, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    data = small_datasets / "digit_scenes_val"
+    (tmp_path / "trees").mkdir()
+    for name, target in (("val.json", "annotations.json"), ("photos", "images")):
+        (tmp_path / "trees" / name).symlink_to(data / target)
+    (tmp_path / "exported").symlink_to(retinanet.folder)
+    values, _ = deployment_page.run("With this package")
+    found = read_detections("exported.json", read_ground_truth("trees/val.json"))
+    want = retinanet.predictor.coco(values["files"], values["ids"])
+    scores = sorted(entry["score"] for entry in want)
+    np.testing.assert_allclose(sorted(found.score), scores, atol=1e-3)
+    given = ["--config-file", "exported", "--input", values["files"][0], "--output", "drawn.png"]
+    program_here("tools/visualize.py", *given)
+    assert Path("drawn.png").stat().st_size > 1000
 
 
 def test_refusals(retinanet, tmp_path):
