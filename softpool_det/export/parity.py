@@ -206,13 +206,14 @@ def _average_precisions(
 
 
 def table(found: Mapping[str, Differences]) -> list[dict[str, Any]]:
-    """Rows for `tabulate`."""
+    """Rows for `tabulate`; with masks where there are some."""
+    masks = any(item.mask or "segm" in item.ap for item in found.values())
     return [
         {
             "": name,
             "box (px)": f"{item.box:.2g}",
             "score": f"{item.score:.2g}",
-            "mask": f"{item.mask:.2g}",
+            **({"mask": f"{item.mask:.2g}"} if masks else {}),
             "detections": item.detections,
             "unpaired": item.unpaired,
             **{f"AP ({task})": f"{value:.3f}" for task, value in item.ap.items()},

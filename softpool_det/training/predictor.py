@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from softpool_det.config import load_config
 from softpool_det.datasets import register_datasets, use_json_files
-from softpool_det.datasets.json_files import data_sets_of
+from softpool_det.datasets.json_files import class_remarks, data_sets_of
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import read_bgr
 from softpool_det.io.video import frames, open_video
@@ -55,7 +55,7 @@ class Predictor:
             is that which the config writes to.
         overrides: as for :func:`softpool_det.config.load_config`.
         batch_size: images that the model gets at a time. With more than one they are padded to a
-            common size, which moves detections a little.
+            common size, which changes what is found: use 1 to reproduce an AP.
         trust_lazy_config: as for :func:`softpool_det.config.load_config`.
 
     Attributes:
@@ -110,6 +110,8 @@ class Predictor:
             if any("_json" in word.lower() for word in overrides):
                 raise
             logger.warning("names of classes are not known: %s", error)
+        for remark in class_remarks(cfg, overrides):
+            logger.warning(remark)
         self.cfg = cfg
         self.image_format, self.augmentations = _preparation(cfg)
         folder = Path(cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir)

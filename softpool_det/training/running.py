@@ -155,7 +155,7 @@ def _set_up(cfg: CfgNode | DictConfig, args: argparse.Namespace, folder: str) ->
     setup_logger(folder, distributed_rank=comm.get_rank(), name="softpool_det")
     if line := json_files.summary(cfg, training=not args.eval_only):
         logger.info(line)
-    for remark in limit_remarks(cfg):
+    for remark in [*limit_remarks(cfg), *json_files.class_remarks(cfg, args.opts)]:
         logger.warning(remark)
 
 
