@@ -25,9 +25,10 @@ TEST_PYTHON ?= $(BIN)/python
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Without the second, numba sets OpenMP's threads, and PyTorch behind it in the same process uses
 # as many: tests then wait for each other, and take seven times as long.
-ONE_THREAD = OMP_NUM_THREADS=1 NUMBA_THREADING_LAYER=workqueue
-# What libraries say of their own future is not for here.
-QUIET = PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
+ONE_THREAD = exec env OMP_NUM_THREADS=1 NUMBA_THREADING_LAYER=workqueue
+# What libraries say of their own future is not for here. By exec the program is make's own child,
+# to which make hands SIGTERM on: a shell between them would end alone.
+QUIET = exec env PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
 # Measured with SEEDS="1 2 3 4 5", where it was.
 KNOWN_SPREAD = $(if $(filter softpool,$(POOL)),benchmarks/results/demo_$(DATA)_$(MODEL).json)
 DEMOS = $(patsubst configs/demo/%_R_18_FPN.yaml,%,$(filter-out %_softpool_R_18_FPN.yaml,$(wildcard configs/demo/*.yaml)))
@@ -83,9 +84,14 @@ $(VENV)/.extension.stamp: setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*) 
 	@touch $@
 
 demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2" POOL=lip), or on your data (JSON=F IMAGES=D)
+	@case '$(SEEDS)' in ''|*[!0-9\ ]*) \
+	    echo "error: SEEDS must be whole numbers, such as \"1 2 3\", got $(SEEDS)"; exit 1;; esac
 ifneq ($(JSON),)
-	@test '$(POOL)' = softpool -a -n '$(IMAGES)' || { \
-	    echo "error: JSON=... needs IMAGES=..., its folder of images, and takes no POOL"; exit 1; }
+	@test -n '$(IMAGES)' || { echo "error: JSON=... needs IMAGES=..., its folder of images"; exit 1; }
+	@test '$(origin DATA) $(POOL)' = 'file softpool' || { \
+	    echo "error: JSON=... takes no DATA and no POOL: it compares SoftPool on your data"; exit 1; }
+	@case '$(MODEL)' in retinanet|mask_rcnn) ;; *) \
+	    echo "error: MODEL must be retinanet or mask_rcnn, got $(MODEL)"; exit 1;; esac
 	@$(QUIET) $(BIN)/python tools/compare.py --auto --train-json '$(JSON)' --train-images '$(IMAGES)' \
 	    $(if $(filter mask_rcnn,$(MODEL)),--masks) --output '$(OUTPUT)' --seeds $(SEEDS)
 else

@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampl
 
 from softpool_det.classification.config import Config
 from softpool_det.training.randomness import seed_of, seeded
-from softpool_det.training.workers import outlive_sigterm
+from softpool_det.training.workers import outlive_signals
 from softpool_det.video.multigrid import Multigrid, Shape
 
 
@@ -120,5 +120,5 @@ def loader(dataset: Any, batches: Any, seed: int, num_workers: int) -> DataLoade
         batch_sampler=batches,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=outlive_sigterm,
+        worker_init_fn=outlive_signals,
     )

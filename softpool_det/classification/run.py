@@ -50,7 +50,7 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
     Raises:
         FileExistsError: the output folder holds a run of another config.
         FloatingPointError: the loss is not finite.
-        Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
+        Interrupted: SIGTERM, SIGINT or SIGUSR1 came; a checkpoint is saved.
         FileNotFoundError, ValueError: data, weights or a key's value are not what they should be.
     """
     folder = Path(cfg.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -158,7 +159,7 @@ def run_program(
 
     Raises:
         SystemExit: one of the `expected` errors came; with the line about it, so that the status
-            is 1.
+            is 1. Or Ctrl-C came, and `main` did not handle it; with status 130, as a shell has it.
     """
     for message in FOREIGN_WARNINGS:
         warnings.filterwarnings("ignore", message, UserWarning)
@@ -169,3 +170,6 @@ def run_program(
         main(*args)
     except expected as error:
         sys.exit(describe(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

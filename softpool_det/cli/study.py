@@ -1,8 +1,8 @@
 """Run a study, many arms and seeds of one comparison, as far as it is not done yet.
 
-It can be stopped at any time (SIGTERM lets trainings save first); the same command continues it.
-The report is written after every finished seed, and is preliminary until the last one. Several
-machines can share a study: give each some of the seeds.
+It can be stopped at any time (Ctrl-C and SIGTERM let trainings save first); the same command
+continues it. The report is written after every finished seed, and is preliminary until the last
+one. Several machines can share a study: give each some of the seeds.
 
 Examples:
     softpool-study configs/studies/plain_scenes.yaml --workers 2

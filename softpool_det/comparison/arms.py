@@ -24,7 +24,7 @@ from softpool_det.datasets.limiting import limit_images
 from softpool_det.io.atomic import claim
 from softpool_det.io.errors import TRUST_LAZY_CONFIG
 from softpool_det.training import EVALUATION_FILE, RESULT_FILE
-from softpool_det.training.signals import Interrupted, passing_on
+from softpool_det.training.signals import Interrupted, passing_on, shielding
 
 IDENTITY_FILE = "identity.txt"
 LOG_FILE = "stdout.txt"
@@ -165,7 +165,7 @@ class Run:
         environment = {**quiet, **os.environ}
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
-        with (self.folder / LOG_FILE).open("a") as log:
+        with (self.folder / LOG_FILE).open("a") as log, shielding():
             return Popen(command, stdout=log, env=environment, pass_fds=(lock,))
 
     def check(self, status: int) -> None:

@@ -109,6 +109,16 @@ def split(data: Mapping[str, Any], same: Sequence[tuple[int, int]]) -> tuple[dic
     return parts[0], parts[1]
 
 
+def check_masks(data: Mapping[str, Any]) -> None:
+    """Raise ValueError if an object has no segmentation, which Mask R-CNN needs."""
+    without = sum(not entry.get("segmentation") for entry in data["annotations"])
+    if without:
+        raise ValueError(
+            f"objects without a segmentation: {without}; leave out --masks (of make demo: "
+            "MODEL=mask_rcnn), or give each one"
+        )
+
+
 def settings(
     data: Mapping[str, Any], masks: bool, chosen: Mapping[str, str], on_gpu: bool
 ) -> Settings:
@@ -121,11 +131,8 @@ def settings(
         on_gpu: whether it is trained on one.
 
     Raises:
-        ValueError: masks are wanted and an object has none, or a value in `chosen` is not a number.
+        ValueError: a value in `chosen` is not a number.
     """
-    without = sum(not entry.get("segmentation") for entry in data["annotations"])
-    if masks and without:
-        raise ValueError(f"--masks: objects without a segmentation: {without}; leave --masks out")
     weights = chosen.get("MODEL.WEIGHTS", "")
     recipe = RECIPES[masks, bool(weights)]
     used = len({entry["image_id"] for entry in data["annotations"]})

@@ -19,6 +19,7 @@ from softpool_det.report.drawing import DrawnObject, draw_objects
 FEW = 10
 PICTURES, PICTURES_OF_FINDINGS = 6, 6
 RANDOM_SEED = 0
+ANCHOR_REMEDY = "set MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS, or INPUT.MIN_SIZE_*"
 
 
 @dataclass
@@ -208,8 +209,7 @@ def _remarks(path: Path, measures: Mapping[str, Any]) -> list[Finding]:
     if boxes["without_anchor"] > 0.05 * max(1, boxes["measured"]):
         share = 100 * boxes["without_anchor"] / boxes["measured"]
         reason = f"{share:.0f} % of the boxes have no anchor of RetinaNet's shapes and sizes"
-        remedy = "set MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS, or INPUT.MIN_SIZE_*"
-        found.append((reason, remedy))
+        found.append((reason, ANCHOR_REMEDY))
     return [Finding(str(path), "", *texts, is_fault=False) for texts in found]
 
 

@@ -21,7 +21,8 @@ from softpool_det.io.data_errors import DataError
 
 LISTS = ("images", "categories", "annotations")
 MEND = "mend the entry or remove it"
-SKIP = f"{MEND}; in a training set INPUT.SKIP_CORRUPT True leaves it out"
+LEFT_OUT = "in a training set INPUT.SKIP_CORRUPT True leaves it out, but not with --auto"
+SKIP = f"{MEND}; {LEFT_OUT}"
 _RULES: dict[str, Callable[[dict[str, Any], Policy], Fault | None]] = {
     "images": image_fault,
     "categories": category_fault,

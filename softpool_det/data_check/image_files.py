@@ -13,11 +13,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from softpool_det.data_check.findings import MEND, Finding
+from softpool_det.data_check.findings import LEFT_OUT, MEND, Finding
 from softpool_det.io.images import ImageError, check_header, explain_size, read_header
 
 _PLAIN_MODES = ("RGB", "L")
-_SKIP = "mend or remove it; in a training set INPUT.SKIP_CORRUPT True leaves it out"
+_SKIP = f"mend or remove it; {LEFT_OUT}"
 
 
 def image_findings(path: Path, data: dict[str, Any], folder: Path) -> list[Finding]:

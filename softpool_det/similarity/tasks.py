@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -62,10 +63,16 @@ def workers(jobs: int) -> Iterator[Workers]:
     torch.set_num_threads(1)
     # Not by fork: torch's threads do not survive it.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) if jobs > 1 else None
+    pool = ProcessPoolExecutor(jobs, context, _begin) if jobs > 1 else None
     try:
         yield Workers(pool)
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    # A terminal's Ctrl-C, which comes to all processes, ends the first one, and by it the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict:
     Raises:
         DataError: a config or data that cannot be used; one line.
         FloatingPointError: a loss is not finite; names images and the saved batch.
-        Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is saved.
+        Interrupted: SIGTERM, SIGINT or SIGUSR1 came; a checkpoint is saved.
         OSError, ValueError: files or weights are not what they should be.
     """
     tell_once()

@@ -1,4 +1,4 @@
-"""SIGTERM, and Slurm's word before it takes a machine away: save, and end well."""
+"""SIGTERM, Ctrl-C, and Slurm's signal before it takes a machine away: save, and end well."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,7 +18,7 @@ from detectron2.utils import comm
 logger = logging.getLogger(__name__)
 
 # `#SBATCH --signal=USR1@120` sends the second 120 seconds before the end.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 _received: list[int] = []
 # Blocks in which nothing is lost when a signal ends them.
@@ -35,19 +36,24 @@ class Interrupted(SystemExit):
 def listening() -> Iterator[None]:
     """In the block a signal of `SIGNALS` is noted, and does nothing else by itself.
 
-    Behind the block it is forgotten.
+    A second SIGINT ends the process at once. Behind the block signals are forgotten.
     """
     owner = os.getpid()
+    own: list[int] = []
 
     def note(number: int, _frame: object) -> None:
         # Workers inherit this (but for SIGTERM: workers.py). Slurm signals them, too, and the
         # step that is running needs them.
-        if os.getpid() == owner:
-            _received.append(number)
-            if _unguarded:
-                raise Interrupted
+        if os.getpid() != owner:
+            return
+        if number == signal.SIGINT and number in own:
+            _end_by_sigint()
+        own.append(number)
+        _received.append(number)
+        if _unguarded:
+            raise Interrupted
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    before = _handle(note)
     try:
         yield
     finally:
@@ -76,31 +82,67 @@ def at_once() -> Iterator[None]:
 def passing_on(processes: Callable[[], Iterable[int | None]]) -> Iterator[list[int]]:
     """In the block a signal of `SIGNALS` goes to other processes, whose end the block waits for.
 
+    SIGINT is passed on as SIGTERM, because a terminal may have sent it to them, too. The second
+    one kills them and ends this process.
+
     Args:
         processes: their numbers, at the time. Without any, a signal does what it did
             before.
 
     Yields:
-        A list, to which signals that came are added.
+        A list, to which signals that were passed on are added.
     """
-    came: list[int] = []
+    sent: list[int] = []
+    interrupts: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:
         others = [process for process in processes() if process is not None]
-        came.append(number)
         if not others:
-            signal.signal(number, before[signal.Signals(number)])
+            signal.signal(number, before[number])
             signal.raise_signal(number)
+        if number == signal.SIGINT:
+            interrupts.append(number)
+            number = signal.SIGTERM if len(interrupts) == 1 else signal.SIGKILL
+        sent.append(number)
         for process in others:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
+        if number == signal.SIGKILL:
+            _end_by_sigint()
 
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    before = _handle(pass_on)
     try:
-        yield came
+        yield sent
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def shielding() -> Iterator[None]:
+    """Processes that are started in the block never get SIGINT: `passing_on` sends them SIGTERM.
+
+    In a process that is still importing, a terminal's SIGINT would end in a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _handle(handler: Callable[[int, Any], None]) -> dict[int, Any]:
+    """Set the handler of `SIGNALS`, and return those before by number.
+
+    What is ignored stays so, such as the SIGINT of a shell's background job.
+    """
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {int(number): signal.signal(number, handler) for number in handled}
+
+
+def _end_by_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
 
 
 def stop_if_received() -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from softpool_det.io.data_errors import DataError, Skipped
 from softpool_det.training.guarded_mapper import Sample, Unreadable
 from softpool_det.training.randomness import seed_of, seeded
-from softpool_det.training.workers import outlive_sigterm
+from softpool_det.training.workers import outlive_signals
 
 # Of (index of the record, place in the stream of all images).
 Place = tuple[int, int]
@@ -184,7 +184,7 @@ class TrainLoader:
             collate_fn=trivial_batch_collator,
             # Only for the workers' seeds; the generator of this process stays as it is.
             generator=torch.Generator(),
-            worker_init_fn=outlive_sigterm,
+            worker_init_fn=outlive_signals,
         )
         for samples in loader:
             for sample in samples:

@@ -13,12 +13,14 @@ from torch.utils.data import DataLoader, IterableDataset
 GRACE_SECONDS = 30
 
 
-def outlive_sigterm(_worker: int) -> None:
-    """Ignore SIGTERM in a DataLoader's worker, unless the loader itself sent it.
+def outlive_signals(_worker: int) -> None:
+    """Ignore SIGINT in a DataLoader's worker, and SIGTERM unless the loader itself sent it.
 
-    torchrun, Slurm and systemd send it to every process of a job, and a worker of torch's ends at
-    once. The step that is running needs its images, or nothing would be saved.
+    A terminal sends SIGINT to every process, torchrun, Slurm and systemd SIGTERM to every process
+    of a job, and a worker of torch's ends at once. The step that is running needs its images, or
+    nothing would be saved.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Blocked in all threads, for the one that waits for it and learns who sent it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
@@ -38,7 +40,7 @@ def _obey(loader: int) -> None:
 
 
 def with_lasting_workers(loader: DataLoader, persistent: bool = False) -> DataLoader:
-    """Return the loader with workers that outlive SIGTERM.
+    """Return the loader with workers that outlive SIGTERM and SIGINT.
 
     Args:
         loader: of batches of `batch_size`, by a sampler.
@@ -54,6 +56,6 @@ def with_lasting_workers(loader: DataLoader, persistent: bool = False) -> DataLo
         collate_fn=loader.collate_fn,
         drop_last=loader.drop_last,
         pin_memory=loader.pin_memory,
-        worker_init_fn=outlive_sigterm,
+        worker_init_fn=outlive_signals,
         persistent_workers=persistent and loader.num_workers > 0,
     )

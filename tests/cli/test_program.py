@@ -3,6 +3,7 @@
 import errno
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,13 @@ def test_expected_errors_end_a_program_with_their_line():
         run_program(fail, SystemExit(3))
     assert end.value.code == 3
     assert run_program(dict) is None
+
+
+def test_ctrl_c_is_a_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        run_program(signal.raise_signal, signal.SIGINT)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(

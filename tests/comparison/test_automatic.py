@@ -105,8 +105,6 @@ def test_what_is_said():
     assert "500 iterations of 4 images (200.0 epochs)" in found.notes[1]
     assert "Half of the objects are smaller than 10 pixels" in found.notes[2]
     assert len(settings(made([1] * 10), False, {}, False).notes) == 2
-    with pytest.raises(ValueError, match=r"objects without a segmentation: 10; leave --masks out"):
-        settings(data, True, {}, False)
     with pytest.raises(ValueError, match=r"SOLVER.MAX_ITER is 'x', must be a whole number"):
         settings(data, False, {"SOLVER.MAX_ITER": "x"}, False)
 
@@ -161,6 +159,43 @@ def test_one_image_under_two_names_is_not_tested_on(small_datasets, parsed, tmp_
     assert not names[0] & names[1]
 
 
+def test_remarks_are_printed(small_datasets, parsed, tmp_path, capsys):
+    folder = small_datasets / "digit_scenes_train"
+    data = json.loads((folder / "annotations.json").read_text())
+    data["categories"][1]["name"] = data["categories"][0]["name"]
+    for place in range(12):
+        data["annotations"][place]["bbox"][0] = -50
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(data))
+    words = ["--auto", "--train-json", file, "--train-images", folder / "images"]
+    automatic_arms(parsed(*words, "--output", tmp_path), compare.NAMES)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Remark")]
+    assert f"Remark: {file}: two classes have one name; give them one id, or two names" in said
+    assert said[-1].startswith("Remarks: ")
+    assert len(said) == 11
+    assert "anchor" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--masks"], r"without a segmentation: 1; leave out --masks .*MODEL=mask_rcnn"),
+        (["--", "SOLVER.MAX_ITER", "x"], "SOLVER.MAX_ITER is 'x'"),
+    ],
+    ids=["masks", "key"],
+)
+def test_nothing_is_written_before_all_is_checked(small_datasets, parsed, tmp_path, words, error):
+    folder = small_datasets / "digit_scenes_train"
+    data = json.loads((folder / "annotations.json").read_text())
+    del data["annotations"][0]["segmentation"]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(data))
+    named = ["--auto", "--train-json", file, "--train-images", folder / "images"]
+    with pytest.raises(ValueError, match=error):
+        automatic_arms(parsed(*named, "--output", tmp_path / "output", *words), compare.NAMES)
+    assert not (tmp_path / "output").exists()
+
+
 def test_a_fault_ends_it_before_the_split(small_datasets, parsed, tmp_path):
     folder = small_datasets / "digit_scenes_train"
     data = json.loads((folder / "annotations.json").read_text())
@@ -169,12 +204,11 @@ def test_a_fault_ends_it_before_the_split(small_datasets, parsed, tmp_path):
     file = tmp_path / "boxes.json"
     file.write_text(json.dumps(data))
     words = ["--auto", "--train-json", file, "--train-images", folder / "images"]
-    args = parsed(*words, "--output", tmp_path / "output")
-    with pytest.raises(
-        ValueError, match=r"boxes\.json: entry 1 .*remove it \(faults: 2, "
-    ) as error:
-        automatic_arms(args, compare.NAMES)
-    assert "SKIP_CORRUPT" not in str(error.value)
+    words += ["--output", tmp_path / "output"]
+    with pytest.raises(ValueError, match=r"boxes\.json: entry 1 .*remove it \(faults: 2, "):
+        automatic_arms(parsed(*words), compare.NAMES)
+    with pytest.raises(ValueError, match=r"; INPUT\.SKIP_CORRUPT is for comparisons w"):
+        automatic_arms(parsed(*words, "--", "INPUT.SKIP_CORRUPT", "True"), compare.NAMES)
     assert not (tmp_path / "output").exists()
 
 

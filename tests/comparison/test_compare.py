@@ -223,18 +223,23 @@ def test_takes_checkpoints(finished, model, environment, tmp_path):
 
 
 @pytest.mark.slow  # tests/comparison/test_study.py sends one to the same runs
-def test_signal_saves_and_ends_well(environment, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_signal_saves_and_ends_well(environment, tmp_path, number):
     """The training gets the signal, too, and saves; the same command continues it."""
     run = command(tmp_path, changes=["SOLVER.MAX_ITER", "3000"])
     stock = tmp_path / "stock" / "seed_1"
-    process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        run, env=environment, stderr=subprocess.PIPE, text=True, process_group=0
+    )
     while not (stock / "last_checkpoint").exists():
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    # To all, as a terminal sends it.
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     assert "interrupted; the same command continues it" in errors
+    assert "Traceback" not in errors
     log = (stock / "stdout.txt").read_text()
     stop = re.search(r"saved after iteration (\d+); --resume continues", log)[1]
     assert (stock / "last_checkpoint").read_text() == f"model_{int(stop):07d}.pth"

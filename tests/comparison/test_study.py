@@ -53,21 +53,22 @@ def study_here(small_datasets, datasets_in, program_here, one_thread, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "number"),
     [
-        ["max 3x3", "beta 4"],
+        # Which the running process gets as SIGTERM.
+        (["max 3x3", "beta 4"], signal.SIGINT),
         # With intervals that are simultaneous.
-        pytest.param(list(ARMS), marks=pytest.mark.slow),
+        pytest.param(list(ARMS), signal.SIGTERM, marks=pytest.mark.slow),
     ],
-    ids=len,
+    ids=["2", "all"],
 )
 def test_is_preliminary_interrupted_continued_and_reported(
-    names, signalled, study_here, program_here, tmp_path
+    names, number, signalled, study_here, program_here, tmp_path
 ):
     path = study_file(tmp_path, arms={name: ARMS[name] for name in names})
     output, count = tmp_path / "output", len(names)
     # A run at a time, so that the signal ends no more than one.
-    with signalled(signal.SIGTERM, (output / "report.html").exists):
+    with signalled(number, (output / "report.html").exists):
         study_here(path, workers=1)
     data = json.loads((output / "comparison.json").read_text())
     assert data["seeds"] == [1]

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -21,7 +23,14 @@ from running import (
 from torch import nn
 
 from softpool_det.training.checkpointer import SafeCheckpointer
-from softpool_det.training.signals import Interrupted, StopOnSignal, listening
+from softpool_det.training.signals import (
+    SIGNALS,
+    Interrupted,
+    StopOnSignal,
+    listening,
+    passing_on,
+    shielding,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:The distutils", "ignore:.*cuda.amp")
 
@@ -75,7 +84,7 @@ def test_killed_midway(train_here, unbroken, tmp_path, config):
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)],
+    [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in SIGNALS[::2])],
     ids=lambda number: number.name,
 )
 def test_signal_saves_and_ends_well(train_here, unbroken, signalled, tmp_path, number):
@@ -100,7 +109,7 @@ def test_signal_in_an_evaluation(train_here, signalled, tmp_path):
         log = tmp_path / "log.txt"
         return log.is_file() and "Start inference" in log.read_text()
 
-    with signalled(signal.SIGUSR1, is_evaluating):
+    with signalled(signal.SIGTERM, is_evaluating):
         train_here(*run)
     assert "Traceback" not in log_of(tmp_path)
     stop = last_checkpoint(tmp_path)
@@ -129,6 +138,55 @@ def test_signal_ends_one_training_only(tmp_path):
         train(signal.SIGTERM)
     assert last_checkpoint(tmp_path) == 0
     assert train() == 3
+
+
+SLEEPER = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("passes_on", [False, True])
+def test_second_sigint_ends_at_once(passes_on):
+    """And the process that it was passed on to."""
+    command = [sys.executable, "-c", SLEEPER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+
+        def interrupted():
+            with passing_on(lambda: [other.pid]) if passes_on else listening():
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+        process = multiprocessing.get_context("fork").Process(target=interrupted)
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGINT
+        if not passes_on:
+            assert other.poll() is None
+            other.kill()
+    assert other.returncode == -signal.SIGKILL
+
+
+def test_process_that_is_shielded_gets_no_sigint():
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('here')"
+    with shielding():
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"here\n"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_signal_that_is_ignored_stays_so():
+    """Such as the SIGINT of a shell's background job."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with listening():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            assert callable(signal.getsignal(signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

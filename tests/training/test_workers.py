@@ -54,6 +54,7 @@ with listening():
     ("kinds", "number"),
     [
         (["training", "evaluation"], signal.SIGTERM),
+        pytest.param(["training", "evaluation"], signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(["training"], signal.SIGUSR1, marks=pytest.mark.slow),
         pytest.param(
             ["classifier's"],
@@ -61,7 +62,7 @@ with listening():
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["SIGTERM", "SIGUSR1", "classifier's"],
+    ids=["SIGTERM", "SIGINT", "SIGUSR1", "classifier's"],
 )
 def test_workers_outlive_a_signal_to_all(kinds, number, environment):
     process = subprocess.Popen(
@@ -87,7 +88,7 @@ BY_ANOTHER = "import os, signal, sys; os.kill(int(sys.argv[1]), signal.SIGTERM)"
 
 def work(ready):
     workers.GRACE_SECONDS = 3
-    workers.outlive_sigterm(0)
+    workers.outlive_signals(0)
     ready.set()
     time.sleep(60)
 
