@@ -51,11 +51,11 @@ def draw_temperatures() -> Any:
     axis.minorticks_off()
     axis.grid(axis="y", alpha=0.3)
     axis.set(
-        xlabel="temperature beta of SoftPool 2x2, paper's gradient",
+        xlabel="beta of SoftPool 2x2, paper's gradient",
         ylabel="box AP, plain scenes",
     )
     dots = len(lines["2x2"]) + len(lines["stock"])
-    state = f" Preliminary: {len(records)} of the study's {planned} are done, {dots} of them here."
+    state = f" Preliminary: {len(records)} of the study's {planned} are done, {dots} shown."
     axis.set_title(f"Each dot is a run.{state if len(records) < planned else ''}")
     return figure
 

@@ -42,6 +42,7 @@ def automatic_arms(args: argparse.Namespace, names: Sequence[str]) -> list[Arm]:
     if parts:
         write_parts(args, parts)
     print("\n".join(found.notes), flush=True)
+    args.known_spread = args.known_spread or found.known_spread
     return [
         Arm(name, config, (*data_overrides(args, config), *found.overrides, *args.inputs))
         for name, config in zip(names, found.configs, strict=True)

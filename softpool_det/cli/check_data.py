@@ -1,8 +1,8 @@
 r"""Look for everything that is wrong with a data set, before hours of training.
 
-Prints faults, by which a training or an evaluation would end, and remarks. The output folder gets
-data.json (all of them, counts and sizes) and data.html (the same with pictures). The exit status
-is 1 where there are faults.
+Prints faults, by which a training or an evaluation would end, and then remarks, together at most
+100. The output folder gets data.json (all of them, counts and sizes) and data.html (the same with
+pictures). The exit status is 1 where there are faults.
 
 Examples:
     softpool-check-data --train-json train.json --train-images photos \
@@ -20,7 +20,7 @@ from pathlib import Path
 from softpool_det.cli.folders import FOLDER_OPTIONS, add_folder_options, use_folders
 from softpool_det.cli.program import add_data_options, add_output, new_parser, run_program
 
-SHOWN = 20
+SHOWN = 100
 PARTS = ("train", "val", "test")
 
 
@@ -94,6 +94,9 @@ def run(args: argparse.Namespace) -> int:
         print(printable(f"{'fault' if finding.is_fault else 'remark'}: {finding}"))
     if len(found) > SHOWN:
         print(f"... and {len(found) - SHOWN} more in {args.output / 'data.json'}")
+    for checked in sets:
+        if checked.data is None:
+            print(f"{checked.name}: its images and remarks follow when its faults are mended")
     faults = sum(finding.is_fault for finding in found)
     print(f"faults: {faults}, remarks: {len(found) - faults}, see {args.output / 'data.html'}")
     return 1 if faults else 0

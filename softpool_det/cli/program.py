@@ -7,6 +7,7 @@ import io
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from softpool_det.io.errors import TRUST_LAZY_CONFIG, describe
 # Errors that come from files, options or the machine: their text is one line, and a traceback says
 # no more.
 FAILURES = (OSError, KeyError, ValueError, RuntimeError, FloatingPointError, MemoryError)
+# Of Detectron2's anchors, and of torch reading what it has written itself: nobody here can act.
+FOREIGN_WARNINGS = ("torch.meshgrid: in an upcoming release", "The given buffer is not writable")
 
 
 # Title and text of the group of options.
@@ -158,6 +161,8 @@ def run_program(
         SystemExit: one of the `expected` errors came; with the line about it, so that the status
             is 1. Or Ctrl-C came, and `main` did not handle it; with status 130, as a shell has it.
     """
+    for message in FOREIGN_WARNINGS:
+        warnings.filterwarnings("ignore", message, UserWarning)
     # A console may lack letters of names and of our signs: it shows their codes.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,5 +1,7 @@
 r"""Draw a trained model's detections on an image, on a folder of images or on a video.
 
+--config-file also takes what softpool-export wrote.
+
 Examples:
     softpool-visualize --config-file output/trees/SoftPool/seed_1 --input photo.jpg \
         --output drawn.jpg
@@ -13,7 +15,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 
 from softpool_det.cli.program import add_predictor_options, data_overrides, new_parser, run_program
-from softpool_det.comparison.visualize import visualize
+from softpool_det.comparison.visualize import files_to_draw, visualize
 from softpool_det.training.predictor import Predictor
 
 
@@ -38,6 +40,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
+    # Before the seconds that a model takes to load.
+    files_to_draw(args.input, args.output, args.score_threshold)
     setup_logger(name="fvcore")
     options = [*data_overrides(args, args.config_file), *args.opts]
     predictor = Predictor(

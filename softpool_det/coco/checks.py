@@ -137,8 +137,9 @@ def category_id_fault(value: Any, known: Collection, policy: Policy) -> Fault | 
     if is_known(value, known, policy):
         return None
     low, high = min(known), max(known)
-    expected = f"one of the {len(known)} category ids from {low!r:.40} to {high!r:.40}"
-    expected += _other_kind(value, known)
+    several = f"one of the {len(known)} category ids from {low!r:.40} to {high!r:.40}"
+    one = f"{low!r:.40}, the only category id"
+    expected = (several if len(known) > 1 else one) + _other_kind(value, known)
     if type(value) is int and not isinstance(high, str) and 0 <= value < high:
         expected += " (an index from 0 has to be mapped back to COCO's id)"
     return Fault("category_id", value, expected)

@@ -37,7 +37,7 @@ def compare(
     seeds: Sequence[int],
     folder: Path,
     *,
-    known_spread: Path | None = None,
+    known_spread: Path | Mapping[str, float] | None = None,
     resamples: int = 1000,
     margin: float | None = None,
 ) -> dict:
@@ -52,7 +52,8 @@ def compare(
         seeds: each arm runs once with each.
         folder: of the comparison.
         known_spread: comparison.json of an earlier comparison of these configs over several
-            seeds, by which a comparison with one seed judges its difference.
+            seeds, by which a comparison with one seed judges its difference; or what
+            :func:`read_known_spread` reads in one.
         resamples: of the images, for the intervals; as many permutations are drawn.
         margin: in AP, see :func:`softpool_det.statistics.result_files.compare_matched`.
 
@@ -68,7 +69,7 @@ def compare(
     check_arms(arms, seeds, folder)
     check_margin(margin)
     # Before hours of training, not after them.
-    spread = None if known_spread is None else read_known_spread(known_spread)
+    spread = read_known_spread(known_spread) if isinstance(known_spread, Path) else known_spread
     runs = runs_of(arms, seeds, folder)
     for number, run in enumerate(runs, 1):
         label = f"run {number} of {len(runs)}: {run.arm.name}, seed {run.seed}"

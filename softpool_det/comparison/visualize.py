@@ -16,7 +16,7 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 from tqdm import tqdm
 
 from softpool_det.io.atomic import replacing
-from softpool_det.io.images import read_bgr
+from softpool_det.io.images import read_bgr, read_header
 from softpool_det.io.video import frames, open_video
 
 # A softpool_det.Predictor, or another function of BGR pixels, uint8 (H, W, 3).
@@ -94,6 +94,23 @@ def visualize(
             is out of range.
         RuntimeError: OpenCV has no codec for the video to write.
     """
+    pairs = files_to_draw(source, output, score_threshold)
+    if pairs is None:
+        _visualize_video(predictor, metadata, source, output, score_threshold)
+        return
+    for path, drawn in tqdm(pairs, desc="images", unit="image"):
+        image = read_bgr(path)
+        write_image(drawn, draw(image, predictor(image), metadata, score_threshold))
+
+
+def files_to_draw(
+    source: Path, output: Path, score_threshold: float
+) -> list[tuple[Path, Path]] | None:
+    """Check the arguments of :func:`visualize`, for which no detector is needed.
+
+    Returns:
+        Images and the files to write; None for a video.
+    """
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold must be from 0 to 1, got {score_threshold}")
     if not source.exists():
@@ -104,19 +121,27 @@ def visualize(
         images = sorted(path for path in source.iterdir() if _is_image(path))
         if not images:
             raise ValueError(f"folder {source} has no images ({_listed(IMAGE_SUFFIXES)})")
-        pairs = [(path, output / path.name) for path in images]
-    elif output.is_dir():
-        raise ValueError(f"output {output} is a folder, but input {source} is a file")
-    elif _is_image(source):
-        if not _is_image(output):
-            raise ValueError(f"output {output} must end in one of {_listed(IMAGE_SUFFIXES)}")
-        pairs = [(source, output)]
+        if output.is_file():
+            raise ValueError(f"output {output} is a file, but input {source} is a folder")
+        return [(path, output / path.name) for path in images]
+    if _is_image(source):
+        read_header(source)
     else:
-        _visualize_video(predictor, metadata, source, output, score_threshold)
-        return
-    for path, drawn in tqdm(pairs, desc="images", unit="image"):
-        image = read_bgr(path)
-        write_image(drawn, draw(image, predictor(image), metadata, score_threshold))
+        _check_video(source)
+    if output.is_dir():
+        raise ValueError(f"output {output} is a folder, but input {source} is a file")
+    suffixes = IMAGE_SUFFIXES if _is_image(source) else VIDEO_CODECS
+    if output.suffix.lower() not in suffixes:
+        raise ValueError(f"output {output} must end in one of {_listed(suffixes)}")
+    return [(source, output)] if _is_image(source) else None
+
+
+def _check_video(source: Path) -> None:
+    try:
+        with open_video(source):
+            pass
+    except ValueError as error:
+        raise ValueError(f"input {source} is neither image nor folder, and {error}") from error
 
 
 def _is_image(path: Path) -> bool:
@@ -141,9 +166,7 @@ def _visualize_video(
     output: Path,
     score_threshold: float,
 ) -> None:
-    codec = VIDEO_CODECS.get(output.suffix.lower())
-    if codec is None:
-        raise ValueError(f"output {output} must end in one of {_listed(VIDEO_CODECS)}")
+    codec = VIDEO_CODECS[output.suffix.lower()]
     visualizer = VideoVisualizer(metadata)
 
     def drawn(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:

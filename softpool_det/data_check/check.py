@@ -29,9 +29,10 @@ class CheckedSet:
     Args:
         name: "train", "val", ...
         json_file, image_root: its paths.
-        data: its content; None where it has faults by which nothing else can be looked at.
+        data: its content without faulty annotations; None where it has faults by which nothing
+            else can be looked at.
         findings: of this set alone.
-        measures: of `softpool_det.data_check.measures.measure`; None where the file has faults.
+        measures: of `softpool_det.data_check.measures.measure`; None without `data`.
     """
 
     name: str
@@ -71,16 +72,15 @@ def _check_set(
     name: str, json_file: Path, image_root: Path, open_images: bool, resize: tuple[int, int]
 ) -> CheckedSet:
     training = name.startswith("train")
-    data, findings = read_with_findings(json_file, training)
-    checked = CheckedSet(name, json_file, image_root, data, findings)
-    if data is None:
-        return checked
+    content, findings = read_with_findings(json_file, training)
+    if content is None:
+        return CheckedSet(name, json_file, image_root, None, findings)
+    data, places = content
     if open_images:
         findings += image_findings(json_file, data, image_root)
-    if not any(finding.file == str(json_file) and finding.is_fault for finding in findings):
-        checked.measures = measure(data, *resize)
-        findings += _outside(checked) + _remarks(checked)
-    return checked
+    measures = measure(data, *resize)
+    findings += _outside(json_file, data, places) + _remarks(json_file, measures)
+    return CheckedSet(name, json_file, image_root, data, findings, measures)
 
 
 def check_across(sets: Sequence[CheckedSet], open_images: bool) -> list[Finding]:
@@ -118,9 +118,8 @@ def pictures_of(checked: CheckedSet) -> list[tuple[str, bytes]]:
     if data is None:
         return []
     by_image: dict[Any, list[dict]] = {}
-    if checked.measures is not None:
-        for entry in data["annotations"]:
-            by_image.setdefault(entry["image_id"], []).append(entry)
+    for entry in data["annotations"]:
+        by_image.setdefault(entry["image_id"], []).append(entry)
     classes = {c["id"]: (c["name"], place) for place, c in enumerate(data["categories"])}
     captions: dict[int, str] = {}
     for finding in checked.findings:
@@ -171,25 +170,22 @@ def as_json(sets: Sequence[CheckedSet], across: Sequence[Finding]) -> dict[str, 
     }
 
 
-def _outside(checked: CheckedSet) -> list[Finding]:
-    data = checked.data
-    assert data is not None
-    places = {image["id"]: place for place, image in enumerate(data["images"])}
+def _outside(path: Path, data: dict[str, Any], places: Sequence[int]) -> list[Finding]:
+    images = {image["id"]: place for place, image in enumerate(data["images"])}
     found = []
     for index in outside(data):
         entry = data["annotations"][index]
-        image = data["images"][places[entry["image_id"]]]
-        name = f"entry {index} of annotations (id {entry['id']!r:.40})"
+        place = images[entry["image_id"]]
+        image = data["images"][place]
+        name = f"entry {places[index]} of annotations (id {entry['id']!r:.40})"
         size = f"{image['width']}x{image['height']}"
         reason = f"its box {entry['bbox']} reaches beyond the image, which has {size} pixels"
         remedy = "look at its picture; trainings cut the box off, evaluations do not"
-        place = places[entry["image_id"]]
-        found.append(Finding(str(checked.json_file), name, reason, remedy, False, place))
+        found.append(Finding(str(path), name, reason, remedy, False, place))
     return found
 
 
-def _remarks(checked: CheckedSet) -> list[Finding]:
-    measures: Mapping[str, Any] = checked.measures or {}
+def _remarks(path: Path, measures: Mapping[str, Any]) -> list[Finding]:
     boxes, classes = measures["boxes"], measures["classes"]
     few = [c for c in classes if c["objects"] < FEW]
     found = []
@@ -214,7 +210,7 @@ def _remarks(checked: CheckedSet) -> list[Finding]:
         share = 100 * boxes["without_anchor"] / boxes["measured"]
         reason = f"{share:.0f} % of the boxes have no anchor of RetinaNet's shapes and sizes"
         found.append((reason, ANCHOR_REMEDY))
-    return [Finding(str(checked.json_file), "", *texts, is_fault=False) for texts in found]
+    return [Finding(str(path), "", *texts, is_fault=False) for texts in found]
 
 
 def _categories(first: CheckedSet, other: CheckedSet) -> list[Finding]:

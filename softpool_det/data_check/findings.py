@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from softpool_det.coco.annotations import numbered_faults
 from softpool_det.coco.checks import (
@@ -34,7 +34,7 @@ class Finding:
     """Something about a data set that its owner should know.
 
     Args:
-        file: the annotation file or the image.
+        file: the annotation file; of a finding between two sets, the image.
         entry: "entry 3 of annotations (id 4, image_id 1)"; "" for the file as a whole.
         reason: what is wrong.
         remedy: what to do about it.
@@ -54,7 +54,19 @@ class Finding:
         return f"{where}: {self.reason}; {self.remedy}"
 
 
-def read_with_findings(path: Path, training: bool) -> tuple[dict[str, Any] | None, list[Finding]]:
+class Content(NamedTuple):
+    """An annotation file without its faulty annotations.
+
+    Args:
+        data: as read, but for those.
+        places: where its annotations stand in the file.
+    """
+
+    data: dict[str, Any]
+    places: list[int]
+
+
+def read_with_findings(path: Path, training: bool) -> tuple[Content | None, list[Finding]]:
     """Read an annotation file and find everything in it that is wrong.
 
     Args:
@@ -89,15 +101,18 @@ def read_with_findings(path: Path, training: bool) -> tuple[dict[str, Any] | Non
     if any(entries.key == "images" and found for entries in lists):
         return None, found
     places = {image["id"]: place for place, image in enumerate(data["images"])}
-    for index, (name, reason) in numbered_faults(path, data):
-        image = data["annotations"][index].get("image_id")
+    annotations = data["annotations"]
+    faults = dict(numbered_faults(path, data))
+    for index, (name, reason) in faults.items():
+        image = annotations[index].get("image_id")
         place = places.get(image) if isinstance(image, int | float | str) else None
         found.append(Finding(str(path), name, reason, SKIP, image=place))
-    if all(entry.get("iscrowd", 0) for entry in data["annotations"]):
+    if all(entry.get("iscrowd", 0) for entry in annotations):
         reason = f"it has no object to {'train' if training else 'test'} on"
         # As COCO's own test sets: detections are written, but AP is undefined.
         found.append(Finding(str(path), "", reason, "annotate some", is_fault=training))
-    return data, found
+    right = [index for index in range(len(annotations)) if index not in faults]
+    return Content({**data, "annotations": [annotations[i] for i in right]}, right), found
 
 
 def _id_faults(entries: Entries) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def image_findings(path: Path, data: dict[str, Any], folder: Path) -> list[Findi
 
 def _of_image(path: Path, place: int, image: dict[str, Any], folder: Path) -> Iterator[Finding]:
     file = folder / image["file_name"]
+    entry = f"entry {place} of images (id {image['id']!r:.40})"
+    finding = partial(Finding, str(path), entry, image=place)
     try:
         if file.exists() and not file.is_file():
             raise ImageError(f"{file}: it is not a regular file")
@@ -43,26 +46,22 @@ def _of_image(path: Path, place: int, image: dict[str, Any], folder: Path) -> It
         width = image["width"] = image.get("width") or header.size[0]
         height = image["height"] = image.get("height") or header.size[1]
         if (width, height) != header.size:
-            reason = str(explain_size(file, (width, height)))
-            yield Finding(str(file), "", reason, MEND, image=place)
+            yield finding(f"{file}: {explain_size(file, (width, height))}", MEND)
             return
     except FileNotFoundError:
-        entry = f"entry {place} of images (id {image['id']!r:.40})"
-        yield Finding(str(path), entry, f"file not found: {file}", _SKIP, image=place)
+        yield finding(f"file not found: {file}", _SKIP)
         return
     except (ImageError, OSError) as error:
         reason = str(error).removeprefix(f"{file}: ").removeprefix(f"{file} ")
-        yield Finding(str(file), "", reason, _SKIP, image=place)
+        yield finding(f"{file}: {reason}", _SKIP)
         return
     if header.orientation != 1:
-        reason = (
-            f"EXIF orientation {header.orientation} turns it; boxes must be of the turned image"
-        )
-        yield Finding(str(file), "", reason, "look at its picture", is_fault=False, image=place)
+        reason = f"{file}: EXIF orientation {header.orientation} turns it"
+        remedy = "look at its picture: boxes must be of the turned image"
+        yield finding(reason, remedy, is_fault=False)
     if mode not in _PLAIN_MODES:
-        reason = f"its mode is {mode}, it is read as 8-bit RGB"
-        remedy = "nothing to do, if that looks right"
-        yield Finding(str(file), "", reason, remedy, is_fault=False, image=place)
+        reason = f"{file}: its mode is {mode}, it is read as 8-bit RGB"
+        yield finding(reason, "nothing to do, if that looks right", is_fault=False)
 
 
 def same_content(files: dict[str, list[Path]]) -> list[tuple[Path, Path]]:

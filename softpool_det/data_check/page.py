@@ -9,8 +9,8 @@ from softpool_det.data_check.check import CheckedSet, pictures_of
 from softpool_det.data_check.findings import Finding
 from softpool_det.report.standalone import render_page
 
-# Of each set; data.json has all.
-SHOWN = 200
+# Of each set; data.json has all. More would be a page that no browser opens.
+SHOWN = 10_000
 
 
 def render(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,8 @@ logging.getLogger("detectron2.data.datasets.coco").addFilter(
     lambda record: "Category ids in annotations" not in record.getMessage()
 )
 PARTS = ("train", "validation", "test")
+# As softpool-check-data says it.
+NO_OBJECT = "it has no object to train on; annotate some"
 _Config = TypeVar("_Config", CfgNode, DictConfig)
 
 
@@ -38,12 +40,14 @@ class JsonDataset:
         image_root: absolute path of the folder that `file_name` starts from.
         categories: id and name of each, by id.
         images: their number.
+        has_objects: an annotation is not of a crowd.
     """
 
     json_file: str
     image_root: str
     categories: tuple[tuple[int, str], ...]
     images: int
+    has_objects: bool
 
     def register(self) -> None:
         """Add it to Detectron2's catalogs, in place of one of the same name."""
@@ -80,8 +84,8 @@ def use_json_files(cfg: _Config, training: bool = True) -> _Config:
         `cfg` itself where it names no files, otherwise a changed copy.
 
     Raises:
-        DataError: a file or a folder is not there, is not what it should be, or two of the files
-            have other categories; one line.
+        DataError: a file or a folder is not there, is not what it should be, two of the files have
+            other categories, or nothing is annotated to train on; one line.
     """
     names = PARTS if training else ("test",)
     parts: dict[str, list[JsonDataset]] = {part: _datasets(cfg, part) for part in names}
@@ -90,12 +94,36 @@ def use_json_files(cfg: _Config, training: bool = True) -> _Config:
         return cfg
     for other in sets[1:]:
         _check_same(sets[0], other)
+    to_train_on = parts.get("train", [])
+    if to_train_on and not any(dataset.has_objects for dataset in to_train_on):
+        files = ", ".join(dataset.json_file for dataset in to_train_on)
+        raise DataError(f"{files}: {NO_OBJECT}")
     return with_data_sets(cfg, parts)
 
 
 def json_files_of(cfg: CfgNode | DictConfig) -> list[Path]:
     """List the files that a config names."""
     return [path for part in PARTS for path in _paths(cfg, _keys(cfg, part)[0])]
+
+
+def class_remarks(cfg: CfgNode | DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Return sentences on numbers of classes that were given, but are not the data's.
+
+    Args:
+        cfg: with the data's number of classes.
+        overrides: what changed the config before: keys and values, or "key=value".
+    """
+    if isinstance(cfg, CfgNode):
+        pairs = dict(zip(overrides[::2], overrides[1::2], strict=False))
+    else:
+        pairs = {key: value for key, _, value in (word.partition("=") for word in overrides)}
+    given = {key: str(pairs[key]) for key in (*_CLASSES, *_LAZY_CLASSES) if key in pairs}
+    used = {key: functools.reduce(getattr, key.split("."), cfg) for key in given}
+    return [
+        f"{key} {value} was given, the data have {used[key]}: {used[key]} is used"
+        for key, value in given.items()
+        if value != str(used[key])
+    ]
 
 
 def data_sets_of(cfg: CfgNode | DictConfig, part: str) -> list[str]:
@@ -171,19 +199,23 @@ def _paths(cfg: CfgNode | DictConfig, key: str) -> list[Path]:
 def json_dataset(file: Path, folder: Path) -> JsonDataset:
     """Return the data set of a file and the folder of its images, both absolute."""
     status = file.stat()
-    categories, images = _contents(file, status.st_size, status.st_mtime_ns)
-    return JsonDataset(str(file), str(folder), categories, images)
+    return JsonDataset(str(file), str(folder), *_contents(file, status.st_size, status.st_mtime_ns))
 
 
-@lru_cache(maxsize=16)
-def _contents(path: Path, size: int, changed: int) -> tuple[tuple[tuple[int, str], ...], int]:
-    """Categories by id, and the number of images; `size` and `changed` detect a changed file."""
+@functools.lru_cache(maxsize=16)
+def _contents(path: Path, size: int, changed: int) -> tuple[tuple[tuple[int, str], ...], int, bool]:
+    """What `JsonDataset` has of a file; `size` and `changed` detect a changed one."""
     data = read_json(path, plain=True)
     categories = Entries(path, "categories", data, TRAINING)
     categories.unique_ids()
     categories.check(category_fault)
     images = Entries(path, "images", data, TRAINING).entries
-    return tuple(sorted((entry["id"], entry["name"]) for entry in categories.entries)), len(images)
+    # COCO's test sets have no annotations.
+    with_annotations = {"annotations": [], **data}
+    objects = Entries(path, "annotations", with_annotations, TRAINING, may_be_empty=True).entries
+    has_objects = not all(entry.get("iscrowd", 0) for entry in objects)
+    pairs = sorted((entry["id"], entry["name"]) for entry in categories.entries)
+    return tuple(pairs), len(images), has_objects
 
 
 def _check_same(first: JsonDataset, other: JsonDataset) -> None:

@@ -16,7 +16,8 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 
-from softpool_det.datasets.json_files import data_sets_of
+from softpool_det.datasets.json_files import data_sets_of, use_json_files
+from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import read_bgr
 from softpool_det.statistics.average_precision import evaluate
 from softpool_det.statistics.result_files import match_files
@@ -112,15 +113,24 @@ def test_images(predictor: Predictor) -> tuple[Path, dict[int, Path]]:
 
     Raises:
         FileNotFoundError, KeyError: the data set is not here.
-        ValueError: the config names none.
+        ValueError: the config names none, its own files are missing, or they have no images.
     """
     names = data_sets_of(predictor.cfg, "test")
     if not names:
         raise ValueError("the config names no test set: name images (--images)")
+    try:
+        # The predictor does without.
+        use_json_files(predictor.cfg, training=False)
+    except DataError as error:
+        raise DataError(
+            f"{error}: name the data (--val-json, --val-images) or images (--images)"
+        ) from error
     name = names[0]
     truth = image_info_file(name)
     folder = Path(MetadataCatalog.get(name).image_root)
     images = json.loads(truth.read_text())["images"]
+    if not images:
+        raise ValueError(f"{truth} has no images: name some (--images)")
     return truth, {image["id"]: folder / image["file_name"] for image in images}
 
 
@@ -196,13 +206,14 @@ def _average_precisions(
 
 
 def table(found: Mapping[str, Differences]) -> list[dict[str, Any]]:
-    """Rows for `tabulate`."""
+    """Rows for `tabulate`; with masks where there are some."""
+    masks = any(item.mask or "segm" in item.ap for item in found.values())
     return [
         {
             "": name,
             "box (px)": f"{item.box:.2g}",
             "score": f"{item.score:.2g}",
-            "mask": f"{item.mask:.2g}",
+            **({"mask": f"{item.mask:.2g}"} if masks else {}),
             "detections": item.detections,
             "unpaired": item.unpaired,
             **{f"AP ({task})": f"{value:.3f}" for task, value in item.ap.items()},

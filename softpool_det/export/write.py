@@ -60,13 +60,15 @@ def export_detector(predictor: Predictor, folder: Path, formats: Sequence[str]) 
 
     Raises:
         ValueError: an unknown format, or a detector that cannot be exported.
-        OSError: the folder cannot be written.
+        OSError: the folder is a file, or cannot be written.
     """
     if wrong := sorted(set(formats) - FORMATS.keys()):
         raise ValueError(f"formats must be of {', '.join(FORMATS)}, got {wrong[0]!r}")
     if not isinstance(predictor.model, nn.Module):
         raise ValueError("the detector was exported already: name its run, or config and weights")
     check_exportable(predictor.model)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"output must be a folder, got the file {folder}")
     heads = getattr(predictor.model, "roi_heads", None)
     if "aotinductor" in formats and getattr(heads, "mask_on", False):
         raise ValueError(

@@ -78,7 +78,7 @@ def open_image(source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ImageError: it is in none of `FORMATS`, is damaged, or has more pixels than
+        ImageError: it is in none of `FORMATS`, is damaged, is a folder, or has more pixels than
             :func:`pixel_limit`.
     """
     try:
@@ -92,6 +92,8 @@ def open_image(source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
             yield stack.enter_context(Image.open(file, formats=FORMATS))
     except (FileNotFoundError, ImageError):
         raise
+    except IsADirectoryError as error:
+        raise ImageError(f"{source} is a folder: give a list of the image files in it") from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise ImageError(f"{source} cannot be read as an image ({known})") from error

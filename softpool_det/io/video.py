@@ -29,7 +29,7 @@ def open_video(path: str | Path, threads: int = 0) -> Iterator[cv2.VideoCapture]
     capture = cv2.VideoCapture(str(path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, threads])
     try:
         if not capture.get(cv2.CAP_PROP_FPS) > 0:
-            raise ValueError(f"{path} cannot be read as an image or a video")
+            raise ValueError(f"{path} cannot be read as a video")
         # Before one is decoded.
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         width, height = (int(capture.get(side)) for side in sides)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
+from fvcore.common.checkpoint import _filter_reused_missing_keys
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -26,6 +27,7 @@ from softpool_det.weights.compatibility import (
     check_weights,
     stem_pool_of,
 )
+from softpool_det.weights.completeness import check_complete
 from softpool_det.weights.entries import check_states
 from softpool_det.weights.names import format_of
 from softpool_det.weights.pickled_arrays import load_arrays
@@ -52,6 +54,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         model, save_dir, checkpointables: as for Detectron2's.
         trust_pickle: read a `.pkl` from elsewhere, too.
         allow_other_stem_pool: take weights that were trained with another pooling in the stem.
+        complete: refuse a file that lacks part of the model, for inference.
     """
 
     def __init__(
@@ -61,11 +64,12 @@ class SafeCheckpointer(DetectionCheckpointer):
         *,
         trust_pickle: bool = False,
         allow_other_stem_pool: bool = False,
+        complete: bool = False,
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.trust_pickle, self.is_resumed, self._given = trust_pickle, False, ""
-        self.allow_other_stem_pool = allow_other_stem_pool
+        self.allow_other_stem_pool, self.complete = allow_other_stem_pool, complete
         self._states: Iterable[str] = ()
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
@@ -76,7 +80,8 @@ class SafeCheckpointer(DetectionCheckpointer):
             PermissionError: a `.pkl` from elsewhere than Detectron2's model zoo.
             ValueError: the metadata of a `.safetensors` do not fit the model, the names in a file
                 are torchvision's or in another entry, or weights (or what is loaded of an
-                optimizer) are NaN, infinite or variances below 0; says what to do.
+                optimizer) are NaN, infinite or variances below 0; says what to do. Or a file that
+                must be `complete` lacks part of the model.
         """
         if path:
             check_origin(path, self.trust_pickle)
@@ -186,12 +191,21 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Detectron2's; a stock file lacks what a pooling learns, which needs no warning."""
         incompatible = super()._load_model(checkpoint)
-        for name in pooling_parameters(self.model):
+        learned = pooling_parameters(self.model)
+        for name in learned:
             if name in incompatible.missing_keys:
                 incompatible.missing_keys.remove(name)
                 self.logger.info(
                     "%s was not loaded: this pooling parameter keeps its initial value", name
                 )
+        if self.complete:
+            # By any of its names, should it have several.
+            missing = _filter_reused_missing_keys(self.model, incompatible.missing_keys)
+            shapes = {key: shape for key, shape, _ in incompatible.incorrect_shapes}
+            if self.allow_other_stem_pool:
+                shapes = {key: shape for key, shape in shapes.items() if key not in learned}
+                missing = [key for key in missing if key not in learned]
+            check_complete(self.model, missing, shapes, self._given)
         return incompatible
 
     def _load_whole(self, filename: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ def load_detector(cfg: CfgNode | DictConfig, weights: str | Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: the file does not exist.
+        ValueError: it lacks part of the model, or has another shape of it; names the config key
+            that is probably wrong.
     """
     if "://" not in str(weights) and not Path(weights).is_file():
         raise FileNotFoundError(
@@ -34,5 +36,6 @@ def load_detector(cfg: CfgNode | DictConfig, weights: str | Path) -> nn.Module:
     else:
         model = instantiate(cfg.model).to(cfg.train.device)
         other_pool = allows_other_stem_pool(cfg)
-    SafeCheckpointer(model, allow_other_stem_pool=other_pool).load(str(weights))
+    checkpointer = SafeCheckpointer(model, allow_other_stem_pool=other_pool, complete=True)
+    checkpointer.load(str(weights))
     return model.eval()

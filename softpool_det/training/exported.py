@@ -55,7 +55,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         ValueError: it is not a manifest, or that of files which take one image.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: an exported detector needs its manifest")
+        raise FileNotFoundError(
+            f"{path.absolute()} does not exist: an exported detector needs its manifest beside it"
+        )
     try:
         manifest = json.loads(path.read_text())
         known = {"classes", "files"} <= manifest.keys() and manifest["input"].keys() >= _INPUT

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.data.build import _train_loader_from_config
 
+from softpool_det.datasets.json_files import NO_OBJECT
 from softpool_det.io.data_errors import DataError, Skipped
 from softpool_det.training.annotation_checks import check_training_annotations
 from softpool_det.training.guarded_mapper import EvaluationBatches, GuardedMapper
@@ -40,7 +41,7 @@ def build_train_loader(cfg: CfgNode, skipped: Skipped) -> TrainLoader:
     try:
         given = _train_loader_from_config(cfg)
     except AssertionError as error:  # nothing is left to train on
-        raise DataError(f"DATASETS.TRAIN {', '.join(names)}: {error}") from error
+        raise DataError(f"DATASETS.TRAIN {', '.join(names)}: {NO_OBJECT}") from error
     return guarded_train_loader(
         **given,
         max_pixels=cfg.INPUT.MAX_PIXELS,

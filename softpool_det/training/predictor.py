@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from softpool_det.config import load_config
 from softpool_det.datasets import register_datasets, use_json_files
-from softpool_det.datasets.json_files import data_sets_of
+from softpool_det.datasets.json_files import class_remarks, data_sets_of
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.images import read_bgr
 from softpool_det.io.video import frames, open_video
@@ -43,7 +43,7 @@ class Predictor:
     """Finds objects in images.
 
     Example:
-        >>> predictor = Predictor("output/trees")
+        >>> predictor = Predictor("output/trees/SoftPool/seed_1")
         >>> instances = predictor("photo.jpg")
         >>> results = predictor.coco(["photo.jpg", "other.jpg"], image_ids=[1, 2])
 
@@ -55,7 +55,7 @@ class Predictor:
             is that which the config writes to.
         overrides: as for :func:`softpool_det.config.load_config`.
         batch_size: images that the model gets at a time. With more than one they are padded to a
-            common size, which moves detections a little.
+            common size, which changes what is found: use 1 to reproduce an AP.
         trust_lazy_config: as for :func:`softpool_det.config.load_config`.
 
     Attributes:
@@ -89,6 +89,8 @@ class Predictor:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size = batch_size
+        if isinstance(source, str | Path) and "://" not in str(source):
+            _check_source(Path(source))
         manifest = find_manifest(Path(source)) if isinstance(source, str | Path) else None
         if manifest is not None:
             if weights is not None or overrides:
@@ -108,6 +110,8 @@ class Predictor:
             if any("_json" in word.lower() for word in overrides):
                 raise
             logger.warning("names of classes are not known: %s", error)
+        for remark in class_remarks(cfg, overrides):
+            logger.warning(remark)
         self.cfg = cfg
         self.image_format, self.augmentations = _preparation(cfg)
         folder = Path(cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir)
@@ -190,6 +194,14 @@ class Predictor:
             {**entry, "category_id": categories.get(entry["category_id"], entry["category_id"])}
             for entry in instances_to_coco_json(instances, image_id)
         ]
+
+
+def _check_source(path: Path) -> None:
+    wanted = f"name a run's folder, a config file, or an exported detector's folder or {MANIFEST}"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: {wanted}")
+    if path.suffix == ".json" and path.name != MANIFEST:
+        raise ValueError(f"{path} is neither a config (.yaml or .py) nor a {MANIFEST}: {wanted}")
 
 
 def _config_file(path: Path) -> Path:

@@ -91,6 +91,7 @@ def _run_yaml(cfg: CfgNode, args: argparse.Namespace) -> dict:
                 save_dir=cfg.OUTPUT_DIR,
                 trust_pickle=args.trust_pickle,
                 allow_other_stem_pool=cfg.MODEL.ALLOW_OTHER_STEM_POOL,
+                complete=True,
             )
             checkpointer.load_to_evaluate(cfg.MODEL.WEIGHTS, args.resume)
         else:
@@ -123,6 +124,7 @@ def _run_lazy(cfg: DictConfig, args: argparse.Namespace) -> dict:
             save_dir=cfg.train.output_dir,
             trust_pickle=args.trust_pickle,
             allow_other_stem_pool=allows_other_stem_pool(cfg),
+            complete=True,
         )
         with setting_up():
             checkpointer.load_to_evaluate(weights, args.resume)
@@ -153,7 +155,7 @@ def _set_up(cfg: CfgNode | DictConfig, args: argparse.Namespace, folder: str) ->
     setup_logger(folder, distributed_rank=comm.get_rank(), name="softpool_det")
     if line := json_files.summary(cfg, training=not args.eval_only):
         logger.info(line)
-    for remark in limit_remarks(cfg):
+    for remark in [*limit_remarks(cfg), *json_files.class_remarks(cfg, args.opts)]:
         logger.warning(remark)
 
 

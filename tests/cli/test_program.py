@@ -19,6 +19,7 @@ from softpool_det.training.run_errors import setting_up
 ROOT = Path(__file__).parents[2]
 DETECTOR = str(ROOT / "configs/demo/digits_retinanet_R_18_FPN.yaml")
 CLASSIFIER = str(ROOT / "configs/classification/digits.yaml")
+PICTURE = str(ROOT / "docs/assets/report.png")
 WRONG_KEY = ["SOLVER.BASE_LRR", "1"]
 WRONG = "Non-existent key: SOLVER.BASE_LRR; the nearest keys are SOLVER.BASE_LR"
 
@@ -91,7 +92,7 @@ def test_ctrl_c_is_a_line(capsys):
         ("train_net.py", ["--config-file", DETECTOR, *WRONG_KEY], WRONG),
         (
             "visualize.py",
-            ["--config-file", DETECTOR, "--input", "a", "--output", "b", *WRONG_KEY],
+            ["--config-file", DETECTOR, "--input", PICTURE, "--output", "b.png", *WRONG_KEY],
             WRONG,
         ),
         (
@@ -141,6 +142,25 @@ def test_an_error_that_replaces_another_is_described_itself():
     with pytest.raises(SystemExit) as end:
         run_program(fail, expected=EXPECTED, describe=describe)
     assert end.value.code == "error: what counts"
+
+
+def test_warnings_of_others_that_nobody_can_act_on_are_silenced():
+    program = """
+import warnings, torch
+from softpool_det.cli.program import run_program
+
+def main():
+    torch.meshgrid(torch.ones(2))
+    torch.frombuffer(b"1234", dtype=torch.uint8)
+    warnings.warn("kept", UserWarning)
+
+run_program(main)
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("<string>:8: UserWarning: kept")
+    assert done.stderr.count("Warning") == 1
 
 
 def test_a_terminal_without_our_letters_shows_their_codes():

@@ -229,7 +229,7 @@ def test_folder_without_images(tmp_path):
 def test_unreadable_video(tmp_path):
     source = tmp_path / "in.mp4"
     source.write_text("not a video")
-    with pytest.raises(ValueError, match=r"in\.mp4 cannot be read as an image or a video"):
+    with pytest.raises(ValueError, match=r"in\.mp4 cannot be read as a video"):
         visualize(find_one, METADATA, source, tmp_path / "out.mp4")
 
 
@@ -281,8 +281,28 @@ def test_tool(program_here, tmp_path):
     assert not np.array_equal(drawn, nothing)
 
 
+def test_tool_checks_its_input_first(tmp_path, program_here):
+    """Before the config, of which there is none."""
+    arguments = ["--config-file", tmp_path / "none.yaml", "--output", tmp_path / "out.jpg"]
+    source = tmp_path / "good.json"
+    source.write_text("{}")
+    wrong = rf"error: input {source} is neither image nor folder, and {source} cannot be read as a"
+    with pytest.raises(SystemExit, match=wrong):
+        program_here("tools/visualize.py", *arguments, "--input", source)
+    video = write_video(tmp_path / "in.avi", frames=1)
+    with pytest.raises(SystemExit, match=r"error: output .*out\.jpg must end in one of \.avi"):
+        program_here("tools/visualize.py", *arguments, "--input", video)
+    source = source.rename(tmp_path / "in.jpg")
+    with pytest.raises(SystemExit, match=r"error: .*in\.jpg cannot be read as an image"):
+        program_here("tools/visualize.py", *arguments, "--input", source)
+    (tmp_path / "out.jpg").touch()
+    with pytest.raises(SystemExit, match=r"error: output .*out\.jpg is a file, but input"):
+        program_here("tools/visualize.py", *arguments, "--input", tmp_path)
+
+
 def test_tool_without_weights(tmp_path, monkeypatch):
-    arguments = ["--config-file", DIGITS, "--input", tmp_path, "--output", tmp_path]
+    cv2.imwrite(str(tmp_path / "in.png"), picture())
+    arguments = ["--config-file", DIGITS, "--input", tmp_path, "--output", tmp_path / "out"]
     arguments += ["OUTPUT_DIR", tmp_path]
     monkeypatch.setattr(sys, "argv", [str(part) for part in (TOOL, *arguments)])
     with pytest.raises(SystemExit, match=f"error: weights {tmp_path / 'model_final.pth'} do not"):

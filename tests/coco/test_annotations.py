@@ -48,3 +48,10 @@ def test_many_annotations_at_once_have_the_faults_of_each(seed, monkeypatch):
     )
     assert together == dict(numbered_faults(Path("x"), content))
     assert len(together) < len(chosen) or len(chosen) == 3
+
+
+def test_the_only_category_is_named_as_such():
+    wrong = annotation(1, category_id=8)
+    content = coco(wrong, categories=[{"id": 7, "name": "seven"}])
+    ((_, (_, reason)),) = numbered_faults(Path("a.json"), content)
+    assert reason == "category_id is 8, must be 7, the only category id"

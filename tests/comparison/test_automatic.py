@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from softpool_det.cli import compare
 from softpool_det.cli.automatic import automatic_arms
 from softpool_det.comparison.automatic import settings, split
+from softpool_det.statistics.known_spread import read_known_spread
+
+ROOT = Path(__file__).parents[2]
 
 
 def made(objects, side=100):
@@ -85,6 +88,14 @@ def test_the_schedule_follows_the_data(images, side, chosen, on_gpu, expected):
     assert tuple(found[key] for key in keys) == pytest.approx(expected)
     assert len(found["MODEL.ANCHOR_GENERATOR.SIZES"][0]) == 3
     assert found["MODEL.ALLOW_OTHER_STEM_POOL"] == ("MODEL.WEIGHTS" in chosen)
+
+
+def test_seeds_of_the_demos_recipe_are_known_to_differ():
+    record = ROOT / "benchmarks" / "results" / "demo_digits_retinanet.json"
+    known = settings(made([1, 2]), False, {}, False).known_spread
+    assert known == pytest.approx(read_known_spread(record), abs=0.005)
+    weights = {"MODEL.WEIGHTS": "weights.pth"}
+    assert settings(made([1, 2]), False, weights, False).known_spread is None
 
 
 def test_what_is_said():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -97,9 +98,47 @@ def test_every_fault_is_named_at_once(sets, check):
     ):
         assert want in reason
     assert all(finding["remedy"] for finding in found)
-    assert data["sets"][1]["measures"] is None
+    assert {finding["file"] for finding in found} == {str(path)}
+    for place, finding in enumerate(found[3:]):
+        assert finding["entry"] == f"entry {place} of images (id {images[place]['id']})"
+        assert str(folder / images[place]["file_name"]) in finding["reason"]
     assert not faults(data, "train")
     assert printed.splitlines()[-1].startswith("faults: 6, ")
+
+
+def test_remarks_of_what_is_right_beside_faults(sets, check):
+    def spoil(data):
+        data["annotations"][0]["bbox"] = None
+        data["annotations"][1]["bbox"][2] = 0
+        data["annotations"][2]["bbox"][0] += 1000
+
+    truth = changed(sets["val"][0], spoil)
+    status, printed, data = check(sets)
+    assert status == 1
+    val = data["sets"][1]
+    assert val["measures"]["annotations"] == len(truth["annotations"]) - 1
+    outside = next(f for f in val["findings"] if "reaches beyond the image" in f["reason"])
+    assert outside["entry"].startswith("entry 2 of annotations")
+    assert "remark: " in printed
+    assert "boxes without an area: 1" in printed
+    assert "follow when" not in printed
+
+
+def test_the_page_has_all_and_the_terminal_a_hundred(sets, check, tmp_path):
+    def spoil(data):
+        data["annotations"] = [{**data["annotations"][0], "id": n, "bbox": 1} for n in range(250)]
+
+    changed(sets["val"][0], spoil)
+    _, printed, data = check(sets, "--no-images")
+    assert (len(faults(data, "val")), printed.count("fault: ")) == (250, 100)
+    assert re.search(r"\.\.\. and 1\d\d more in .*data\.json\n", printed)
+    assert (tmp_path / "output" / "data.html").read_text().count(">fault<") == 250
+
+
+def test_heads_of_columns_of_text_are_above_it(sets, check, tmp_path):
+    check(sets, "--no-images")
+    page = (tmp_path / "output" / "data.html").read_text()
+    assert page.count('<th scope="col" class="text">what to do</th>') == 2
 
 
 def test_annotations_alone(sets, check, tmp_path):
@@ -146,7 +185,9 @@ def test_wrong_ids(sets, check):
         data["annotations"][0]["id"] = None
 
     changed(sets["val"][0], spoil)
-    reasons = [finding["reason"] for finding in faults(check(sets)[2], "val")]
+    _, printed, data = check(sets)
+    assert "\nval: its images and remarks follow when its faults are mended\n" in printed
+    reasons = [finding["reason"] for finding in faults(data, "val")]
     assert [reason.split(" ")[0] for reason in reasons] == ["another", "id", "id"]
 
 

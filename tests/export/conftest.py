@@ -16,7 +16,7 @@ SMALL = [
 ]
 
 
-def write_run(folder, config, *options):
+def _write_run(folder, config, *options):
     """A run's folder with random weights.
 
     A fresh detector has the same small score everywhere. Classification and masks get weights so
@@ -45,6 +45,11 @@ def write_run(folder, config, *options):
 
 
 @pytest.fixture(scope="session")
+def write_run():
+    return _write_run
+
+
+@pytest.fixture(scope="session")
 def images(small_datasets):
     """Paths by id."""
     paths = sorted((small_datasets / "digit_scenes_val" / "images").iterdir())
@@ -61,7 +66,7 @@ def make(tmp_path_factory, small_datasets, datasets_in, one_thread):
     with datasets_in(small_datasets):
 
         def made(config, formats, images, *options):
-            run = write_run(tmp_path_factory.mktemp("run"), config, *options)
+            run = _write_run(tmp_path_factory.mktemp("run"), config, *options)
             predictor, folder = Predictor(run), tmp_path_factory.mktemp("exported") / "model"
             manifest = export_detector(predictor, folder, formats)
             found = check_export(predictor, load_files(folder, manifest), images)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 import softpool_det
-from softpool_det.export.parity import Differences, check_export, load_files
+from softpool_det.coco.reading import read_detections, read_ground_truth
+from softpool_det.export.parity import Differences, check_export, load_files, table
 from softpool_det.export.write import export_detector
 from softpool_det.training.exported import OUTPUTS
 
@@ -161,6 +163,25 @@ def test_the_example_without_pytorch(retinanet, images, deployment_page):
     assert len(output.splitlines()) == (want.scores >= 0.5).sum()
 
 
+def test_the_example_with_a_result_file(
+    retinanet, small_datasets, deployment_page, program_here, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    data = small_datasets / "digit_scenes_val"
+    (tmp_path / "trees").mkdir()
+    for name, target in (("val.json", "annotations.json"), ("photos", "images")):
+        (tmp_path / "trees" / name).symlink_to(data / target)
+    (tmp_path / "exported").symlink_to(retinanet.folder)
+    values, _ = deployment_page.run("With this package")
+    found = read_detections("exported.json", read_ground_truth("trees/val.json"))
+    want = retinanet.predictor.coco(values["files"], values["ids"])
+    scores = sorted(entry["score"] for entry in want)
+    np.testing.assert_allclose(sorted(found.score), scores, atol=1e-3)
+    given = ["--config-file", "exported", "--input", values["files"][0], "--output", "drawn.png"]
+    program_here("tools/visualize.py", *given)
+    assert Path("drawn.png").stat().st_size > 1000
+
+
 def test_refusals(retinanet, tmp_path):
     folder = shutil.copytree(retinanet.folder, tmp_path / "model")
     with pytest.raises(ValueError, match="exported detector: leave out weights"):
@@ -187,8 +208,11 @@ def test_refusals(retinanet, tmp_path):
     with pytest.raises(ValueError, match=r"one image \(CHW\), not a batch.*: export .* again"):
         softpool_det.Predictor(folder)
     (folder / "model.json").unlink()
-    with pytest.raises(FileNotFoundError, match="needs its manifest"):
+    (folder / "model.onnx").touch()
+    with pytest.raises(FileNotFoundError, match=r"/model/model\.json does not .* manifest beside"):
         softpool_det.Predictor(folder / "model.onnx")
+    with pytest.raises(NotADirectoryError, match=r"must be a folder, got the file .*model\.onnx"):
+        export_detector(retinanet.predictor, folder / "model.onnx", ["onnx"])
     assert not (tmp_path / "again").exists()
 
 
@@ -225,6 +249,13 @@ def test_boxes_that_are_cut_off_to_the_same_are_paired_by_their_scores():
     assert (differences.box, differences.score, differences.unpaired) == (0, 0, 0)
 
 
+def test_masks_are_in_the_table_where_there_are_some():
+    boxes, masks = Differences(seconds=[1]), Differences(seconds=[1], ap={"segm": 5.0})
+    assert "mask" not in table({"pytorch": boxes})[0]
+    assert [row["mask"] for row in table({"pytorch": masks, "onnx": masks})] == ["0", "0"]
+    assert table({"onnx": Differences(mask=0.5, seconds=[1])})[0]["mask"] == "0.5"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("MODEL.STEM_POOL.GRADIENT", "exact", *LEARNED)])
 @pytest.mark.parametrize("config", ["retinanet", "mask_rcnn"])
@@ -250,15 +281,6 @@ def test_nothing_found(make, images, config):
     got = make(f"digits_{config}_softpool_R_18_FPN", formats, images, *options)
     check_same(got.found, least=0)
     assert len(softpool_det.Predictor(got.folder)(images[0])) == 0
-
-
-@pytest.mark.slow
-def test_program(retinanet, program_here, tmp_path, capsys):
-    options = ("--config-file", retinanet.run, "--output", tmp_path / "model", "--check")
-    program_here("tools/export.py", *options)
-    output = capsys.readouterr().out
-    assert "AP (bbox)" in output
-    assert "6 images" in output
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ LONG = "retinanet_softpool_R_50_FPN_1x_of_a_name_that_never_ends_" * 4
 ONE_SEED = (
     "No difference is shown: {}'s run minus {}'s is -0.10 AP (95 % interval -0.80 to +0.60, "
     "P(better) 0.34; 5,000 images, 1 seed). With one seed, differences between training runs were "
-    "not seen: COCO runs of one config differ by 0.2 to 0.3 AP between seeds, and this difference "
-    "is inside that noise, so it is not a finding."
+    "not seen: COCO runs of one config differ by 0.2 to 0.3 AP between seeds, short trainings by "
+    "far more, and this difference is inside that noise, so it is not a finding."
 )
 
 

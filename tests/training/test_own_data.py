@@ -16,7 +16,9 @@ from softpool_det.cli.program import DATA_OPTIONS, data_overrides
 from softpool_det.comparison.arms import Arm, Run
 from softpool_det.config import load_config
 from softpool_det.datasets import use_json_files
+from softpool_det.datasets.json_files import class_remarks
 from softpool_det.io.data_errors import DataError
+from softpool_det.training.predictor import Predictor
 
 SHORT = [*TINY, "SOLVER.MAX_ITER", 3]
 
@@ -116,6 +118,31 @@ def test_all_arms_get_them(own, monkeypatch):
         assert (str(own["val"][0]),) == arm.load(1).DATASETS.TEST
 
 
+def test_another_number_of_classes_is_remarked_on(own, trained, caplog):
+    Predictor(trained, overrides=["MODEL.RETINANET.NUM_CLASSES", "5"])
+    remark = "MODEL.RETINANET.NUM_CLASSES 5 was given, the data have 10: 10 is used"
+    assert remark in caplog.messages
+    cfg = use_json_files(load_config(str(RETINANET), overrides(own, "train")))
+    assert class_remarks(cfg, ["MODEL.RETINANET.NUM_CLASSES", "10", "SEED", "5"]) == []
+    lazy = OmegaConf.create({"model": {"num_classes": 10}})
+    (remark,) = class_remarks(lazy, ["train.seed=5", "model.num_classes=5"])
+    assert remark.startswith("model.num_classes 5 was given")
+
+
+@pytest.mark.parametrize("crowds", [False, True])
+def test_nothing_is_annotated(own, train_here, tmp_path, crowds):
+    """Said before a config is printed, or a folder made."""
+    data = json.loads(own["train"][0].read_text())
+    crowd = {**data["annotations"][0], "iscrowd": 1}
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({**data, "annotations": [crowd] if crowds else []}))
+    given = options({"train": (path, own["train"][1])}, "train")
+    reason = rf"^error: {path}: it has no object to train on; annotate some$"
+    with pytest.raises(SystemExit, match=reason):
+        train_here("--config-file", RETINANET, *given, *SHORT, "OUTPUT_DIR", tmp_path / "run")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.slow
 def test_compares_arms_on_them(own, program_here, train_here, tmp_path):
     given = ["--output", tmp_path, *options(own, "train", "val"), "--resamples", 20]
@@ -129,10 +156,12 @@ def test_compares_arms_on_them(own, program_here, train_here, tmp_path):
 
 
 def test_without_a_test_set_nothing_is_evaluated(own, train_here, tmp_path):
-    given = options(own, "train")
-    train_here("--config-file", RETINANET, *given, *SHORT, "OUTPUT_DIR", tmp_path)
+    given = [*options(own, "train"), *SHORT, "MODEL.RETINANET.NUM_CLASSES", 5]
+    train_here("--config-file", RETINANET, *given, "OUTPUT_DIR", tmp_path)
     assert metrics(tmp_path) == {}
-    assert "no test set, so that nothing is evaluated" in (tmp_path / "log.txt").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert "no test set, so that nothing is evaluated" in log
+    assert "MODEL.RETINANET.NUM_CLASSES 5 was given, the data have 10: 10 is used" in log
 
 
 def test_several_files_of_one_set(own):

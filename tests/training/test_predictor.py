@@ -140,13 +140,42 @@ def test_says_what_is_missing(run, tmp_path):
         softpool_det.Predictor(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"weights no\.pth do not exist"):
         softpool_det.Predictor(run, weights="no.pth")
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist: name a run's folder, a "):
+        softpool_det.Predictor("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no\.onnx does not exist: name a run's folder"):
+        softpool_det.Predictor(tmp_path / "no.onnx")
+    (tmp_path / "no.onnx").touch()
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/model\.json does not exist: an exp"):
+        softpool_det.Predictor(tmp_path / "no.onnx")
+    (tmp_path / "good.json").write_text('{"images": []}')
+    with pytest.raises(ValueError, match=r"good\.json is neither a config \(\.yaml or \.py\)"):
+        softpool_det.Predictor(tmp_path / "good.json")
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         softpool_det.Predictor(run, batch_size=0)
+
+
+def test_a_head_that_would_stay_random(run, train_here, lazy_config, tmp_path):
+    """Fewer classes than were trained, as without the run's data; another model's weights."""
+    classes, weights = ["MODEL.RETINANET.NUM_CLASSES", "5"], run / "model_final.pth"
+    message = "NUM_CLASSES .*is 5, the checkpoint has 10"
+    with pytest.raises(ValueError, match=message):
+        softpool_det.Predictor(run, overrides=classes)
+    evaluate = ("--eval-only", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "yaml")
+    with pytest.raises(SystemExit, match=message):
+        train_here("--config-file", run / "config.yaml", *evaluate, *classes)
+    (tmp_path / "tiny.py").write_text(lazy_config)
+    evaluate = ("--eval-only", "--trust-lazy-config", f"train.init_checkpoint={weights}")
+    evaluate += (f"train.output_dir={tmp_path / 'lazy'}", "train.device=cpu")
+    with pytest.raises(SystemExit, match=r"MODEL\.FPN\.OUT_CHANNELS .* is 256, .* has 16"):
+        train_here("--config-file", tmp_path / "tiny.py", *evaluate)
+    assert not list(tmp_path.glob("*/evaluation.json"))
 
 
 def test_wrong_images(predictor, tmp_path):
     with pytest.raises(FileNotFoundError):
         predictor(tmp_path / "none.png")
+    with pytest.raises(ValueError, match=f"{tmp_path} is a folder: give a list of the image files"):
+        predictor(tmp_path)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"text\.png"):
         predictor(tmp_path / "text.png")
