@@ -150,13 +150,8 @@ def found(data, shift):
 def write_results(folder, truth):
     (folder / "instances_val2017.json").write_text(json.dumps(truth))
     (folder / "val2017").symlink_to(folder / "trees" / "photos")
-    names = [
-        "one",
-        "other",
-        "stock",
-        "exported",
-        *(f"{arm}_{n}" for arm in ("stock", "other") for n in "123"),
-    ]
+    names = ["one", "other", "stock", "exported"]
+    names += [f"{arm}_{n}" for arm in ("stock", "other") for n in "123"]
     for shift, name in enumerate(names):
         (folder / f"{name}.json").write_text(found(truth, shift))
     name = "detections_test-dev2017_NAME_results"
