@@ -102,7 +102,7 @@ def _write_onnx(model: nn.Module, path: Path) -> None:
     try:
         import onnx
     except ImportError as error:
-        raise ImportError("ONNX files need: pip install 'softpool_det[export]'") from error
+        raise ImportError("ONNX files need the extra [export]: docs/deployment.md") from error
     detector, example = BatchDetector(model).eval(), _example(*_TRACED)
     names = list(OUTPUTS)[: len(detector(*example))]
     axes = {name: {0: "detections"} for name in names}

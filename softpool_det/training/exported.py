@@ -117,7 +117,7 @@ class OnnxDetector:
             import onnxruntime
         except ImportError as error:
             raise ImportError(
-                "an exported detector needs onnxruntime: pip install 'softpool_det[export]'"
+                "an exported detector needs the extra [export] (onnxruntime): docs/deployment.md"
             ) from error
         entry = manifest["files"].get("onnx")
         if entry is None:
