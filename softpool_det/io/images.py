@@ -93,7 +93,9 @@ def open_image(source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
     except (FileNotFoundError, ImageError):
         raise
     except IsADirectoryError as error:
-        raise ImageError(f"{source} is a folder: give a list of the image files in it") from error
+        raise ImageError(
+            f"{source} cannot be read as an image: it is a folder; give a list of the files in it"
+        ) from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise ImageError(f"{source} cannot be read as an image ({known})") from error

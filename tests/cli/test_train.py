@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from softpool_det.config import load_config
+from softpool_det.training import Trainer
 from softpool_det.weights import WeightsMetadata, save_weights
 from softpool_det.weights.architecture import Architecture, build_resnet
 from softpool_det.weights.metadata import MAX_POOL
@@ -185,7 +187,8 @@ def test_weights_of_another_stem(run_here, tmp_path):
 def test_pickle_needs_trust(run_here, tmp_path):
     """In an evaluation of no data sets, which only loads."""
     weights = tmp_path / "model.pkl"
-    values = {"backbone.bottom_up.stem.conv1.weight": np.ones((64, 3, 7, 7), np.float32)}
+    state = Trainer.build_model(load_config(str(YAML), list(map(str, TINY)))).state_dict()
+    values = {key: np.ascontiguousarray(value) for key, value in state.items() if value.ndim}
     weights.write_bytes(pickle.dumps({"model": values, "__author__": "test"}))
     arguments = ["--eval-only", *TINY, "DATASETS.TEST", (), "MODEL.WEIGHTS", weights]
     arguments += ["OUTPUT_DIR", tmp_path / "output"]

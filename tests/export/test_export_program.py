@@ -46,7 +46,7 @@ def own_data(small_datasets, tmp_path):
 def test_images_are_checked_first(run, export, images, tmp_path):
     image = ("--images", images[0])
     export(run, *image, "--images", tmp_path / "no.jpg", error=r"no\.jpg: No such file")
-    export(run, *image, "--images", tmp_path, error="is a folder: give a list of the image files")
+    export(run, *image, "--images", tmp_path, error="it is a folder; give a list of the files")
     (tmp_path / "text.png").write_text("no image")
     export(run, *image, "--images", tmp_path / "text.png", error=r"text\.png cannot be read as an")
 
