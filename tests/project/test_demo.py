@@ -1,5 +1,6 @@
 """`make demo`: what it refuses, and what a signal to make does."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,8 +13,10 @@ OWN = ["JSON=a.json", "IMAGES=b"]
 def demo(folder, *variables):
     """Start it with `folder` for its environment, as if that were set up."""
     command = ["make", "--old-file=setup", "demo", f"VENV={folder}", *variables]
+    # Without what `make test` hands on, such as that it prints directories.
+    environment = {key: value for key, value in os.environ.items() if "MAKE" not in key}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
 
 
 @pytest.mark.parametrize(
