@@ -22,7 +22,7 @@ from softpool_det.datasets import MADE_DATASETS, digit_scenes, register_datasets
 from softpool_det.datasets.cache import ensure_made
 
 ROOT = Path(__file__).parents[1]
-# A shell's background job ignores it, and so would every program that the tests start and interrupt.
+# A background job ignores it, and so would every program that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 SMALL = {"digit_scenes_train": 8, "digit_scenes_val": 6}
