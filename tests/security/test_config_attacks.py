@@ -19,12 +19,13 @@ from softpool_det.config import load_config
 ROOT = Path(__file__).parents[2]
 DETECTOR = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
 CLASSIFIER = ROOT / "configs/classification/digits_softpool.yaml"
+PICTURE = ROOT / "docs/assets/operator.png"
 LAZY = ROOT / "configs/lazy/retinanet_softpool_R_50_FPN_1x.py"
 
 # What a program is given so that it reads the config; {} is the config's place.
 DETECTOR_PROGRAMS = {
     "train_net.py": "--num-gpus 0 --config-file {}",
-    "visualize.py": "--config-file {} --input in.png --output out.png",
+    "visualize.py": "--config-file {} --input {picture} --output out.png",
     "export_testdev.py": "--config-file {} --weights model.pth --alg a --output {out}",
     "compare.py": "--baseline {} --candidate {} --output {out}",
 }
@@ -44,8 +45,8 @@ CALLS = {
 
 
 def arguments(template, config, output):
-    words = template.replace("{out}", str(output)).split()
-    return [config if word == "{}" else word for word in words]
+    places = {"{}": config, "{picture}": PICTURE, "{out}": output}
+    return [places.get(word, word) for word in template.split()]
 
 
 @pytest.fixture(autouse=True)

@@ -22,11 +22,12 @@ from softpool_det.weights.metadata import FORMAT, FORMAT_KEY
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = ROOT / "configs/demo/digits_retinanet_softpool_R_18_FPN.yaml"
+PICTURE = ROOT / "docs/assets/operator.png"
 CLASSIFIER = ROOT / "configs/classification/digits_softpool.yaml"
 # What a program is given so that it reads the weights; {} is their place.
 PROGRAMS = {
     "train_net.py": "--num-gpus 0 --config-file {detector} MODEL.WEIGHTS {}",
-    "visualize.py": "--config-file {detector} --weights {} --input in.png --output out.png"
+    "visualize.py": "--config-file {detector} --weights {} --input {picture} --output out.png"
     " MODEL.DEVICE cpu",
     "export_testdev.py": "--num-gpus 0 --config-file {detector} --weights {} --alg a --output {out}"
     " --dataset digit_scenes_val MODEL.DEVICE cpu",
@@ -86,7 +87,7 @@ def test_checkpoints_do_not_run(kind, marker, refusal, tmp_path):
 def test_no_program_runs_a_checkpoint(program, environment, marker, tmp_path):
     path, output = tmp_path / "model.pth", tmp_path / "out"
     write_checkpoint(path, "zip", marker)
-    places = {"detector": DETECTOR, "classifier": CLASSIFIER, "out": output}
+    places = {"detector": DETECTOR, "classifier": CLASSIFIER, "picture": PICTURE, "out": output}
     words = PROGRAMS[program].format(path, **places).split()
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / program), *words],
