@@ -23,9 +23,7 @@ TEST_PYTHON ?= $(BIN)/python
 # for their tests share trainings and builds; in their order, for the longest have the fewest tests. Four,
 # for each takes 1 to 2 GB.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-# Without the second, numba sets OpenMP's threads, and PyTorch behind it in the same process uses
-# as many: tests then wait for each other, and take seven times as long.
-ONE_THREAD = exec env OMP_NUM_THREADS=1 NUMBA_THREADING_LAYER=workqueue
+ONE_THREAD = exec env OMP_NUM_THREADS=1
 # What libraries say of their own future is not for here. By exec the program is make's own child,
 # to which make hands SIGTERM on: a shell between them would end alone.
 QUIET = exec env PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning

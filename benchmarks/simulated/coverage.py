@@ -104,7 +104,7 @@ def _trial(
     random_seed: np.random.SeedSequence,
 ) -> np.ndarray:
     """(7, 4): low, high, value and standard error of one comparison."""
-    numba.set_num_threads(1)  # the pairs are so small that threads would wait for each other
+    numba.config.NUMBA_NUM_THREADS = 1  # the processes share the cores
     rng = np.random.default_rng(random_seed)
     drawn = draw_images(population, images, rng)
     qualities = draw_qualities(population, seeds, rng)

@@ -9,10 +9,12 @@ there they take turns, copy by copy.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from softpool_det.coco.protocol import IOU_THRESHOLDS, METRICS, RECALL_THRESHOLDS
 from softpool_det.statistics.matches import Matches
@@ -111,7 +113,9 @@ def object_totals(matches: Matches, weights: np.ndarray) -> np.ndarray:
 def weighted_metrics(
     ranked: Ranking, weights: np.ndarray, totals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute one run's figures for many weights of its images at once, on numba's threads.
+    """Compute one run's figures for many weights of its images at once, on several threads.
+
+    `NUMBA_NUM_THREADS` says how many; by default one for each core that the process may use.
 
     Args:
         ranked: of the run.
@@ -124,7 +128,15 @@ def weighted_metrics(
     """
     metrics = np.empty((len(weights), len(METRICS)))
     per_class = np.empty((len(weights), totals.shape[2]))
-    _weighted_metrics(ranked, weights, totals, RECALL_THRESHOLDS, metrics, per_class)
+
+    def count(start: int) -> None:
+        part = slice(start, start + LANES)
+        found = metrics[part], per_class[part]
+        _weighted_metrics(ranked, weights[part], totals[part], RECALL_THRESHOLDS, *found)
+
+    # numba's own threads are OpenMP's, whose number it would set for PyTorch, too.
+    with ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS) as pool:
+        list(pool.map(count, range(0, len(weights), LANES)))
     return metrics, per_class
 
 
@@ -149,16 +161,12 @@ def _add_objects(image, category, ignored, weights, totals):
                     totals[b, a, category[g]] += weights[b, image[g]]
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _weighted_metrics(ranked, weights, totals, recalls, metrics, per_class):
-    for block in prange((weights.shape[0] + LANES - 1) // LANES):
-        start = block * LANES
-        end = min(start + LANES, weights.shape[0])
-        lanes = weights[start:end].T.copy()
-        precision, recall = _means(ranked, lanes, totals[start:end], recalls)
-        for b in range(start, end):
-            found = precision[b - start], recall[b - start], totals[b] > 0
-            _summarize(*found, metrics[b], per_class[b])
+    """Fill (L, 7) and (L, K) for L weightings, at most LANES."""
+    precision, recall = _means(ranked, weights.T.copy(), totals, recalls)
+    for b in range(weights.shape[0]):
+        _summarize(precision[b], recall[b], totals[b] > 0, metrics[b], per_class[b])
 
 
 # The functions below take L weightings ("lanes") at once, as (images, L), and keep their running

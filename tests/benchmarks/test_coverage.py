@@ -5,7 +5,6 @@ benchmarks/coverage.py does the same at length.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import pytest
 from scipy import stats
@@ -13,15 +12,6 @@ from simulated.coverage import measure_coverage
 from simulated.detectors import Population, detect, draw_images
 
 WANTED = (0.93, 0.97)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The pairs are so small that threads would wait for each other most of the time."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
