@@ -171,7 +171,7 @@ browser:  ## Chromium for the report's tests: Debian's, unless one is installed 
 	@requirements/install_chromium.sh
 
 test-slow: setup  ## the slow tests, and the operator's random cases with more of them
-	@$(BIN)/python -m pytest -m slow
+	@$(ONE_THREAD) $(BIN)/python -m pytest $(PARALLEL) -m slow
 	@SOFTPOOL_EXAMPLES=1000 $(BIN)/python -m pytest tests/ops/test_soft_pool.py -k random_cases
 
 test-chaos: setup  ## kills at random moments, and soaks

@@ -103,7 +103,7 @@ def starts_of(command, starts=EXCEPTIONS):
 COMMANDS = dict.fromkeys(shlex.join(words) for page in PAGES for words in commands_of(page))
 
 
-@pytest.mark.parametrize("page", filter(commands_of, PAGES), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", list(filter(commands_of, PAGES)), ids=lambda page: page.name)
 def test_the_commands_of_the_pages_parse(page, monkeypatch):
     targets = re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
     for words in commands_of(page):
