@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from softpool_det.classification.config import Config
 from softpool_det.training.randomness import seed_of, seeded
@@ -37,27 +37,65 @@ class SeededDataset(Dataset):
 
 
 class EpochBatches(Sampler):
-    """The batches of an epoch, from one of them on, as keys of a `SeededDataset`.
+    """This process's share of the shuffled batches of an epoch, as keys of a `SeededDataset`.
 
     Args:
-        batches: gives lists of what the data set takes. It, or its `sampler`, has `set_epoch`.
+        samples: number of images or clips; those that fill no batch are left out.
+        batch_size: of all processes together.
+        seed: of the order, as in torch's `DistributedSampler`.
+        rank, world_size: of this process and of all.
+        grid: what decides the shapes of batches of clips; None for batches of one shape.
+
+    Raises:
+        ValueError: a batch cannot be divided evenly.
     """
 
-    def __init__(self, batches: Any) -> None:
-        self.batches, self.epoch, self.start = batches, -1, 0
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        grid: Multigrid | None = None,
+    ) -> None:
+        if batch_size < 1 or batch_size % world_size:
+            raise ValueError(
+                f"batch_size must be a multiple of the {world_size} processes, got {batch_size}"
+            )
+        self.samples, self.batch_size, self.seed, self.grid = samples, batch_size, seed, grid
+        self.rank, self.world_size, self.epoch = rank, world_size, -1
 
     def begin(self, epoch: int, start: int = 0) -> None:
-        """Let the next iteration be over `epoch`, from 0, without its first `start` batches."""
-        if epoch != self.epoch:
-            self.epoch, self.start = epoch, start
-            getattr(self.batches, "sampler", self.batches).set_epoch(epoch)
+        """Let the next iteration be over `epoch`, from 0, without its first `start` batches.
+
+        Raises:
+            ValueError: the samples fill no batch of the epoch.
+        """
+        if epoch == self.epoch:
+            return
+        self.epoch, self.start = epoch, start
+        self.shapes: list[tuple[int, ...]] = [(self.batch_size,)] * (
+            self.samples // self.batch_size
+        )
+        if self.grid:
+            self.shapes = [step.shape for step in self.grid.epoch(epoch, self.samples)]
+        if not self.shapes:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but the training set has only {self.samples} "
+                f"images or clips, which fill no batch of epoch {epoch + 1}"
+            )
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.shapes)
 
     def __iter__(self) -> Iterator[list[tuple[int, Any]]]:
-        for batch in islice(self.batches, self.start, None):
-            yield [(self.epoch, item) for item in batch]
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = iter(torch.randperm(self.samples, generator=generator).tolist())
+        for number, (batch, *grid) in enumerate(self.shapes):
+            share = list(islice(order, batch))[self.rank :: self.world_size]
+            if number >= self.start:
+                yield [(self.epoch, (index, *grid) if grid else index) for index in share]
 
 
 def multigrid(cfg: Config) -> Multigrid | None:
@@ -83,28 +121,6 @@ def multigrid(cfg: Config) -> Multigrid | None:
     except ValueError as error:
         keys = f"clips.multigrid={variant} with milestones={cfg.milestones}, epochs={cfg.epochs}"
         raise ValueError(f"{keys}: {error}") from error
-
-
-def shuffled_batches(
-    dataset: Any, batch_size: int, seed: int, rank: int, world_size: int
-) -> BatchSampler:
-    """Sample this process's share of shuffled batches; an unfilled one is left out.
-
-    Raises:
-        ValueError: the batch cannot be shared out evenly, or is larger than the data set.
-    """
-    if batch_size < 1 or batch_size % world_size:
-        raise ValueError(
-            f"batch_size must be a multiple of the {world_size} processes, got {batch_size}"
-        )
-    if len(dataset) < batch_size:
-        raise ValueError(
-            f"batch_size is {batch_size}, but the training set has only {len(dataset)} images"
-        )
-    order: DistributedSampler = DistributedSampler(
-        dataset, world_size, rank, shuffle=True, seed=seed, drop_last=True
-    )
-    return BatchSampler(order, batch_size // world_size, drop_last=True)
 
 
 def all_batches(size: int, batch_size: int, rank: int, world_size: int) -> BatchSampler:

@@ -24,7 +24,6 @@ from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.randomness import seed_of
-from softpool_det.video.multigrid import MultigridBatchSampler
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +68,8 @@ class Classifier(pl.LightningModule):
         # Of an interrupted epoch, those that were not trained on.
         progress = trainer.fit_loop.epoch_loop.batch_progress
         begun = 0 if progress.is_last_batch else progress.current.ready
-        self.batches = loaders.EpochBatches(
-            MultigridBatchSampler(len(self.train_set), self.grid, cfg.seed, *place)
-            if self.grid
-            else loaders.shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
-        )
+        sizes = len(self.train_set), cfg.batch_size
+        self.batches = loaders.EpochBatches(*sizes, cfg.seed, *place, self.grid)
         self.batches.begin(trainer.current_epoch, begun)
         return loaders.loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 

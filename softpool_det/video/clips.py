@@ -75,7 +75,7 @@ def frame_indices(
 class VideoClips(Dataset):
     """Clips as (float32 (3, T, H, W), label).
 
-    An index is a clip's number, or (number, frames, crop) of a `MultigridBatchSampler`: the same
+    An index is a clip's number, or (number, frames, crop) of a `Multigrid` batch: the same
     extent in time and space as so many frames of so many pixels a side.
 
     Args:

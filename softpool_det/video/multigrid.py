@@ -8,13 +8,10 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
-
-import torch
-from torch.utils.data import Sampler
 
 
 class Shape(NamedTuple):
@@ -126,45 +123,3 @@ class Multigrid:
         crop = self.shape.crop / math.sqrt(area)
         crop = int(crop) if self.variant == "authors" else round(crop)
         return Shape(self.shape.batch * frames * area, max(self.shape.frames // frames, 1), crop)
-
-
-class MultigridBatchSampler(Sampler):
-    """Batches of (index, frames, crop) for `VideoClips`; `steps` has the rate of each.
-
-    Args:
-        samples: number of clips.
-        schedule: its batches are shared out among all processes.
-        seed: of the order, 0 or more.
-        rank, world_size: of this process and of all.
-
-    Raises:
-        ValueError: a batch cannot be shared out evenly, or the samples fill none.
-    """
-
-    def __init__(
-        self, samples: int, schedule: Multigrid, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        if schedule.shape.batch % world_size:
-            raise ValueError(
-                f"shape.batch must be a multiple of the {world_size} processes, "
-                f"got {schedule.shape.batch}"
-            )
-        self.samples, self.schedule, self.seed = samples, schedule, seed
-        self.rank, self.world_size = rank, world_size
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take the batches of an epoch, from 0, next."""
-        self.epoch, self.steps = epoch, self.schedule.epoch(epoch, self.samples)
-        if not self.steps:
-            raise ValueError(f"samples must fill a batch of epoch {epoch}, got {self.samples}")
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = iter(torch.randperm(self.samples, generator=generator).tolist())
-        for (batch, frames, crop), _ in self.steps:
-            share = list(itertools.islice(order, batch))[self.rank :: self.world_size]
-            yield [(index, frames, crop) for index in share]
