@@ -65,6 +65,7 @@ class EpochBatches(Sampler):
             )
         self.samples, self.batch_size, self.seed, self.grid = samples, batch_size, seed, grid
         self.rank, self.world_size, self.epoch = rank, world_size, -1
+        self.shapes: list[tuple[int, ...]] = []
 
     def begin(self, epoch: int, start: int = 0) -> None:
         """Let the next iteration be over `epoch`, from 0, without its first `start` batches.
@@ -75,9 +76,7 @@ class EpochBatches(Sampler):
         if epoch == self.epoch:
             return
         self.epoch, self.start = epoch, start
-        self.shapes: list[tuple[int, ...]] = [(self.batch_size,)] * (
-            self.samples // self.batch_size
-        )
+        self.shapes = [(self.batch_size,)] * (self.samples // self.batch_size)
         if self.grid:
             self.shapes = [step.shape for step in self.grid.epoch(epoch, self.samples)]
         if not self.shapes:

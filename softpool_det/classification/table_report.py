@@ -12,10 +12,6 @@ from tabulate import tabulate
 
 from softpool_det.io.atomic import replacing, write_atomically, write_json
 
-# Of these each seed's is shown, not their mean.
-_BY_SEED = {"count": "d", "statistic": ".2f", "p": ".3g"}
-_FORMS = {"accuracy": ".2f", "plain": ".4g", **_BY_SEED}
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -25,13 +21,15 @@ class Cell:
         paper: the paper's; None where it has none.
         ours: by seed.
         baseline: what both are compared with: the paper's figure, and ours by seed.
-        style: "accuracy" (percent), "plain", or, by seed, "count", "statistic" or "p".
+        form: how to write it, as for `format`.
+        by_seed: show each seed's, not their mean.
     """
 
     paper: float | None
     ours: dict[int, float]
     baseline: tuple[float | None, dict[int, float]] | None = None
-    style: str = "plain"
+    form: str = ".4g"
+    by_seed: bool = False
 
     def differences(self) -> tuple[float | None, float | None, float]:
         """Subtract the baseline: the paper's, our mean, half of its 95 % interval (NaN of one)."""
@@ -47,8 +45,8 @@ class Cell:
     def texts(self) -> tuple[str, str]:
         """Write the paper's and ours."""
         paper, ours, half = self.differences()
-        form, values = _FORMS[self.style], [*self.ours.values()]
-        if values and self.style not in _BY_SEED:
+        form, values = self.form, [*self.ours.values()]
+        if values and not self.by_seed:
             values = [float(np.mean(values))]
         about = "" if np.isnan(half) else f" ± {half:.2f}"
         printed = "" if self.paper is None else f"{self.paper:{form}}"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from softpool_det.classification import paper, run
-from softpool_det.classification.arms import Arm
 from softpool_det.classification.config import Config, identity, load_config
 from softpool_det.classification.networks import complexity
-from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED
+from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED, Arm
 from softpool_det.classification.predictions import Predictions, mcnemar_test
 from softpool_det.classification.table_report import Cell, Table
 from softpool_det.io.errors import error_text
@@ -158,7 +157,7 @@ class Runs:
             name = top.replace("-", "")
             ours = {seed: predictions.accuracies()[name] for seed, predictions in found.items()}
             figures.append((printed[_TOPS.index(top)], ours))
-        return Cell(*figures[0], None if arm == stock else figures[1], "accuracy")
+        return Cell(*figures[0], None if arm == stock else figures[1], ".2f")
 
 
 def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Arm]:
@@ -207,13 +206,13 @@ def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
         known = paper.TABLE_4.get(arm.key) if arm.pool == SOFTPOOL else None
         statistic, p_value = known or (None, None)
         rows[str(arm)] = {
-            name: Cell(printed, {seed: test[key] for seed, test in tests.items()}, style=style)
-            for name, key, printed, style in (
-                ("Original alone right", "only_baseline", None, "count"),
-                ("other alone right", "only_candidate", None, "count"),
-                ("chi-squared", "statistic", statistic, "statistic"),
-                ("p", "p_value", p_value, "p"),
-                ("exact p", "exact_p_value", None, "p"),
+            name: Cell(printed, {s: tests[s][key] for s in tests}, form=form, by_seed=True)
+            for name, key, printed, form in (
+                ("Original alone right", "only_baseline", None, "d"),
+                ("other alone right", "only_candidate", None, "d"),
+                ("chi-squared", "statistic", statistic, ".2f"),
+                ("p", "p_value", p_value, ".3g"),
+                ("exact p", "exact_p_value", None, ".3g"),
             )
         }
     return Table("Table 4: McNemar's test", rows, f"{_PAPERS} {_MCNEMAR}")
@@ -248,10 +247,4 @@ def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
     return Table("Table 7: videos", rows, f"{_CSN} {_MEANS}")
 
 
-TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {
-    2: table_2,
-    4: table_4,
-    5: table_5,
-    6: table_6,
-    7: table_7,
-}
+TABLES = {2: table_2, 4: table_4, 5: table_5, 6: table_6, 7: table_7}

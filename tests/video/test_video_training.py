@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from torchvision.transforms import v2
 
 from softpool_det.classification import train
-from softpool_det.classification.arms import Arm, arms_of
 from softpool_det.classification.config import Clips, Config, construct, load_config
 from softpool_det.classification.datasets import open_videos
 from softpool_det.classification.loaders import multigrid
 from softpool_det.classification.module import Classifier
+from softpool_det.classification.paper import Arm, arms_of
 from softpool_det.classification.tables import Runs, table_7
 from softpool_det.datasets.moving_digits import MovingDigits
 from softpool_det.model_zoo import get_config_file
