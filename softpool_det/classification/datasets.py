@@ -20,8 +20,7 @@ from softpool_det.datasets.cache import datasets_root
 from softpool_det.datasets.digit_scenes import load_digits
 from softpool_det.datasets.moving_digits import LISTS, write_moving_digits
 from softpool_det.io.images import ImageError, read_rgb
-from softpool_det.video.clips import VideoClips
-from softpool_det.video.lists import read_classes, read_clips
+from softpool_det.video.clips import VideoClips, read_classes, read_clips
 
 FASHION_CLASSES = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),

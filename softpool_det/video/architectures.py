@@ -1,4 +1,4 @@
-"""Networks that no well-kept library has: I3D, MF-Net and SlowFast, each for clips (N, 3, T, H, W).
+"""I3D, MF-Net and SlowFast, from clips (N, 3, T, H, W) to (N, num_classes): no library has them.
 
 Parameters of MF-Net are named as in its authors' checkpoints, SlowFast's as in PySlowFast.
 """
@@ -47,11 +47,7 @@ class _Mixed(nn.ModuleList):
 
 
 class I3D(nn.Sequential):
-    """Inception-v1 inflated (Carreira and Zisserman, CVPR 2017): 13 max poolings, one in the stem.
-
-    Args:
-        num_classes: outputs.
-    """
+    """Inception-v1 inflated (Carreira and Zisserman, CVPR 2017), with 13 max poolings."""
 
     def __init__(self, num_classes: int) -> None:
         mixed = {name: _Mixed(*widths) for name, widths in _MIXED.items()}
@@ -114,11 +110,7 @@ class _FiberBlock(nn.Module):
 
 
 class MFNet(nn.Sequential):
-    """Multi-fiber network in 3-D (Chen et al., ECCV 2018).
-
-    Args:
-        num_classes: outputs.
-    """
+    """Multi-fiber network in 3-D (Chen et al., ECCV 2018)."""
 
     def __init__(self, num_classes: int) -> None:
         layers: dict[str, nn.Module] = {
@@ -191,7 +183,6 @@ class SlowFast(nn.Module):
     the channels.
 
     Args:
-        num_classes: outputs.
         alpha: of so many frames the slow pathway takes one: 8 for 4 x 16, of 32 frames.
     """
 

@@ -2,7 +2,7 @@
 
 r3d: Hara et al., CVPR 2018. r(2+1)d and CSN: Tran et al., CVPR 2018 and ICCV 2019. SRTG: Stergiou
 and Poppe, arXiv 2006.08247. Parameters are named as in the authors' checkpoints, but for what
-`softpool_det.classification.weights` renames.
+`softpool_det.classification.networks` renames.
 """
 
 from __future__ import annotations
@@ -34,13 +34,10 @@ class DepthwiseConv3d(resnet.Conv3DSimple):
 
 
 class SqueezeAndRecursion(nn.Module):
-    """Scale each frame's channels by what an LSTM of two layers says of the frames up to it.
+    """Scale (N, channels, T, H, W) by what an LSTM of two layers says of the frames up to each.
 
     The paper's temporal gates are not here: the published weights were trained without them, and
     the published code closes them always.
-
-    Args:
-        channels: of input and output, (N, channels, T, H, W).
     """
 
     def __init__(self, channels: int) -> None:
@@ -124,14 +121,10 @@ NETWORKS = {
 
 
 def build_network(name: str, num_classes: int) -> nn.Module:
-    """Build a network with fresh weights.
-
-    Args:
-        name: in `NETWORKS`.
-        num_classes: 1 or more.
+    """Build a network of `NETWORKS` with fresh weights.
 
     Raises:
-        ValueError: no such network, with the names that there are.
+        ValueError: no such network, with the names that there are; or `num_classes` below 1.
     """
     if name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")

@@ -14,8 +14,7 @@ from softpool_det.classification.loaders import EpochBatches, loader
 from softpool_det.datasets.moving_digits import CLASSES
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.video import frames_at, open_video
-from softpool_det.video.clips import Clip, VideoClips, frame_indices, read_clip
-from softpool_det.video.lists import read_clips
+from softpool_det.video.clips import Clip, VideoClips, frame_indices, read_clip, read_clips
 from softpool_det.video.multigrid import Multigrid, Shape
 
 CENTRE = 4, (1, 2)

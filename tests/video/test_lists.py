@@ -8,7 +8,7 @@ from video_files import write_video
 
 from softpool_det.datasets.moving_digits import CLASSES
 from softpool_det.io.data_errors import DataError
-from softpool_det.video.lists import read_classes, read_clips
+from softpool_det.video.clips import read_classes, read_clips
 
 
 @pytest.fixture(scope="session")
