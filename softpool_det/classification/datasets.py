@@ -1,18 +1,24 @@
-"""Labelled images and videos: folders, lists, and small data sets of real pixels by name."""
+"""Labelled images and videos: folders, lists, small data sets by name; and batches of them.
+
+Seed, epoch and place in it alone decide what a batch holds. Neither the number of workers nor an
+interruption changes it, and a global batch has the same images for any number of processes.
+"""
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torchvision.datasets import FashionMNIST, ImageFolder
 from torchvision.transforms import v2
 
 from softpool_det.classification.config import Config, construct
@@ -20,12 +26,11 @@ from softpool_det.datasets.cache import datasets_root
 from softpool_det.datasets.digit_scenes import load_digits
 from softpool_det.datasets.moving_digits import LISTS, write_moving_digits
 from softpool_det.io.images import ImageError, read_rgb
+from softpool_det.training.randomness import seed_of, seeded
+from softpool_det.training.workers import outlive_signals
 from softpool_det.video.clips import VideoClips, read_classes, read_clips
+from softpool_det.video.multigrid import Multigrid, Shape
 
-FASHION_CLASSES = (
-    *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
-    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-)
 # Of the larger one of its files, unpacked.
 _FASHION_BYTES = 16 + 60000 * 28 * 28
 # Where Debian's package dataset-fashion-mnist puts its files.
@@ -44,19 +49,14 @@ ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.g
 "val", into such folders."""
 
 
+@dataclass(eq=False, repr=False)
 class LabelledArrays(Dataset):
-    """Grey pictures (N, H, W) in memory, given out as RGB, with labels (N,) and class names."""
+    """Grey pictures (N, H, W) in memory, given out as RGB, with N labels and class names."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        classes: Sequence[str],
-        transform: Callable[[Image.Image], Any],
-    ) -> None:
-        self.images, self.transform = images, transform
-        self.targets: list[int] = labels.tolist()
-        self.classes = list(classes)
+    images: np.ndarray
+    targets: list[int]
+    classes: list[str]
+    transform: Callable[[Image.Image], Any]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,7 +96,7 @@ def _small(name: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
     prefix = {"train": "train", "val": "t10k"}[split]
     # A header of 16 or 8 bytes, then the values.
     images = _fashion_mnist(f"{prefix}-images-idx3", skip=16).reshape(-1, 28, 28)
-    return images, _fashion_mnist(f"{prefix}-labels-idx1", skip=8), FASHION_CLASSES
+    return images, _fashion_mnist(f"{prefix}-labels-idx1", skip=8), FashionMNIST.classes
 
 
 SMALL_DATASETS = ("digits_train", "digits_val", "fashion_mnist_train", "fashion_mnist_val")
@@ -125,14 +125,12 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
         FileNotFoundError: the files are absent; the text says what they are and how to get them.
     """
     if name in SMALL_DATASETS:
-        return LabelledArrays(*_small(name), transform)
-    root = datasets_root()
-    folder = root / name
-    problem = "does not exist"
-    if folder.is_dir():
-        if any(entry.is_dir() for entry in folder.iterdir()):
-            return ImageFolder(str(folder), transform, loader=_read_there)
-        problem = "holds no folder, so no class"
+        images, labels, classes = _small(name)
+        return LabelledArrays(images, labels.tolist(), list(classes), transform)
+    root, folder = datasets_root(), datasets_root() / name
+    if folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
+        return ImageFolder(str(folder), transform, loader=_read_there)
+    problem = "holds no folder, so no class" if folder.is_dir() else "does not exist"
     words = {"key": key, "folder": folder, "problem": problem, "root": root}
     raise FileNotFoundError(FOLDER_HELP.format(names=", ".join(SMALL_DATASETS), **words))
 
@@ -167,3 +165,117 @@ def open_split(cfg: Config, split: str) -> LabelledImages:
     if cfg.clips.frames:
         return open_videos(cfg, split, v2.Compose(steps))
     return open_dataset(getattr(cfg, f"{split}_data"), v2.Compose(steps), f"{split}_data")
+
+
+class SeededDataset(Dataset):
+    """A data set whose transforms draw from a seed of their own for every epoch and item.
+
+    Its keys are (epoch, what the data set takes); it gives (image, label, what the data set took).
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, key: tuple[int, Any]) -> Any:
+        epoch, item = key
+        numbers = item if isinstance(item, tuple) else (item,)
+        # Without workers this is the process that trains: its own generators are left alone.
+        with seeded(seed_of(self.seed, epoch, *numbers)):
+            return (*self.dataset[item], item)
+
+
+@dataclass(eq=False, repr=False)
+class EpochBatches(Sampler):
+    """This process's share of the shuffled batches of an epoch, as keys of a `SeededDataset`.
+
+    The order is that of torch's `DistributedSampler`. Samples that fill no batch are left out.
+
+    Raises:
+        ValueError: a batch cannot be divided evenly.
+    """
+
+    samples: int
+    batch_size: int  # of all processes together
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    grid: Multigrid | None = None  # decides the shapes of batches of clips
+
+    def __post_init__(self) -> None:
+        self.epoch, self.shapes = -1, list[tuple[int, ...]]()
+        if self.batch_size < 1 or self.batch_size % self.world_size:
+            raise ValueError(
+                f"batch_size must be a multiple of the {self.world_size} processes, "
+                f"got {self.batch_size}"
+            )
+
+    def begin(self, epoch: int, start: int = 0) -> None:
+        """Let the next iteration be over `epoch`, from 0, without its first `start` batches.
+
+        Raises:
+            ValueError: the samples fill no batch of the epoch.
+        """
+        if epoch == self.epoch:
+            return
+        self.epoch, self.start = epoch, start
+        self.shapes = [(self.batch_size,)] * (self.samples // self.batch_size)
+        if self.grid:
+            self.shapes = [step.shape for step in self.grid.epoch(epoch, self.samples)]
+        if not self.shapes:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but the training set has only {self.samples} "
+                f"images or clips, which fill no batch of epoch {epoch + 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __iter__(self) -> Iterator[list[tuple[int, Any]]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = iter(torch.randperm(self.samples, generator=generator).tolist())
+        for number, (batch, *grid) in enumerate(self.shapes):
+            share = list(islice(order, batch))[self.rank :: self.world_size]
+            if number >= self.start:
+                yield [(self.epoch, (index, *grid) if grid else index) for index in share]
+
+
+def multigrid(cfg: Config) -> Multigrid | None:
+    """Build the schedule of a training, None for one shape of batches.
+
+    Raises:
+        ValueError: a key has a value that does not go with it.
+    """
+    variant = cfg.clips.multigrid
+    if not variant or not cfg.epochs:
+        return None
+    accumulated = cfg.trainer.get("accumulate_grad_batches", 1)
+    for key, value, right in (
+        ("warmup_epochs", cfg.warmup_epochs, 0),
+        ("trainer.accumulate_grad_batches", accumulated, 1),
+    ):
+        if value != right:
+            raise ValueError(f"{key} must be {right} with clips.multigrid, got {value}")
+    shape = Shape(cfg.batch_size, cfg.clips.frames, cfg.size)
+    steps = [round(epoch) for epoch in cfg.milestones if epoch < cfg.epochs]
+    try:
+        return Multigrid(shape, steps, cfg.epochs, variant, cfg.gamma)
+    except ValueError as error:
+        keys = f"clips.multigrid={variant} with milestones={cfg.milestones}, epochs={cfg.epochs}"
+        raise ValueError(f"{keys}: {error}") from error
+
+
+def all_batches(size: int, batch_size: int, rank: int, world_size: int) -> BatchSampler:
+    """List this process's share of all items, each once, as keys of a `SeededDataset`."""
+    share = [(0, item) for item in range(rank, size, world_size)]
+    return BatchSampler(share, max(batch_size // world_size, 1), drop_last=False)
+
+
+def loader(dataset: Any, batches: Any, seed: int, num_workers: int) -> DataLoader:
+    """Load batches of (images, labels, items), of keys of a `SeededDataset`."""
+    return DataLoader(
+        SeededDataset(dataset, seed),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=outlive_signals,
+    )

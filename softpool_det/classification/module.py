@@ -18,8 +18,8 @@ from torch.optim import lr_scheduler as schedules
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from softpool_det.classification import loaders
 from softpool_det.classification.config import Config, construct
+from softpool_det.classification.datasets import EpochBatches, all_batches, loader, multigrid
 from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
 from softpool_det.layers.learning import weight_decay_overrides
@@ -48,7 +48,7 @@ class Classifier(pl.LightningModule):
         memory = torch.channels_last if cfg.channels_last else torch.preserve_format
         self.cfg, self.network = cfg, network.to(memory_format=memory)
         self.train_set, self.val_set = train_set, val_set
-        self.grid = loaders.multigrid(cfg)
+        self.grid = multigrid(cfg)
         key, classes = "batch_transforms", len(val_set.classes)
         self.mixers = [construct(v2, e, key, num_classes=classes) for e in cfg.batch_transforms]
         self.predictions: Predictions | None = None
@@ -69,14 +69,14 @@ class Classifier(pl.LightningModule):
         progress = trainer.fit_loop.epoch_loop.batch_progress
         begun = 0 if progress.is_last_batch else progress.current.ready
         sizes = len(self.train_set), cfg.batch_size
-        self.batches = loaders.EpochBatches(*sizes, cfg.seed, *place, self.grid)
+        self.batches = EpochBatches(*sizes, cfg.seed, *place, self.grid)
         self.batches.begin(trainer.current_epoch, begun)
-        return loaders.loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
+        return loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         cfg, place = self.cfg, (self.trainer.global_rank, self.trainer.world_size)
-        batches = loaders.all_batches(len(self.val_set), cfg.batch_size, *place)
-        return loaders.loader(self.val_set, batches, cfg.seed, cfg.num_workers)
+        batches = all_batches(len(self.val_set), cfg.batch_size, *place)
+        return loader(self.val_set, batches, cfg.seed, cfg.num_workers)
 
     def on_train_epoch_start(self) -> None:
         self.batches.begin(self.current_epoch)

@@ -9,6 +9,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
@@ -80,6 +81,7 @@ def frame_indices(
     return [min(first + i * stride, stop - 1) for i in range(frames)]
 
 
+@dataclass(eq=False, repr=False)
 class VideoClips(Dataset):
     """Clips as (float32 (3, T, H, W), label).
 
@@ -95,23 +97,19 @@ class VideoClips(Dataset):
         is_random: a random place in time, for training; or the centre.
     """
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        classes: Sequence[str],
-        transform: Callable[[torch.Tensor], torch.Tensor],
-        frames: int,
-        strides: Sequence[int] = (1, 1),
-        is_random: bool = False,
-    ) -> None:
-        if frames < 1:
-            raise ValueError(f"frames must be 1 or more, got {frames}")
-        if len(strides) != 2 or not 1 <= strides[0] <= strides[1]:
-            raise ValueError(f"strides must be two, 1 <= smallest <= largest, got {strides}")
-        self.clips, self.classes = clips, list(classes)
-        self.targets = [clip.label for clip in clips]
-        self.transform, self.frames, self.strides = transform, frames, strides
-        self.is_random = is_random
+    clips: Sequence[Clip]
+    classes: Sequence[str]
+    transform: Callable[[torch.Tensor], torch.Tensor]
+    frames: int
+    strides: Sequence[int] = (1, 1)
+    is_random: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ValueError(f"frames must be 1 or more, got {self.frames}")
+        if len(self.strides) != 2 or not 1 <= self.strides[0] <= self.strides[1]:
+            raise ValueError(f"strides must be two, 1 <= smallest <= largest, got {self.strides}")
+        self.targets = [clip.label for clip in self.clips]
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -16,8 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from softpool_det.classification.config import load_config
-from softpool_det.classification.datasets import open_split
-from softpool_det.classification.loaders import EpochBatches, loader
+from softpool_det.classification.datasets import EpochBatches, loader, open_split
 from softpool_det.classification.networks import build_network
 from softpool_det.classification.predictions import Predictions
 from softpool_det.config import load_config as load_detector_config

@@ -14,7 +14,7 @@ from softpool_det.training import workers
 # Each image takes longer than the test needs to send a signal.
 SCRIPT = """
 import os, sys, time
-from softpool_det.classification.loaders import all_batches, loader
+from softpool_det.classification.datasets import all_batches, loader
 from softpool_det.training.train_loader import TrainLoader
 from softpool_det.training.workers import with_lasting_workers
 from softpool_det.training.signals import any_received, listening

@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms import v2
 from video_files import numbers_of, write_video
 
-from softpool_det.classification.loaders import EpochBatches, loader
+from softpool_det.classification.datasets import EpochBatches, loader
 from softpool_det.datasets.moving_digits import CLASSES
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.video import frames_at, open_video

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DistributedSampler
 
-from softpool_det.classification.loaders import EpochBatches
+from softpool_det.classification.datasets import EpochBatches
 from softpool_det.video.multigrid import Multigrid, Shape
 
 PAPERS = Multigrid(Shape(64, 16, 256), (40, 80), 100)

@@ -10,8 +10,7 @@ from torchvision.transforms import v2
 
 from softpool_det.classification import train
 from softpool_det.classification.config import Clips, Config, construct, load_config
-from softpool_det.classification.datasets import open_videos
-from softpool_det.classification.loaders import multigrid
+from softpool_det.classification.datasets import multigrid, open_videos
 from softpool_det.classification.module import Classifier
 from softpool_det.classification.paper import Arm, arms_of
 from softpool_det.classification.tables import Runs, table_7
