@@ -15,17 +15,11 @@ from softpool_det.statistics.object_tests import corrected_mcnemar, exact_mcnema
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of the N images of a data set, in its order.
+    """Of the N images of a data set, in its order."""
 
-    Args:
-        labels: (N,) int64, the true classes.
-        predicted: (N,) int64, the classes with the highest score.
-        in_top5: (N,) bool, whether the true class is among the five highest (or all there are).
-    """
-
-    labels: np.ndarray
-    predicted: np.ndarray
-    in_top5: np.ndarray
+    labels: np.ndarray  # (N,) int64, the true classes
+    predicted: np.ndarray  # (N,) int64, the classes with the highest score
+    in_top5: np.ndarray  # (N,) bool, whether the true class is among the five highest
 
     @property
     def correct(self) -> np.ndarray:

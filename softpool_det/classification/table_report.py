@@ -15,21 +15,14 @@ from softpool_det.io.atomic import replacing, write_atomically, write_json
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure.
-
-    Args:
-        paper: the paper's; None where it has none.
-        ours: by seed.
-        baseline: what both are compared with: the paper's figure, and ours by seed.
-        form: how to write it, as for `format`.
-        by_seed: show each seed's, not their mean.
-    """
+    """A figure of the paper's, None where it has none, and ours by seed."""
 
     paper: float | None
     ours: dict[int, float]
+    # What they are compared with.
     baseline: tuple[float | None, dict[int, float]] | None = None
-    form: str = ".4g"
-    by_seed: bool = False
+    form: str = ".4g"  # as for `format`
+    by_seed: bool = False  # show each seed's, not their mean
 
     def differences(self) -> tuple[float | None, float | None, float]:
         """Subtract the baseline: the paper's, our mean, half of its 95 % interval (NaN of one)."""
@@ -63,11 +56,6 @@ class Table:
     rows: dict[str, dict[str, Cell]]
     note: str
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns, from the first row."""
-        return list(next(iter(self.rows.values()), ()))
-
     def markdown(self) -> str:
         """Return the paper's line and ours for each row; lines that are empty are left out."""
         lines = []
@@ -75,7 +63,8 @@ class Table:
             texts = zip(*(cell.texts() for cell in row.values()), strict=True)
             for source, shown in zip(("paper", "ours"), texts, strict=True):
                 lines += [[label, source, *shown]] if any(shown) else []
-        table = tabulate(lines, ["", "", *self.columns], tablefmt="github", disable_numparse=True)
+        names = ["", "", *next(iter(self.rows.values()), ())]
+        table = tabulate(lines, names, tablefmt="github", disable_numparse=True)
         return f"## {self.title}\n\n{table}\n\n{self.note}\n"
 
     def write(self, folder: Path, name: str, about: dict[str, Any]) -> None:
@@ -98,7 +87,8 @@ class Table:
         """A panel for each column: differences from Original with intervals, else the figures."""
         from matplotlib.figure import Figure
 
-        columns = {name: [row[name] for row in self.rows.values()] for name in self.columns}
+        rows = list(self.rows.values())
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
         compared = {n: cells for n, cells in columns.items() if any(c.baseline for c in cells)}
         columns = compared or columns
         figure = Figure((2 + 2.4 * len(columns), 1.2 + 0.3 * len(self.rows)), layout="constrained")

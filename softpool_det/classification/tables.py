@@ -48,23 +48,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Runs:
-    """Where the runs are, and how they are made.
+    """Where the runs are, and how they are made."""
 
-    Args:
-        data: "digits", "fashion_mnist", "imagenet", or a folder with train/ and val/.
-        output: the folder for all runs.
-        seeds: one run for each.
-        epochs: of a run; None for the recipe's.
-        recipe: a config to take in place of the data's own.
-        overrides: "key=value", of all runs.
-    """
-
-    data: str
-    output: Path
+    data: str  # a key of _RECIPES, or a folder with train/ and val/
+    output: Path  # the folder for all runs
     seeds: Sequence[int] = (1,)
-    epochs: int | None = None
-    recipe: str | None = None
-    overrides: Sequence[str] = ()
+    epochs: int | None = None  # of a run; None for the recipe's
+    recipe: str | None = None  # a config that replaces the data's own
+    overrides: Sequence[str] = ()  # "key=value", of all runs
 
     @property
     def folder(self) -> Path:

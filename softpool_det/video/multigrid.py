@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
@@ -29,30 +29,20 @@ class Step(NamedTuple):
     rate: float  # times the base learning rate
 
 
-# Divisors of frames and of crop^2, coarse to fine.
-_LONG = ((4, 2), (2, 2), (2, 1), (1, 1))
-
-
 @dataclass(frozen=True)
 class Multigrid:
     """A schedule.
 
-    Args:
-        shape: the batch at full size.
-        steps: epochs at which the learning rate falls, without multigrid; one or more for "wu".
-        epochs: of the training without multigrid.
-        variant: "authors": the four shapes follow each other in every epoch, the rate is halved
-            from one to the next, and crops are made even. "wu": each part before one of `steps`
-            goes through the four shapes, with the rates multiplied by 8, 4, 2 and 1; 1.5 times the
-            epochs.
-        gamma: by which the rate is multiplied at each of `steps`.
+    "authors": the four shapes follow each other in every epoch, the rate is halved from one to the
+    next, and crops are made even. "wu": each part before one of `steps` goes through the four
+    shapes, with the rates multiplied by 8, 4, 2 and 1; 1.5 times the epochs.
     """
 
-    shape: Shape
-    steps: Sequence[int]
-    epochs: int
+    shape: Shape  # of a batch at full size
+    steps: Sequence[int]  # epochs at which the rate falls, without multigrid; "wu" needs one
+    epochs: int  # without multigrid
     variant: str = "authors"
-    gamma: float = 0.1
+    gamma: float = 0.1  # by which the rate is multiplied at each of `steps`
 
     def __post_init__(self) -> None:
         if self.variant not in ("authors", "wu"):
@@ -73,7 +63,7 @@ class Multigrid:
 
     def stages(self) -> list[tuple[int, Step]]:
         """Return Wu's schedule: where each shape and rate ends; a part's have equal iterations."""
-        shapes = [self._long(i) for i in range(4)]
+        shapes = self.long_cycle()
         clips = [fmean(short.batch for short in self.short_cycle(shape)) for shape in shapes]
         lengths, stages = [], []
         for number, (low, high) in enumerate(itertools.pairwise([0, *self.steps, self.epochs])):
@@ -94,7 +84,8 @@ class Multigrid:
         """Plan the iterations of an epoch, `number` from 0: one pass over so many samples."""
         if self.variant == "authors":
             rate = self.gamma ** bisect.bisect(self.steps, number)
-            parts = [(self.short_cycle(self._long(i)), rate / 2**i) for i in range(4)]
+            cycles = map(self.short_cycle, self.long_cycle())
+            parts = [(cycle, rate / 2**i) for i, cycle in enumerate(cycles)]
         else:
             ends, stages = zip(*self.stages(), strict=True)
             shape, rate = stages[bisect.bisect(ends[:-1], number)]
@@ -109,6 +100,16 @@ class Multigrid:
             plan.pop()
         return plan
 
+    def long_cycle(self) -> list[Shape]:
+        """The four shapes, coarse to fine."""
+        batch, frames, crop = self.shape
+        whole: Callable[[float], int] = int if self.variant == "authors" else round
+        return [
+            # Divided are frames, and the area of a crop.
+            Shape(batch * time * area, max(frames // time, 1), whole(crop / math.sqrt(area)))
+            for time, area in ((4, 2), (2, 2), (2, 1), (1, 1))
+        ]
+
     def short_cycle(self, shape: Shape) -> list[Shape]:
         """The three shapes that iterations take in turn while the long cycle is at `shape`."""
         batch, frames, crop = shape
@@ -117,9 +118,3 @@ class Multigrid:
             return [Shape(batch * 2**i, frames, side + side % 2) for i, side in enumerate(crops)]
         sides = [self.shape.crop / 2, self.shape.crop / math.sqrt(2), crop]
         return [Shape(batch * round((crop / s) ** 2), frames, round(s)) for s in sides]
-
-    def _long(self, number: int) -> Shape:
-        frames, area = _LONG[number]
-        crop = self.shape.crop / math.sqrt(area)
-        crop = int(crop) if self.variant == "authors" else round(crop)
-        return Shape(self.shape.batch * frames * area, max(self.shape.frames // frames, 1), crop)

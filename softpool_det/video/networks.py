@@ -62,19 +62,12 @@ class SRTGBottleneck(NarrowBottleneck):
 
 @dataclass(frozen=True)
 class Network:
-    """A network that takes (N, 3, T, H, W) and gives (N, num_classes).
+    """A network that takes (N, 3, T, H, W) and gives (N, num_classes)."""
 
-    Args:
-        build: makes it for a number of classes.
-        stem_pools: names of the poolings behind its stems, one a pathway.
-        side: pixels of Table 7's clips, which have 32 frames.
-        pool_frames: whether the stems' poolings halve the frames, too.
-    """
-
-    build: Callable[[int], nn.Module]
-    stem_pools: tuple[str, ...]
-    side: int = 224
-    pool_frames: bool = False
+    build: Callable[[int], nn.Module]  # takes the number of classes
+    stem_pools: tuple[str, ...]  # names of the poolings behind its stems, one a pathway
+    side: int = 224  # pixels of Table 7's clips, which have 32 frames
+    pool_frames: bool = False  # whether the stems' poolings halve the frames, too
 
     def soft_pool(self, pool: str = "SoftPool3d") -> dict[str, Any]:
         """Arguments of `replace_pooling` for the authors' stems: windows of 2 where max has 3."""
