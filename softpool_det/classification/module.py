@@ -29,19 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Classifier(pl.LightningModule):
-    """A classifier in training or evaluation, with its data.
-
-    Args:
-        cfg: the run.
-        network: from images to what `logits_of` takes.
-        train_set: of (image, label).
-        val_set: likewise, with `targets`, all labels, and `classes`, their names.
-
-    Attributes:
-        predictions: of the last evaluation.
-        evaluated: the step after which it was, -1 before the first.
-        history: what each evaluation in training found, with its epoch.
-    """
+    """A network of `build_network` in training or evaluation, with its data of `open_split`."""
 
     def __init__(self, cfg: Config, network: nn.Module, train_set: Any, val_set: Any) -> None:
         super().__init__()
@@ -51,8 +39,10 @@ class Classifier(pl.LightningModule):
         self.grid = multigrid(cfg)
         key, classes = "batch_transforms", len(val_set.classes)
         self.mixers = [construct(v2, e, key, num_classes=classes) for e in cfg.batch_transforms]
+        # Of the last evaluation, and the step after which it was, -1 before the first.
         self.predictions: Predictions | None = None
         self.evaluated = -1
+        # What each evaluation in training found, with its epoch.
         self.history: list[dict[str, float]] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -172,10 +162,8 @@ class Classifier(pl.LightningModule):
                     f"callbacks: {type(average).__name__} would begin after the training's {total} "
                     "steps, and put the initial weights in place of the last"
                 )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        every_step = {"scheduler": scheduler, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": every_step}
 
 
 def build_scheduler(cfg: Config, optimizer: Any, epoch: int) -> schedules.LRScheduler:

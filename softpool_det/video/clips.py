@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import glob
-import itertools
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,24 @@ from torchvision.transforms.v2 import functional as F
 
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.video import frames_at, open_video
+
+logger = logging.getLogger(__name__)
+
+_SUFFIXES = (".avi", ".mkv", ".mp4", ".webm")
+# The names of each column in the lists of Kinetics, HACS Clips and the authors' cut HACS.
+_COLUMNS = (
+    ("classname", "label"),
+    ("youtube_id", "id"),
+    ("time_start", "start"),
+    ("time_end", "end"),
+)
+# Files are opened at the same time, for disks are slow and most of decoding runs without the GIL.
+_THREADS = 16
+
+SOURCES = """\
+UCF-101: https://www.crcv.ucf.edu/data/UCF101.php, UCF101.rar and UCF101TrainTestSplits-*.zip.
+Kinetics-700: https://github.com/cvdfoundation/kinetics-dataset. HACS Clips:
+https://github.com/hangzhaomit/HACS-dataset. Moving digits need no download (docs/video.md)."""
 
 
 class Clip(NamedTuple):
@@ -125,26 +142,6 @@ class VideoClips(Dataset):
         return video.transpose(0, 1).contiguous(), self.targets[number]
 
 
-logger = logging.getLogger(__name__)
-
-_SUFFIXES = (".avi", ".mkv", ".mp4", ".webm")
-# The names of one column in the lists of Kinetics, HACS Clips and the authors' cut HACS.
-_COLUMNS = {
-    "label": ("classname", "label"),
-    "id": ("youtube_id", "id"),
-    "start": ("time_start", "start"),
-    "end": ("time_end", "end"),
-    "split": ("split", "subset"),
-}
-# Files are opened at the same time, for disks are slow and most of decoding runs without the GIL.
-_THREADS = 16
-
-SOURCES = """\
-UCF-101: https://www.crcv.ucf.edu/data/UCF101.php, UCF101.rar and UCF101TrainTestSplits-*.zip.
-Kinetics-700: https://github.com/cvdfoundation/kinetics-dataset. HACS Clips:
-https://github.com/hangzhaomit/HACS-dataset. Moving digits need no download (docs/video.md)."""
-
-
 class _Row(NamedTuple):
     label: str
     name: str  # of the file, below the folder of videos
@@ -213,7 +210,7 @@ def _read(path: Path, split: str | None) -> tuple[list[_Row], list[str]]:
         raise FileNotFoundError(f"{path} does not exist, must be a list of videos.\n{SOURCES}")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     index, classes = path.with_name("classInd.txt"), None
-    if set(next(csv.reader(lines[:1]), [])) & set(_COLUMNS["id"]):
+    if set(next(csv.reader(lines[:1]), [])) & set(_COLUMNS[1]):
         rows = list(_csv_rows(path, lines, split))
     elif index.is_file():
         names = [line.split()[0] for line in lines if line.strip()]
@@ -232,28 +229,24 @@ def _read(path: Path, split: str | None) -> tuple[list[_Row], list[str]]:
 
 def _csv_rows(path: Path, lines: list[str], split: str | None) -> Iterator[_Row]:
     reader = csv.DictReader(lines)
-    columns = {
-        key: next((name for name in names if name in (reader.fieldnames or ())), None)
-        for key, names in _COLUMNS.items()
-    }
-    if lacking := [key for key, name in columns.items() if not name and key != "split"]:
-        raise DataError(f"{path} lacks the column {' or '.join(_COLUMNS[lacking[0]])}")
-    is_hacs = columns["label"] == "classname"
+    for names in _COLUMNS:
+        if not {*names} & {*(reader.fieldnames or ())}:
+            raise DataError(f"{path} lacks the column {' or '.join(names)}")
     for row in reader:
-        value = {key: row[name] or "" for key, name in columns.items() if name}
+        found = [next(row[name] or "" for name in names if name in row) for names in _COLUMNS]
+        (label, video, *times), is_hacs = found, "classname" in row
+        part = row.get("split", row.get("subset", split)) or ""
         # HACS marks by -1 what is not of the class.
-        is_negative = is_hacs and row.get("label") == "-1"
-        if is_negative or (split and not value.get("split", split).startswith(split)):
+        if (is_hacs and row.get("label") == "-1") or not part.startswith(split or ""):
             continue
         try:
-            start, end = float(value["start"]), float(value["end"])
+            start, end = map(float, times)
         except ValueError:
             raise DataError(f"{path}, line {reader.line_num}: no times in {row}") from None
-        if not value["label"]:
+        if not label:
             raise DataError(f"{path}, line {reader.line_num}: no label, as in lists for tests")
-        cut = f"{value['id']}_{int(start):06d}_{int(end):06d}"
-        names = cut, f"v_{value['id']}", value["id"]
-        yield _Row(value["label"], names[int(is_hacs)], names, start, end)
+        stems = f"{video}_{int(start):06d}_{int(end):06d}", f"v_{video}", video
+        yield _Row(label, stems[int(is_hacs)], stems, start, end)
 
 
 def _path_rows(path: Path, lines: list[str]) -> Iterator[_Row]:
@@ -270,13 +263,12 @@ def _path_rows(path: Path, lines: list[str]) -> Iterator[_Row]:
 
 def _readable(path: Path, clips: list[Clip]) -> list[Clip]:
     """Those of which a frame can be read; warns of the others."""
-    of_file = defaultdict(list)
-    for clip in clips:
-        of_file[clip.path].append(clip)
+    by_time = sorted(clips, key=lambda clip: (clip.path, clip.start or 0))
+    of_file = [list(group) for _, group in groupby(by_time, lambda clip: clip.path)]
     logger.info("opening the %d videos of %s", len(of_file), path)
     with ThreadPool(_THREADS) as pool:
-        found = pool.imap_unordered(_readable_of_file, of_file.values(), chunksize=16)
-        readable = set(itertools.chain.from_iterable(found))
+        found = pool.imap_unordered(_readable_of_file, of_file, chunksize=16)
+        readable = set(chain.from_iterable(found))
     broken = [clip for clip in clips if clip not in readable]
     names = list(dict.fromkeys(clip.path for clip in broken))
     if not readable:
@@ -291,8 +283,7 @@ def _readable(path: Path, clips: list[Clip]) -> list[Clip]:
 
 
 def _readable_of_file(clips: list[Clip]) -> list[Clip]:
-    clips = sorted(clips, key=lambda clip: clip.start or 0)
-    # Where the last one can be read, the others can.
+    # If the last one can be read, the others can.
     while clips:
         try:
             read_clip(clips[-1], 1, (1, 1))
