@@ -84,11 +84,8 @@ def newest_checkpoint(folder: Path) -> Path | None:
 class Checkpoints(Checkpoint):
     """Saves after each epoch, and after the step in which any process got a signal; then ends.
 
-    Lightning calls it after all other callbacks. An evaluation is finished first.
-
-    Args:
-        folder: where the checkpoints go.
-        begin: called before the first step, when nothing can be mistyped any more.
+    Lightning calls it after all other callbacks. An evaluation is finished first. `begin` is called
+    before the first step, when nothing can be mistyped any more.
     """
 
     def __init__(self, folder: Path, begin: Callable[[], None]) -> None:

@@ -114,25 +114,25 @@ class Runs:
                 failed[error_text(error)].append(f"{arm}, seed {seed}")
         return failed
 
-    def finished(self, arm: Arm) -> list[int]:
-        """List seeds with a result of this config: not of other epochs, for example."""
-        there = [seed for seed in self.seeds if self.path(arm, seed, run.RESULT_FILE).is_file()]
-        texts = {seed: self.path(arm, seed, run.CONFIG_FILE).read_text() for seed in there}
-        return [seed for seed in there if texts[seed] == identity(self.config(arm, seed))]
-
     def missing(self, arms: Sequence[Arm]) -> list[str]:
         """Return a line for each arm with runs that are not finished."""
         lines = []
         for arm in arms:
-            finished = self.finished(arm)
-            seeds = [str(seed) for seed in self.seeds if seed not in finished]
+            found = self.found(arm)
+            seeds = [str(seed) for seed in self.seeds if seed not in found]
             lines += [f"{arm}, seed {', '.join(seeds)}"] if seeds else []
         return lines
 
     def found(self, arm: Arm) -> dict[int, Predictions]:
-        """Read the predictions of an arm's finished runs, by seed."""
-        paths = {seed: self.path(arm, seed, run.PREDICTIONS_FILE) for seed in self.finished(arm)}
-        return {seed: Predictions.load(path) for seed, path in paths.items()}
+        """Read the predictions of an arm's finished runs of this config, by seed."""
+        found = {}
+        for seed in self.seeds:
+            folder = self.path(arm, seed)
+            is_there, file = (folder / run.RESULT_FILE).is_file(), folder / run.CONFIG_FILE
+            # Those of another config, of other epochs for example, do not count.
+            if is_there and file.read_text() == identity(self.config(arm, seed)):
+                found[seed] = Predictions.load(folder / run.PREDICTIONS_FILE)
+        return found
 
     def cell(self, arm: Arm, top: str, data: str | None = None) -> Cell:
         """Return an arm's "top-1" or "top-5" beside the paper's, both compared with Original's.

@@ -164,13 +164,8 @@ def read_clips(
 ) -> tuple[list[Clip], list[str]]:
     """Read a list of labelled videos; its layout is recognised by what it holds.
 
-    - UCF-101's `trainlist01.txt` and `testlist01.txt`, with `classInd.txt` beside them. Folders are
-      the labels.
-    - Kinetics' csv. Files `<id>_<start, 6 digits>_<end, 6 digits>.*` lie anywhere below `videos`.
-    - HACS Clips' csv, of which the positive clips are taken: seconds of whole videos `v_<id>.*`
-      anywhere below `videos`, or files that were cut, named as Kinetics'.
-    - PySlowFast's: a path, absolute or below `videos`, a space or a comma, and a label from 0.
-
+    docs/video.md has the layouts: UCF-101's (folders are the labels), Kinetics', HACS Clips' (only
+    the positive clips are taken) and PySlowFast's (a space or a comma before a label from 0).
     A frame of each file is decoded (milliseconds). Clips without one are named in a warning.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,9 +83,7 @@ def _resnet(
         stem = resnet.R2Plus1dStem() if conv is resnet.Conv2Plus1D else resnet.BasicStem()
         return stem.append(nn.MaxPool3d(*((3, 2, 1) if pool_frames else POOL_PICTURES)))
 
-    def build(num_classes: int) -> nn.Module:
-        return resnet.VideoResNet(block, [conv] * 4, list(depths), stem, num_classes)
-
+    build = partial(resnet.VideoResNet, block, [conv] * 4, list(depths), stem)
     pools = ("stem.6" if conv is resnet.Conv2Plus1D else "stem.3",)
     return Network(build, pools, pool_frames=pool_frames)
 
