@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.datasets import FashionMNIST, ImageFolder
 from torchvision.transforms import v2
 
@@ -112,17 +112,15 @@ def _read_there(path: str) -> Image.Image:
 def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> LabelledImages:
     """Open a data set by its name in `SMALL_DATASETS` or its folder, as ImageFolder takes it.
 
+    A folder is below `$DETECTRON2_DATASETS` unless it is absolute. An image that cannot be read, or
+    has more pixels than PIL's limit, raises ValueError when it is taken.
+
     Args:
-        name: a folder is below `$DETECTRON2_DATASETS` unless it is absolute.
-        transform: from a PIL image, RGB, to what the data set gives for it.
+        transform: from a PIL image, RGB, to what the data set gives for it beside the label.
         key: the config key that `name` came from, for errors.
 
-    Returns:
-        A data set of (what `transform` made, label); an image that cannot be read, or has more
-        pixels than PIL's limit, raises ValueError when it is taken.
-
     Raises:
-        FileNotFoundError: the files are absent; the text says what they are and how to get them.
+        FileNotFoundError: the files are absent; says what they are and how to get them.
     """
     if name in SMALL_DATASETS:
         images, labels, classes = _small(name)
@@ -191,7 +189,7 @@ class EpochBatches(Sampler):
     The order is that of torch's `DistributedSampler`. Samples that fill no batch are left out.
 
     Raises:
-        ValueError: a batch cannot be divided evenly.
+        ValueError: a batch cannot be divided evenly or, in `begin`, the samples fill none.
     """
 
     samples: int
@@ -210,11 +208,7 @@ class EpochBatches(Sampler):
             )
 
     def begin(self, epoch: int, start: int = 0) -> None:
-        """Let the next iteration be over `epoch`, from 0, without its first `start` batches.
-
-        Raises:
-            ValueError: the samples fill no batch of the epoch.
-        """
+        """Let the next iteration be over `epoch`, from 0, without its first `start` batches."""
         if epoch == self.epoch:
             return
         self.epoch, self.start = epoch, start
@@ -262,12 +256,6 @@ def multigrid(cfg: Config) -> Multigrid | None:
     except ValueError as error:
         keys = f"clips.multigrid={variant} with milestones={cfg.milestones}, epochs={cfg.epochs}"
         raise ValueError(f"{keys}: {error}") from error
-
-
-def all_batches(size: int, batch_size: int, rank: int, world_size: int) -> BatchSampler:
-    """List this process's share of all items, each once, as keys of a `SeededDataset`."""
-    share = [(0, item) for item in range(rank, size, world_size)]
-    return BatchSampler(share, max(batch_size // world_size, 1), drop_last=False)
 
 
 def loader(dataset: Any, batches: Any, seed: int, num_workers: int) -> DataLoader:

@@ -15,11 +15,11 @@ from detectron2.solver import get_default_optimizer_params
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 from torch.optim import lr_scheduler as schedules
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from torchvision.transforms import v2
 
 from softpool_det.classification.config import Config, construct
-from softpool_det.classification.datasets import EpochBatches, all_batches, loader, multigrid
+from softpool_det.classification.datasets import EpochBatches, loader, multigrid
 from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
 from softpool_det.layers.learning import weight_decay_overrides
@@ -64,8 +64,9 @@ class Classifier(pl.LightningModule):
         return loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
-        cfg, place = self.cfg, (self.trainer.global_rank, self.trainer.world_size)
-        batches = all_batches(len(self.val_set), cfg.batch_size, *place)
+        cfg, world_size = self.cfg, self.trainer.world_size
+        share = [(0, i) for i in range(self.trainer.global_rank, len(self.val_set), world_size)]
+        batches = BatchSampler(share, max(cfg.batch_size // world_size, 1), drop_last=False)
         return loader(self.val_set, batches, cfg.seed, cfg.num_workers)
 
     def on_train_epoch_start(self) -> None:

@@ -50,13 +50,12 @@ def build_network(
 
     Args:
         name: "torchvision/NAME", "timm/NAME" or "detectron2/NAME"; "video/NAME" for clips.
-        num_classes: outputs.
         options: further arguments of what builds it, such as torchvision's `weights`.
         replace: arguments of one call of `softpool_det.replace_pooling` each; `num_channels`, where
             a pooling needs it, is found out.
 
     Returns:
-        A module from images (N, 3, H, W) to what `logits_of` takes.
+        A module from images (N, 3, H, W) or clips (N, 3, T, H, W) to what `logits_of` takes.
 
     Raises:
         ValueError: there is no such network, or a pooling cannot be replaced.

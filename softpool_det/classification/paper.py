@@ -100,11 +100,10 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
         raise ValueError("Table 6 is of InceptionV3: leave out --networks")
     if number in (2, 6) and poolings:
         raise ValueError(f"Table {number} is of SoftPool: leave out --poolings")
-    if number == 6:
-        return [Arm("torchvision/inception_v3", pool) for pool in POOLS_6]
-    if number == 7 and not networks and not poolings:
-        return [Arm(f"video/{name}", pool) for name, pool in TABLE_7]
     library = "video" if number == 7 else "torchvision"
+    rows = {6: [("inception_v3", pool) for pool in POOLS_6], 7: [*TABLE_7]}
+    if number in rows and not networks and not poolings:
+        return [Arm(f"{library}/{name}", pool) for name, pool in rows[number]]
     names = [n if "/" in n else f"{library}/{n}" for n in networks or NETWORKS[number]]
     for name in names if networks else ():
         # An unknown one is found before the others have trained for hours.

@@ -24,20 +24,22 @@ class Cell:
     form: str = ".4g"  # as for `format`
     by_seed: bool = False  # show each seed's, not their mean
 
-    def differences(self) -> tuple[float | None, float | None, float]:
+    def differences(self) -> dict[str, float | None]:
         """Subtract the baseline: the paper's, our mean, half of its 95 % interval (NaN of one)."""
         printed, base = self.baseline or (None, {})
         paper = self.paper - printed if self.paper is not None and printed is not None else None
         values = [value - base[seed] for seed, value in self.ours.items() if seed in base]
-        if not values:
-            return paper, None, np.nan
-        count = len(values)
-        error = np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.nan
-        return paper, float(np.mean(values)), float(student.ppf(0.975, max(count - 1, 1)) * error)
+        mean, half, count = None, np.nan, len(values)
+        if count:
+            mean = float(np.mean(values))
+        if count > 1:
+            error = np.std(values, ddof=1) / np.sqrt(count)
+            half = float(student.ppf(0.975, count - 1) * error)
+        return {"paper_difference": paper, "difference": mean, "half_interval": half}
 
     def texts(self) -> tuple[str, str]:
         """Write the paper's and ours."""
-        paper, ours, half = self.differences()
+        paper, ours, half = self.differences().values()
         form, values = self.form, [*self.ours.values()]
         if values and not self.by_seed:
             values = [float(np.mean(values))]
@@ -70,12 +72,9 @@ class Table:
     def write(self, folder: Path, name: str, about: dict[str, Any]) -> None:
         """Write NAME.md, NAME.json (with what it is `about`) and NAME.png."""
         write_atomically(folder / f"{name}.md", self.markdown())
-        keys = ("paper_difference", "difference", "half_interval")
         rows = {
             label: {
-                column: {"paper": cell.paper, "ours": cell.ours}
-                | dict(zip(keys, cell.differences(), strict=True))
-                for column, cell in row.items()
+                n: {"paper": c.paper, "ours": c.ours, **c.differences()} for n, c in row.items()
             }
             for label, row in self.rows.items()
         }
@@ -95,7 +94,7 @@ class Table:
         axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axis, (name, cells) in zip(axes, columns.items(), strict=True):
             for place, cell in enumerate(cells):
-                printed, ours, half = cell.differences()
+                printed, ours, half = cell.differences().values()
                 if not compared:
                     printed, ours = cell.paper, float(np.mean([*cell.ours.values()] or np.nan))
                 # None and NaN are not drawn.

@@ -135,10 +135,9 @@ class Runs:
         return found
 
     def cell(self, arm: Arm, top: str, data: str | None = None) -> Cell:
-        """Return an arm's "top-1" or "top-5" beside the paper's, both compared with Original's.
+        """Return an arm's "top-1" or "top-5" on `data` and the paper's, compared with Original's.
 
-        Args:
-            data: which ones these are of; None: the paper's of ImageNet, and ours of any.
+        Without `data`: the paper's on ImageNet, and ours on any.
         """
         stock = Arm(arm.network, ORIGINAL)
         figures = []

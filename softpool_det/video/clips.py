@@ -82,14 +82,10 @@ def read_clip(
 def frame_indices(
     start: int, stop: int, frames: int, strides: tuple[int, int], is_random: bool
 ) -> list[int]:
-    """Choose the frames of a clip; where there are too few, the last one is repeated.
+    """Choose `frames` of those from `start` to before `stop`; too few: the last one is repeated.
 
-    Args:
-        start, stop: the first frame, and the one after the last.
-        frames: how many.
-        strides: smallest and largest step from frame to frame.
-        is_random: draw stride and place from torch's default generator; or take the largest stride
-            at the centre.
+    Of the strides, the smallest and the largest step, and of the places one is drawn from torch's
+    default generator; without `is_random` the largest is taken, and the centre.
     """
     low, high = strides
     stride = int(torch.randint(low, high + 1, ())) if is_random else high
