@@ -134,14 +134,12 @@ def identity(cfg: Config) -> str:
 
 
 def construct(library: ModuleType, entry: dict[str, Any], key: str, *args: Any, **more: Any) -> Any:
-    """Build an object of the class that the entry `key` of a config names.
+    """Build an object of the class of `library` that the entry `key` of a config names.
 
-    Args:
-        library: the module that has the class.
-        args, more: further arguments; the entry's are preferred to `more`.
+    Its arguments are `args`, `more`, and the entry's other keys, which are preferred to `more`.
 
     Raises:
-        ValueError: the module has no such class, or the class does not take the arguments.
+        ValueError: the library has no such class, or the class does not take the arguments.
     """
     options = dict(entry)
     name = str(options.pop("name", None))

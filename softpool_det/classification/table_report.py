@@ -24,7 +24,7 @@ class Cell:
     form: str = ".4g"  # as for `format`
     by_seed: bool = False  # show each seed's, not their mean
 
-    def differences(self) -> dict[str, float | None]:
+    def differences(self) -> dict[str, Any]:
         """Subtract the baseline: the paper's, our mean, half of its 95 % interval (NaN of one)."""
         printed, base = self.baseline or (None, {})
         paper = self.paper - printed if self.paper is not None and printed is not None else None
@@ -90,20 +90,19 @@ class Table:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         compared = {n: cells for n, cells in columns.items() if any(c.baseline for c in cells)}
         columns = compared or columns
-        figure = Figure((2 + 2.4 * len(columns), 1.2 + 0.3 * len(self.rows)), layout="constrained")
+        figure = Figure((2 + 2.4 * len(columns), 1.2 + 0.3 * len(rows)), layout="constrained")
         axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axis, (name, cells) in zip(axes, columns.items(), strict=True):
-            for place, cell in enumerate(cells):
-                printed, ours, half = cell.differences().values()
-                if not compared:
-                    printed, ours = cell.paper, float(np.mean([*cell.ours.values()] or np.nan))
-                # None and NaN are not drawn.
-                theirs, mine, error = np.array([printed, ours, half], float)
-                axis.plot(theirs, place, "D", color="0.6")
-                axis.errorbar(mine, place, xerr=np.nan_to_num(error), fmt="o", color="C0")
+            shown = [[*cell.differences().values()] for cell in cells]
+            if not compared:
+                shown = [[c.paper, np.mean([*c.ours.values()] or np.nan), np.nan] for c in cells]
+            # None and NaN are not drawn.
+            theirs, ours, half = np.array(shown, float).T
+            axis.plot(theirs, range(len(rows)), "D", color="0.6")
+            axis.errorbar(ours, range(len(rows)), xerr=np.nan_to_num(half), fmt="o", color="C0")
             axis.axvline(0, color="0.8", zorder=0)
             axis.set_title(name, fontsize="small")
-        axes[0].set_yticks(range(len(self.rows)), list(self.rows))
+        axes[0].set_yticks(range(len(rows)), list(self.rows))
         axes[0].invert_yaxis()
         figure.suptitle(f"{self.title}: the paper's (grey) and ours", fontsize="small")
         figure.savefig(path, dpi=100)

@@ -30,6 +30,8 @@ _MIXED = {
 # Of MF-Net's stages: width, number of blocks, stride of the first one.
 _FIBERS = ((96, 3, (2, 1, 1)), (192, 4, (1, 2, 2)), (384, 6, (1, 2, 2)), (768, 3, (1, 2, 2)))
 _GROUPS = 16
+# Of so many frames SlowFast's slow pathway takes one: 4 of 32 for 4 x 16.
+_ALPHA = 8
 
 
 class _Mixed(nn.ModuleList):
@@ -92,12 +94,12 @@ def _unit(inputs: int, outputs: int, *kernel: int, **kwargs: Any) -> nn.Sequenti
 class _FiberBlock(nn.Module):
     """A residual block of grouped convolutions, which a multiplexer of 1x1x1 ones connects."""
 
-    def __init__(self, inputs: int, width: int, stride: Any = 1, first: bool = False) -> None:
+    def __init__(self, inputs: int, width: int, stride: Any = 1) -> None:
         super().__init__()
         self.conv_i1 = _unit(inputs, width // 4, 1, 1, 1)
         self.conv_i2 = _unit(width // 4, inputs, 1, 1, 1)
         self.conv_m1 = _unit(inputs, width, 3, 3, 3, stride=stride, groups=_GROUPS)
-        if first:
+        if inputs != width:
             self.conv_m2 = _unit(width, width, 1, 1, 1)
             self.conv_w1 = _unit(inputs, width, 1, 1, 1, stride=stride)
         else:
@@ -119,7 +121,7 @@ class MFNet(nn.Sequential):
         }
         inputs = 16
         for number, (width, blocks, stride) in enumerate(_FIBERS, start=2):
-            stage = {"B01": _FiberBlock(inputs, width, stride, first=True)}
+            stage = {"B01": _FiberBlock(inputs, width, stride)}
             stage |= {f"B{i:02d}": _FiberBlock(width, width) for i in range(2, blocks + 1)}
             layers[f"conv{number}"] = _named(**stage)
             inputs = width
@@ -167,9 +169,9 @@ class _Fusion(nn.Module):
     It has 7 frames, with which the GFLOP are nearest to Table 7's; PySlowFast's have 5.
     """
 
-    def __init__(self, width: int, alpha: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv_f2s = _conv(width, 2 * width, 7, 1, 1, stride=(alpha, 1, 1))
+        self.conv_f2s = _conv(width, 2 * width, 7, 1, 1, stride=(_ALPHA, 1, 1))
         self.bn = nn.BatchNorm3d(2 * width)
 
     def forward(self, slow: torch.Tensor, fast: torch.Tensor) -> torch.Tensor:
@@ -181,16 +183,12 @@ class SlowFast(nn.Module):
 
     Of its pathways one has few frames with many channels, the other all frames with an eighth of
     the channels.
-
-    Args:
-        alpha: of so many frames the slow pathway takes one: 8 for 4 x 16, of 32 frames.
     """
 
-    def __init__(self, num_classes: int, alpha: int = 8) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.alpha = alpha
         self.s1 = nn.ModuleDict({"pathway0_stem": _stem(64, 1), "pathway1_stem": _stem(8, 5)})
-        self.s1_fuse = _Fusion(8, alpha)
+        self.s1_fuse = _Fusion(8)
         inputs = [64 + 2 * 8, 8]
         for stage, blocks in enumerate((3, 4, 6, 3)):
             layers = nn.ModuleDict()
@@ -202,7 +200,7 @@ class SlowFast(nn.Module):
                     inputs[i] = 4 * width
             setattr(self, f"s{stage + 2}", layers)
             if stage < 3:
-                setattr(self, f"s{stage + 2}_fuse", _Fusion(inputs[1], alpha))
+                setattr(self, f"s{stage + 2}_fuse", _Fusion(inputs[1]))
                 inputs[0] += 2 * inputs[1]
         self.head = _named(dropout=nn.Dropout(), projection=nn.Linear(sum(inputs), num_classes))
         for module in self.modules():
@@ -211,7 +209,7 @@ class SlowFast(nn.Module):
         nn.init.normal_(self.head.projection.weight, std=0.01)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pathways = [x[:, :, :: self.alpha], x]
+        pathways = [x[:, :, ::_ALPHA], x]
         for stage in ("s1", "s2", "s3", "s4", "s5"):
             for name, block in getattr(self, stage).items():
                 i = int(name[len("pathway")])

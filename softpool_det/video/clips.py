@@ -82,10 +82,10 @@ def read_clip(
 def frame_indices(
     start: int, stop: int, frames: int, strides: tuple[int, int], is_random: bool
 ) -> list[int]:
-    """Choose `frames` of those from `start` to before `stop`; too few: the last one is repeated.
+    """Choose so many frames in [start, stop); where there are too few, the last one is repeated.
 
-    Of the strides, the smallest and the largest step, and of the places one is drawn from torch's
-    default generator; without `is_random` the largest is taken, and the centre.
+    `strides` are the smallest and the largest step. With `is_random`, step and place are drawn from
+    torch's default generator; otherwise they are the largest step and the centre.
     """
     low, high = strides
     stride = int(torch.randint(low, high + 1, ())) if is_random else high
