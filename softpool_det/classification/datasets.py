@@ -25,7 +25,7 @@ from softpool_det.classification.config import Config, construct
 from softpool_det.datasets.cache import datasets_root
 from softpool_det.datasets.digit_scenes import load_digits
 from softpool_det.datasets.moving_digits import LISTS, write_moving_digits
-from softpool_det.io.images import ImageError, read_rgb
+from softpool_det.io.images import read_rgb
 from softpool_det.training.randomness import seed_of, seeded
 from softpool_det.training.workers import outlive_signals
 from softpool_det.video.clips import VideoClips, read_classes, read_clips
@@ -102,18 +102,11 @@ def _small(name: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
 SMALL_DATASETS = ("digits_train", "digits_val", "fashion_mnist_train", "fashion_mnist_val")
 
 
-def _read_there(path: str) -> Image.Image:
-    try:
-        return read_rgb(path)
-    except FileNotFoundError as error:  # a link to nothing: the folder has the name
-        raise ImageError(f"{path} does not exist") from error
-
-
 def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> LabelledImages:
     """Open a data set by its name in `SMALL_DATASETS` or its folder, as ImageFolder takes it.
 
     A folder is below `$DETECTRON2_DATASETS` unless it is absolute. An image that cannot be read, or
-    has more pixels than PIL's limit, raises ValueError when it is taken.
+    has more pixels than PIL's limit, raises ValueError when it is taken, a link to nothing OSError.
 
     Args:
         transform: from a PIL image, RGB, to what the data set gives for it beside the label.
@@ -127,7 +120,7 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
         return LabelledArrays(images, labels.tolist(), list(classes), transform)
     root, folder = datasets_root(), datasets_root() / name
     if folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
-        return ImageFolder(str(folder), transform, loader=_read_there)
+        return ImageFolder(str(folder), transform, loader=read_rgb)
     problem = "holds no folder, so no class" if folder.is_dir() else "does not exist"
     words = {"key": key, "folder": folder, "problem": problem, "root": root}
     raise FileNotFoundError(FOLDER_HELP.format(names=", ".join(SMALL_DATASETS), **words))

@@ -48,31 +48,6 @@ class _Mixed(nn.ModuleList):
         return torch.cat([branch(x) for branch in self], dim=1)
 
 
-class I3D(nn.Sequential):
-    """Inception-v1 inflated (Carreira and Zisserman, CVPR 2017), with 13 max poolings."""
-
-    def __init__(self, num_classes: int) -> None:
-        mixed = {name: _Mixed(*widths) for name, widths in _MIXED.items()}
-        layers: dict[str, nn.Module] = {
-            "conv1": _Unit(3, 64, 7, 2),
-            "pool1": nn.MaxPool3d(*POOL_PICTURES),
-            "conv2": _Unit(64, 64, 1),
-            "conv3": _Unit(64, 192, 3),
-            "pool2": nn.MaxPool3d(*POOL_PICTURES),
-            **{name: mixed[name] for name in mixed if "3" in name},
-            "pool3": nn.MaxPool3d(3, 2, 1),
-            **{name: mixed[name] for name in mixed if "4" in name},
-            # TensorFlow's "SAME": clips of 4 frames have 1 there.
-            "pool4": nn.MaxPool3d(2, 2, ceil_mode=True),
-            **{name: mixed[name] for name in mixed if "5" in name},
-            "avgpool": nn.AdaptiveAvgPool3d(1),
-            "flatten": nn.Flatten(),
-            "dropout": nn.Dropout(),
-            "fc": nn.Linear(1024, num_classes),
-        }
-        super().__init__(OrderedDict(layers))
-
-
 def _conv(inputs: int, outputs: int, *kernel: int, stride: Any = 1, groups: int = 1) -> nn.Module:
     """A convolution that keeps the size where `stride` is 1."""
     padding = tuple(side // 2 for side in kernel)
@@ -89,6 +64,28 @@ def _norm(channels: int) -> dict[str, nn.Module]:
 
 def _unit(inputs: int, outputs: int, *kernel: int, **kwargs: Any) -> nn.Sequential:
     return _named(**_norm(inputs), conv=_conv(inputs, outputs, *kernel, **kwargs))
+
+
+def build_i3d(num_classes: int) -> nn.Sequential:
+    """Build Inception-v1 inflated (Carreira and Zisserman, CVPR 2017), with 13 max poolings."""
+    mixed = {name: _Mixed(*widths) for name, widths in _MIXED.items()}
+    return _named(
+        conv1=_Unit(3, 64, 7, 2),
+        pool1=nn.MaxPool3d(*POOL_PICTURES),
+        conv2=_Unit(64, 64, 1),
+        conv3=_Unit(64, 192, 3),
+        pool2=nn.MaxPool3d(*POOL_PICTURES),
+        **{name: mixed[name] for name in mixed if "3" in name},
+        pool3=nn.MaxPool3d(3, 2, 1),
+        **{name: mixed[name] for name in mixed if "4" in name},
+        # TensorFlow's "SAME": clips of 4 frames have 1 there.
+        pool4=nn.MaxPool3d(2, 2, ceil_mode=True),
+        **{name: mixed[name] for name in mixed if "5" in name},
+        avgpool=nn.AdaptiveAvgPool3d(1),
+        flatten=nn.Flatten(),
+        dropout=nn.Dropout(),
+        fc=nn.Linear(1024, num_classes),
+    )
 
 
 class _FiberBlock(nn.Module):
@@ -111,28 +108,21 @@ class _FiberBlock(nn.Module):
         return self.conv_m2(self.conv_m1(mixed)) + self.conv_w1(x)
 
 
-class MFNet(nn.Sequential):
-    """Multi-fiber network in 3-D (Chen et al., ECCV 2018)."""
-
-    def __init__(self, num_classes: int) -> None:
-        layers: dict[str, nn.Module] = {
-            "conv1": _named(conv=_conv(3, 16, 3, 5, 5, stride=(1, 2, 2)), **_norm(16)),
-            "maxpool": nn.MaxPool3d(*POOL_PICTURES),
-        }
-        inputs = 16
-        for number, (width, blocks, stride) in enumerate(_FIBERS, start=2):
-            stage = {"B01": _FiberBlock(inputs, width, stride)}
-            stage |= {f"B{i:02d}": _FiberBlock(width, width) for i in range(2, blocks + 1)}
-            layers[f"conv{number}"] = _named(**stage)
-            inputs = width
-        layers["tail"] = _named(**_norm(inputs))
-        layers["globalpool"] = nn.AdaptiveAvgPool3d(1)
-        layers["flatten"] = nn.Flatten()
-        layers["classifier"] = nn.Linear(inputs, num_classes)
-        super().__init__(OrderedDict(layers))
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.Linear):
-                nn.init.xavier_normal_(module.weight)
+def build_mfnet(num_classes: int) -> nn.Sequential:
+    """Build the multi-fiber network in 3-D (Chen et al., ECCV 2018)."""
+    stem, inputs = _conv(3, 16, 3, 5, 5, stride=(1, 2, 2)), 16
+    stages = {"conv1": _named(conv=stem, **_norm(16)), "maxpool": nn.MaxPool3d(*POOL_PICTURES)}
+    for number, (width, blocks, stride) in enumerate(_FIBERS, start=2):
+        stage = {"B01": _FiberBlock(inputs, width, stride)}
+        stage |= {f"B{i:02d}": _FiberBlock(width, width) for i in range(2, blocks + 1)}
+        stages[f"conv{number}"], inputs = _named(**stage), width
+    ends = {"globalpool": nn.AdaptiveAvgPool3d(1), "flatten": nn.Flatten()}
+    classifier = nn.Linear(inputs, num_classes)
+    network = _named(**stages, tail=_named(**_norm(inputs)), **ends, classifier=classifier)
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+    return network
 
 
 def _stem(width: int, frames: int) -> nn.Sequential:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torchvision.models.video import resnet
 
-from softpool_det.video.architectures import I3D, POOL_PICTURES, MFNet, SlowFast
+from softpool_det.video.architectures import POOL_PICTURES, SlowFast, build_i3d, build_mfnet
 
 
 class NarrowBottleneck(resnet.Bottleneck):
@@ -97,10 +97,10 @@ NETWORKS = {
     "r3d_50": _resnet(NarrowBottleneck, _R50),
     "r3d_101": _resnet(NarrowBottleneck, _R101),
     "r2plus1d_50": _resnet(NarrowBottleneck, _R50, resnet.Conv2Plus1D),
-    "i3d": Network(I3D, ("pool1",)),
+    "i3d": Network(build_i3d, ("pool1",)),
     "ir_csn_101_narrow": _resnet(NarrowBottleneck, _R101, DepthwiseConv3d),
     "ir_csn_101": _resnet(resnet.Bottleneck, _R101, DepthwiseConv3d, pool_frames=False),
-    "mfnet": Network(MFNet, ("maxpool",)),
+    "mfnet": Network(build_mfnet, ("maxpool",)),
     "slowfast_r50_4x16": Network(
         SlowFast, ("s1.pathway0_stem.pool_layer", "s1.pathway1_stem.pool_layer"), side=256
     ),
