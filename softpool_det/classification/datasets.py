@@ -129,12 +129,7 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
 def open_videos(
     cfg: Config, split: str, transform: Callable[[torch.Tensor], torch.Tensor]
 ) -> VideoClips:
-    """Open the clips of "train" or "val", with the training's classes.
-
-    Raises:
-        FileNotFoundError: they are not there; says where to get them.
-        DataError: a list is of no layout that is known.
-    """
+    """Open the clips of "train" or "val", with the training's classes; raises as `read_clips`."""
     root, clips = datasets_root(), cfg.clips
     files = {part: root / getattr(cfg, f"{part}_data") for part in ("train", split)}
     videos = root / clips.videos
@@ -227,11 +222,7 @@ class EpochBatches(Sampler):
 
 
 def multigrid(cfg: Config) -> Multigrid | None:
-    """Build the schedule of a training, None for one shape of batches.
-
-    Raises:
-        ValueError: a key has a value that does not go with it.
-    """
+    """Build a training's schedule, None for one shape; raises ValueError for keys it excludes."""
     variant = cfg.clips.multigrid
     if not variant or not cfg.epochs:
         return None

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from detectron2.solver import get_default_optimizer_params
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
@@ -79,7 +77,7 @@ class Classifier(pl.LightningModule):
         if self.mixers:
             images, labels = v2.RandomChoice(self.mixers)(images, labels)
         logits = self(images).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
+        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
         period = self.trainer.log_every_n_steps
         is_due = self.trainer.is_last_batch or (period and (index + 1) % period == 0)
         if is_due and not math.isfinite(loss.item()):
@@ -95,7 +93,7 @@ class Classifier(pl.LightningModule):
         if self.trainer.world_size > 1:
             # Batch statistics are each process's own.
             for buffer in self.network.buffers():
-                dist.broadcast(buffer, 0)
+                torch.distributed.broadcast(buffer, 0)
         # Zero where another process has the image: the sum over all processes is the whole.
         count = len(self.val_set.targets)
         self.found = torch.zeros(2, count, dtype=torch.int64, device=self.device)

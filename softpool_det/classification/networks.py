@@ -1,7 +1,4 @@
-"""Networks of torchvision, timm and Detectron2 by name, with other poolings in them.
-
-Their weights are in files that detectors start from, directly or when converted.
-"""
+"""Networks by name, with other poolings in them, and their weights, which detectors start from."""
 
 from __future__ import annotations
 

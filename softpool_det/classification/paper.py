@@ -91,11 +91,7 @@ class Arm:
 
 
 def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> list[Arm]:
-    """List the arms of a table, without `networks` and `poolings` the paper's.
-
-    Raises:
-        KeyError, ValueError: a name is not known, or the table takes none.
-    """
+    """List a table's arms, by default the paper's; KeyError or ValueError for names it refuses."""
     if number == 6 and networks:
         raise ValueError("Table 6 is of InceptionV3: leave out --networks")
     if number in (2, 6) and poolings:

@@ -1,7 +1,4 @@
-"""One run: train, evaluate, record the result.
-
-Checkpoints are atomic and hold no code; one is kept for damage, and one is saved at a signal.
-"""
+"""One run: train, evaluate, record; checkpoints are atomic, without code, one kept for damage."""
 
 from __future__ import annotations
 
@@ -12,8 +9,6 @@ import pickle
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,7 +16,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks, loggers
-from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -81,17 +75,25 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return first_whole(filter(Path.is_file, (folder / name for name in CHECKPOINT_FILES)), logger)
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(callbacks.Checkpoint):
     """Saves after each epoch, and after the step in which any process got a signal; then ends.
 
-    Lightning calls it after all other callbacks. An evaluation is finished first. `begin` is called
-    before the first step, when nothing can be mistyped any more.
+    Lightning calls it after all other callbacks. An evaluation is finished first.
     """
 
-    def __init__(self, folder: Path, begin: Callable[[], None]) -> None:
-        self.path, self.begin = folder / CHECKPOINT_FILES[0], begin
+    def __init__(self, cfg: Config, resume: bool) -> None:
+        self.cfg, self.resume, self.folder = cfg, resume, Path(cfg.output)
         # Those of `listening`, which Lightning's own would hide.
         self.handlers = {number: signal.getsignal(number) for number in SIGNALS}
+
+    @rank_zero_only
+    def begin(self) -> None:
+        """Claim the folder, when nothing can be mistyped any more."""
+        if not self.resume:
+            # A new run in its place: what is left of an old one would be taken for this one's.
+            for name in (*RESULT_FILES, *CHECKPOINT_FILES):
+                (self.folder / name).unlink(missing_ok=True)
+        claim(self.folder / CONFIG_FILE, identity(self.cfg))
 
     def on_train_start(self, *_: Any) -> None:
         self.begin()
@@ -109,7 +111,7 @@ class Checkpoints(Checkpoint):
         self._save(trainer, ends=any_received())
 
     def _save(self, trainer: pl.Trainer, ends: bool) -> None:
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.folder / CHECKPOINT_FILES[0])
         if ends:
             logger.info("saved after step %d; --resume continues from there", trainer.global_step)
             raise Interrupted
@@ -141,12 +143,12 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
     if cfg.weights:
         load_weights(network, cfg, num_classes)
     module, timer = Classifier(cfg, network, *data), callbacks.Timer()
-    begin = partial(_claim_folder, folder, cfg, resume)
     with listening():
+        checkpoints = Checkpoints(cfg, resume)
         try:
-            trainer = _trainer(module, [timer, Checkpoints(folder, begin)])
+            trainer = _trainer(module, [timer, checkpoints])
             if resume or not cfg.epochs:
-                begin()
+                checkpoints.begin()
             _fit(trainer, module, newest_checkpoint(folder) if resume else None)
         except MisconfigurationException as error:
             raise ValueError(f"trainer, callbacks or logger: {error}") from error
@@ -203,15 +205,6 @@ def _trainer(module: Classifier, own: list[pl.Callback]) -> pl.Trainer:
         "use_distributed_sampler": False,
     }
     return construct(pl, {**cfg.trainer, "name": "Trainer"}, "trainer", **options)
-
-
-@rank_zero_only
-def _claim_folder(folder: Path, cfg: Config, resume: bool) -> None:
-    if not resume:
-        # A new run in its place: what is left of an old one would be taken for this one's.
-        for name in (*RESULT_FILES, *CHECKPOINT_FILES):
-            (folder / name).unlink(missing_ok=True)
-    claim(folder / CONFIG_FILE, identity(cfg))
 
 
 def _record(cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbacks.Timer) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from softpool_det.classification import paper, run
 from softpool_det.classification.config import Config, identity, load_config
@@ -78,32 +77,29 @@ class Runs:
         if cfg.size < least:
             # Read again, for the transforms refer to it.
             cfg = load_config(recipe, [*self.overrides, f"size={least}"])
-        changes: dict[str, Any] = {"network": arm.network, "replace": arm.replacements()}
-        changes |= {"seed": seed, "output": str(self.path(arm, seed))}
+        folder = self.path(arm, seed)
+        cfg.network, cfg.replace = arm.network, arm.replacements()
+        cfg.seed, cfg.output = seed, str(folder)
+        if self.epochs is not None:
+            cfg.epochs = self.epochs
         if self.data not in _RECIPES and not is_video:
-            changes |= {f"{split}_data": f"{self.data}/{split}" for split in ("train", "val")}
+            cfg.train_data, cfg.val_data = f"{self.data}/train", f"{self.data}/val"
         if arm.pool == SWAPPED:
-            weights = self.path(Arm(arm.network, ORIGINAL), seed, run.WEIGHTS_FILE)
-            changes |= {"weights": str(weights), "allow_other_stem_pool": True, "epochs": 0}
-        elif self.epochs is not None:
-            changes["epochs"] = self.epochs
-        return replace(cfg, **changes)
+            cfg.weights, cfg.epochs = str(folder.with_name(run.WEIGHTS_FILE)), 0
+            cfg.allow_other_stem_pool = True
+        return cfg
 
-    def path(self, arm: Arm, seed: int, *file: str) -> Path:
-        """Return the folder of a run, or a file in it."""
+    def path(self, arm: Arm, seed: int) -> Path:
+        """Return the folder of a run."""
         if arm.pool == SWAPPED:
             # With the weights that it is about.
-            return self.path(Arm(arm.network, ORIGINAL), seed, SWAPPED, *file)
-        return Path(self.folder, arm.network, arm.pool, f"seed_{seed}", *file)
+            return self.path(Arm(arm.network, ORIGINAL), seed) / SWAPPED
+        return Path(self.folder, arm.network, arm.pool, f"seed_{seed}")
 
     def train(
         self, arms: Sequence[Arm], expected: tuple[type[Exception], ...] = ()
     ) -> dict[str, list[str]]:
-        """Train what is missing or was interrupted, each run whatever becomes of the others.
-
-        Returns:
-            Errors of the `expected` types, and the runs that they ended.
-        """
+        """Train what is missing or was interrupted; return `expected` errors, each with its runs."""
         wanted = [(arm, seed) for seed in self.seeds for arm in arms]
         failed: dict[str, list[str]] = defaultdict(list)
         for number, (arm, seed) in enumerate(wanted, start=1):
@@ -139,23 +135,19 @@ class Runs:
 
         Without `data`: the paper's on ImageNet, and ours on any.
         """
+
+        def figures(arm: Arm) -> tuple[float | None, dict[int, float]]:
+            printed = paper.ACCURACIES.get((arm.key, arm.pool, data or "imagenet"), [None] * 2)
+            found = self.found(arm) if data in (None, self.data) else {}
+            ours = {seed: found[seed].accuracies()[top.replace("-", "")] for seed in found}
+            return printed[_TOPS.index(top)], ours
+
         stock = Arm(arm.network, ORIGINAL)
-        figures = []
-        for each in (arm, stock):
-            printed = paper.ACCURACIES.get((each.key, each.pool, data or "imagenet"), [None] * 2)
-            found = self.found(each) if data in (None, self.data) else {}
-            name = top.replace("-", "")
-            ours = {seed: predictions.accuracies()[name] for seed, predictions in found.items()}
-            figures.append((printed[_TOPS.index(top)], ours))
-        return Cell(*figures[0], None if arm == stock else figures[1], ".2f")
+        return Cell(*figures(arm), None if arm == stock else figures(stock), ".2f")
 
 
 def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Arm]:
-    """Leave out the arms that the paper trains from scratch, if these runs do not.
-
-    Raises:
-        ValueError: all of the table are.
-    """
+    """Drop what the paper trains from scratch unless these runs do; ValueError if that is all."""
     cfg = runs.config(arms[0], runs.seeds[0])
     given = cfg.weights or any(cfg.network_options.get(key) for key in ("weights", "pretrained"))
     if cfg.epochs and not given:

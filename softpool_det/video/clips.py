@@ -53,10 +53,7 @@ class Clip(NamedTuple):
 def read_clip(
     clip: Clip, frames: int, strides: tuple[int, int], is_random: bool = False
 ) -> np.ndarray:
-    """Decode the frames of a clip, exactly those that `frame_indices` chooses.
-
-    Returns:
-        (T, H, W, 3) uint8, RGB.
+    """Decode exactly the frames that `frame_indices` chooses: (T, H, W, 3) uint8, RGB.
 
     Raises:
         DataError: the file cannot be read, or has no frame there.
@@ -101,21 +98,16 @@ class VideoClips(Dataset):
     An index is a clip's number, or (number, frames, crop) of a `Multigrid` batch: the same
     extent in time and space as so many frames of so many pixels a side.
 
-    Args:
-        clips, classes: as `read_clips` finds them.
-        transform: of `torchvision.transforms.v2`, for instance, which draws once for all frames:
-            from uint8 (T, 3, H, W), RGB, to float32 (T, 3, side, side).
-        frames: of a clip, 1 or more.
-        strides: smallest and largest step from frame to frame, 1 or more.
-        is_random: a random place in time, for training; or the centre.
+    A transform, of `torchvision.transforms.v2` for instance, draws once for all frames: from uint8
+    (T, 3, H, W), RGB, to float32 (T, 3, side, side).
     """
 
     clips: Sequence[Clip]
     classes: Sequence[str]
     transform: Callable[[torch.Tensor], torch.Tensor]
-    frames: int
-    strides: Sequence[int] = (1, 1)
-    is_random: bool = False
+    frames: int  # of a clip, 1 or more
+    strides: Sequence[int] = (1, 1)  # smallest and largest step from frame to frame, 1 or more
+    is_random: bool = False  # a random place in time, for training; or the centre
 
     def __post_init__(self) -> None:
         if self.frames < 1:

@@ -29,9 +29,7 @@ class DepthwiseConv3d(resnet.Conv3DSimple):
     """CSN's 3x3x3 convolution, one channel a group: channels interact in 1x1x1 ones alone."""
 
     def __init__(self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1) -> None:
-        nn.Conv3d.__init__(
-            self, in_planes, out_planes, 3, stride, padding=1, groups=in_planes, bias=False
-        )
+        nn.Conv3d.__init__(self, in_planes, out_planes, 3, stride, 1, groups=in_planes, bias=False)
 
 
 class SqueezeAndRecursion(nn.Module):
@@ -113,11 +111,7 @@ NETWORKS = {
 
 
 def build_network(name: str, num_classes: int) -> nn.Module:
-    """Build a network of `NETWORKS` with fresh weights.
-
-    Raises:
-        ValueError: no such network, with the names that there are; or `num_classes` below 1.
-    """
+    """Build a network of `NETWORKS` with fresh weights; ValueError for other names, or no class."""
     if name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")
     if num_classes < 1:

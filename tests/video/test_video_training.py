@@ -170,7 +170,7 @@ def test_table_7_with_what_is_there(recipe, tmp_path):
     original, soft = (
         table.rows[f"r3d_10, {pool}"]["UCF-101, top-1"] for pool in ("Original", "SoftPool")
     )
-    accuracy = json.loads(runs.path(arms[1], 1, "result.json").read_text())["metrics"]["top1"]
+    accuracy = json.loads((runs.path(arms[1], 1) / "result.json").read_text())["metrics"]["top1"]
     assert soft.ours == {1: accuracy}
     assert soft.baseline == (None, original.ours)
     assert original.paper is None
