@@ -126,10 +126,8 @@ def identity(cfg: Config) -> str:
 def construct(library: ModuleType, entry: dict[str, Any], key: str, *args: Any, **more: Any) -> Any:
     """Build an object of the class of `library` that the entry `key` of a config names.
 
-    Its arguments are `args`, `more`, and the entry's other keys, which are preferred to `more`.
-
-    Raises:
-        ValueError: the library has no such class, or the class does not take the arguments.
+    Its arguments are `args`, `more`, and the entry's other keys, which are preferred to `more`. An
+    unknown class, and arguments that it does not take, raise ValueError.
     """
     options = dict(entry)
     name = str(options.pop("name", None))

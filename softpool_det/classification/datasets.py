@@ -28,7 +28,7 @@ from softpool_det.datasets.moving_digits import LISTS, write_moving_digits
 from softpool_det.io.images import read_rgb
 from softpool_det.training.randomness import seed_of, seeded
 from softpool_det.training.workers import outlive_signals
-from softpool_det.video.clips import VideoClips, read_classes, read_clips
+from softpool_det.video.clips import VideoClips, read_clips
 from softpool_det.video.multigrid import Multigrid, Shape
 
 # Of the larger one of its files, unpacked.
@@ -137,7 +137,7 @@ def open_videos(
         if file == root / f"moving_digits_{part}":
             folder = write_moving_digits(root / "moving_digits")
             files[part], videos = folder / "ucfTrainTestlist" / LISTS[part], folder / "UCF-101"
-    found, classes = read_clips(files[split], videos, split, read_classes(files["train"], "train"))
+    found, classes = read_clips(files[split], videos, split, files["train"])
     is_training = split == "train"
     strides = clips.train_strides if is_training else [clips.val_stride] * 2
     return VideoClips(found, classes, transform, clips.frames, strides, is_training)
@@ -174,10 +174,8 @@ class SeededDataset(Dataset):
 class EpochBatches(Sampler):
     """This process's share of the shuffled batches of an epoch, as keys of a `SeededDataset`.
 
-    The order is that of torch's `DistributedSampler`. Samples that fill no batch are left out.
-
-    Raises:
-        ValueError: a batch cannot be divided evenly or, in `begin`, the samples fill none.
+    The order is that of torch's `DistributedSampler`. Samples that fill no batch are left out. A
+    batch that cannot be divided evenly and, in `begin`, samples that fill none raise ValueError.
     """
 
     samples: int

@@ -47,15 +47,13 @@ class Predictions:
 def mcnemar_test(baseline: Predictions, candidate: Predictions) -> dict[str, float]:
     """Test whether two classifiers are right equally often, by the images that they disagree on.
 
-    It is about these two sets of weights: what another training would give is not in it.
+    It is about these two sets of weights: what another training would give is not in it. Labels
+    that differ, so those of other images, raise ValueError.
 
     Returns:
         "only_baseline" and "only_candidate": b and c images that one alone has right;
         "statistic": (|b - c| - 1)^2 / (b + c), and its "p_value" by chi-squared with one degree of
         freedom; "exact_p_value": of the binomial test, which holds for few disagreements as well.
-
-    Raises:
-        ValueError: the labels differ, so the images do.
     """
     if not np.array_equal(baseline.labels, candidate.labels):
         raise ValueError(

@@ -33,10 +33,7 @@ _MEANS = (
     "where there are two or more."
 )
 _SIZES = "Parameters and GFLOP: of 1,000 classes and 224 pixels, whatever the data are."
-_CSN = (
-    "paper: as printed; its ir-CSN-101 has the accuracies of the real network and the GFLOP of the "
-    "narrow one."
-)
+_CSN = "paper: as printed; ir-CSN-101: accuracies of the real network, GFLOP of the narrow one."
 _MCNEMAR = (
     "ours: continuity-corrected, one test for each seed. It says whether these two sets of weights "
     "are right equally often, not whether others would be."
@@ -99,7 +96,7 @@ class Runs:
     def train(
         self, arms: Sequence[Arm], expected: tuple[type[Exception], ...] = ()
     ) -> dict[str, list[str]]:
-        """Train what is missing or was interrupted; return `expected` errors, each with its runs."""
+        """Train what is missing or interrupted; return `expected` errors, each with its runs."""
         wanted = [(arm, seed) for seed in self.seeds for arm in arms]
         failed: dict[str, list[str]] = defaultdict(list)
         for number, (arm, seed) in enumerate(wanted, start=1):

@@ -125,11 +125,6 @@ def build_mfnet(num_classes: int) -> nn.Sequential:
     return network
 
 
-def _stem(width: int, frames: int) -> nn.Sequential:
-    conv = _conv(3, width, frames, 7, 7, stride=(1, 2, 2))
-    return _named(conv=conv, **_norm(width), pool_layer=nn.MaxPool3d(*POOL_PICTURES))
-
-
 class _Residual(nn.Module):
     def __init__(self, inputs: int, width: int, frames: int, stride: int) -> None:
         super().__init__()
@@ -177,7 +172,13 @@ class SlowFast(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.s1 = nn.ModuleDict({"pathway0_stem": _stem(64, 1), "pathway1_stem": _stem(8, 5)})
+        self.s1 = nn.ModuleDict()
+        for i, (width, frames) in enumerate(((64, 1), (8, 5))):
+            conv, pool = (
+                _conv(3, width, frames, 7, 7, stride=(1, 2, 2)),
+                nn.MaxPool3d(*POOL_PICTURES),
+            )
+            self.s1[f"pathway{i}_stem"] = _named(conv=conv, **_norm(width), pool_layer=pool)
         self.s1_fuse = _Fusion(8)
         inputs = [64 + 2 * 8, 8]
         for stage, blocks in enumerate((3, 4, 6, 3)):

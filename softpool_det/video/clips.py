@@ -139,16 +139,11 @@ class _Row(NamedTuple):
     end: float | None = None
 
 
-def read_classes(file: str | Path, split: str | None = None) -> list[str]:
-    """The classes of a list, by label; videos need not be there. See `read_clips`."""
-    return _read(Path(file), split)[1]
-
-
 def read_clips(
     file: str | Path,
     videos: str | Path,
     split: str | None = None,
-    classes: Sequence[str] | None = None,
+    training_list: str | Path | None = None,
 ) -> tuple[list[Clip], list[str]]:
     """Read a list of labelled videos; its layout is recognised by what it holds.
 
@@ -161,18 +156,21 @@ def read_clips(
         videos: the folder of the files.
         split: "train", "val" or "test", to take those rows of a csv alone, also where it has
             "training" and the like.
-        classes: of the training's list, for the others of the same data; None: this one's.
+        training_list: whose classes count, for other lists of the same data; None: this one's. Its
+            videos need not be there.
 
     Returns:
         The clips that can be read, in the list's order, and the classes.
 
     Raises:
         FileNotFoundError: the list is missing, or all of its files; with where to get data.
-        DataError: it has none of those layouts, or a class that is not in `classes`.
+        DataError: it has none of those layouts, or a class that the training's list lacks.
     """
     path, folder = Path(file), Path(videos)
-    rows, own = _read(path, split)
-    labels = {name: label for label, name in enumerate(classes or own)}
+    rows, classes = _read(path, split)
+    if training_list:
+        classes = _read(Path(training_list), "train")[1]
+    labels = {name: label for label, name in enumerate(classes)}
     if unknown := next((row.label for row in rows if row.label not in labels), None):
         raise DataError(f"{path} has the class {unknown!r}, none of the {len(labels)} classes")
     files: dict[str, str] = {}

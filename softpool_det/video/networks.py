@@ -88,9 +88,7 @@ def _resnet(
 
 _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 # All but three are the paper's own variant of ResNet: blocks as wide outside as inside, and a stem
-# whose pooling halves the frames, too. With the usual blocks, four times as wide outside, no row's
-# GFLOPs fit. ir-CSN-101's accuracies in the table are of the real network (22 M parameters, 57
-# GFLOPs), its GFLOPs are of the narrow one.
+# whose pooling halves the frames, too. No row's GFLOP fit the usual blocks (docs/video.md).
 NETWORKS = {
     "r3d_50": _resnet(NarrowBottleneck, _R50),
     "r3d_101": _resnet(NarrowBottleneck, _R101),
