@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -88,15 +88,17 @@ def _fashion_mnist(file: str, skip: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=skip)
 
 
-def _small(name: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
+def _small(name: str, transform: Callable[[Image.Image], Any]) -> LabelledArrays:
     split = name.rpartition("_")[2]
     if name.startswith("digits"):
         # 4,000 and 1,000; those of val are in no training scene of the demo.
-        return *load_digits(split), "0123456789"
+        images, labels = load_digits(split)
+        return LabelledArrays(images, labels.tolist(), list("0123456789"), transform)
     prefix = {"train": "train", "val": "t10k"}[split]
     # A header of 16 or 8 bytes, then the values.
     images = _fashion_mnist(f"{prefix}-images-idx3", skip=16).reshape(-1, 28, 28)
-    return images, _fashion_mnist(f"{prefix}-labels-idx1", skip=8), FashionMNIST.classes
+    labels = _fashion_mnist(f"{prefix}-labels-idx1", skip=8)
+    return LabelledArrays(images, labels.tolist(), FashionMNIST.classes, transform)
 
 
 SMALL_DATASETS = ("digits_train", "digits_val", "fashion_mnist_train", "fashion_mnist_val")
@@ -116,8 +118,7 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
         FileNotFoundError: the files are absent; says what they are and how to get them.
     """
     if name in SMALL_DATASETS:
-        images, labels, classes = _small(name)
-        return LabelledArrays(images, labels.tolist(), list(classes), transform)
+        return _small(name, transform)
     root, folder = datasets_root(), datasets_root() / name
     if folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
         return ImageFolder(str(folder), transform, loader=read_rgb)
@@ -225,10 +226,8 @@ def multigrid(cfg: Config) -> Multigrid | None:
     if not variant or not cfg.epochs:
         return None
     accumulated = cfg.trainer.get("accumulate_grad_batches", 1)
-    for key, value, right in (
-        ("warmup_epochs", cfg.warmup_epochs, 0),
-        ("trainer.accumulate_grad_batches", accumulated, 1),
-    ):
+    accumulate = ("trainer.accumulate_grad_batches", accumulated, 1)
+    for key, value, right in (("warmup_epochs", cfg.warmup_epochs, 0), accumulate):
         if value != right:
             raise ValueError(f"{key} must be {right} with clips.multigrid, got {value}")
     shape = Shape(cfg.batch_size, cfg.clips.frames, cfg.size)

@@ -238,7 +238,9 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
     state = max(states, key=lambda state: len(state.keys() & own.keys()), default={})
     check_values(state, path)
     recorded = read_metadata(path) if path.suffix == ".safetensors" else None
-    _check(path, recorded, metadata(cfg, network, num_classes), cfg.allow_other_stem_pool)
+    wanted = metadata(cfg, network, num_classes)
+    if recorded and wanted:
+        _check(path, recorded, wanted, cfg.allow_other_stem_pool)
     fitting = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}
     # Not all libraries keep it; evaluation does not use it.
     missing = [name for name in own if name not in fitting and not name.endswith(COUNTER)]
@@ -274,9 +276,7 @@ def _stem_pools(cfg: Config) -> tuple[str, ...]:
 
 
 def _check(path: Path, recorded: Any, wanted: Any, other_pool: bool) -> None:
-    """Compare a file's metadata with what the config says; None where nothing is known."""
-    if recorded is None or wanted is None:
-        return
+    """Compare a file's metadata with what the config says."""
     names = ["architecture", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1"]
     wrong = [name for name in names if getattr(recorded, name) != getattr(wanted, name)]
     if not other_pool and not wanted.stem_pool.takes_weights_of(recorded.stem_pool):

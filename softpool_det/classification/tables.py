@@ -109,12 +109,8 @@ class Runs:
 
     def missing(self, arms: Sequence[Arm]) -> list[str]:
         """Return a line for each arm with runs that are not finished."""
-        lines = []
-        for arm in arms:
-            found = self.found(arm)
-            seeds = [str(seed) for seed in self.seeds if seed not in found]
-            lines += [f"{arm}, seed {', '.join(seeds)}"] if seeds else []
-        return lines
+        lacking = {arm: sorted({*self.seeds} - self.found(arm).keys()) for arm in arms}
+        return [f"{arm}, seed {', '.join(map(str, s))}" for arm, s in lacking.items() if s]
 
     def found(self, arm: Arm) -> dict[int, Predictions]:
         """Read the predictions of an arm's finished runs of this config, by seed."""

@@ -174,10 +174,8 @@ class SlowFast(nn.Module):
         super().__init__()
         self.s1 = nn.ModuleDict()
         for i, (width, frames) in enumerate(((64, 1), (8, 5))):
-            conv, pool = (
-                _conv(3, width, frames, 7, 7, stride=(1, 2, 2)),
-                nn.MaxPool3d(*POOL_PICTURES),
-            )
+            conv = _conv(3, width, frames, 7, 7, stride=(1, 2, 2))
+            pool = nn.MaxPool3d(*POOL_PICTURES)
             self.s1[f"pathway{i}_stem"] = _named(conv=conv, **_norm(width), pool_layer=pool)
         self.s1_fuse = _Fusion(8)
         inputs = [64 + 2 * 8, 8]
