@@ -107,12 +107,9 @@ SMALL_DATASETS = ("digits_train", "digits_val", "fashion_mnist_train", "fashion_
 def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> LabelledImages:
     """Open a data set by its name in `SMALL_DATASETS` or its folder, as ImageFolder takes it.
 
-    A folder is below `$DETECTRON2_DATASETS` unless it is absolute. An image that cannot be read, or
-    has more pixels than PIL's limit, raises ValueError when it is taken, a link to nothing OSError.
-
-    Args:
-        transform: from a PIL image, RGB, to what the data set gives for it beside the label.
-        key: the config key that `name` came from, for errors.
+    A folder is below `$DETECTRON2_DATASETS` unless it is absolute; `key` of the config names it.
+    `transform` takes PIL images, RGB. An image that cannot be read, or has more pixels than PIL's
+    limit, raises ValueError when it is taken, a link to nothing OSError.
 
     Raises:
         FileNotFoundError: the files are absent; says what they are and how to get them.

@@ -95,8 +95,7 @@ class Classifier(pl.LightningModule):
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, 0)
         # Zero where another process has the image: the sum over all processes is the whole.
-        count = len(self.val_set.targets)
-        self.found = torch.zeros(2, count, dtype=torch.int64, device=self.device)
+        self.found = torch.zeros(2, len(self.val_set), dtype=torch.int64, device=self.device)
 
     def validation_step(self, batch: tuple[torch.Tensor, ...], _index: int) -> None:
         images, labels, indices = batch

@@ -98,13 +98,11 @@ def _timm(name: str, num_classes: int, **options: Any) -> nn.Module:
     return timm.create_model(name, num_classes=num_classes, **options)
 
 
-def _detectron2(name: str, num_classes: int, **options: Any) -> nn.Module:
-    return build_resnet(Architecture.from_name(name), num_classes, **options)
-
-
 _LIBRARIES: dict[str, Callable[..., nn.Module]] = {
-    **{"torchvision": _torchvision, "timm": _timm},
-    **{"detectron2": _detectron2, "video": video.build_network},
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "detectron2": lambda name, *args, **kw: build_resnet(Architecture.from_name(name), *args, **kw),
+    "video": video.build_network,
 }
 
 

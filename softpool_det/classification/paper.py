@@ -54,13 +54,10 @@ for _arm, _row in TABLE_7.items():
 
 @dataclass(frozen=True)
 class Arm:
-    """A network (as in `Config`) with one pooling.
+    """A network with one pooling."""
 
-    `pool` is Original, swapped, a name of `softpool_det.layers.POOLINGS` or a level of Table 6.
-    """
-
-    network: str
-    pool: str
+    network: str  # as in `Config`
+    pool: str  # Original, swapped, a name of `softpool_det.layers.POOLINGS`, a level of Table 6
 
     @property
     def key(self) -> str:

@@ -29,12 +29,9 @@ class Cell:
         printed, base = self.baseline or (None, {})
         paper = self.paper - printed if self.paper is not None and printed is not None else None
         values = [value - base[seed] for seed, value in self.ours.items() if seed in base]
-        mean, half, count = None, np.nan, len(values)
-        if count:
-            mean = float(np.mean(values))
-        if count > 1:
-            error = np.std(values, ddof=1) / np.sqrt(count)
-            half = float(student.ppf(0.975, count - 1) * error)
+        mean, count = float(np.mean(values)) if values else None, len(values)
+        error = np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.nan
+        half = float(student.ppf(0.975, max(count - 1, 1)) * error)
         return {"paper_difference": paper, "difference": mean, "half_interval": half}
 
     def texts(self) -> tuple[str, str]:

@@ -164,14 +164,11 @@ class _Fusion(nn.Module):
 
 
 class SlowFast(nn.Module):
-    """SlowFast r50 (Feichtenhofer et al., ICCV 2019).
-
-    Of its pathways one has few frames with many channels, the other all frames with an eighth of
-    the channels.
-    """
+    """SlowFast r50 (Feichtenhofer et al., ICCV 2019)."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
+        # A pathway of few frames with many channels, and one of all frames with an eighth of them.
         self.s1 = nn.ModuleDict()
         for i, (width, frames) in enumerate(((64, 1), (8, 5))):
             conv = _conv(3, width, frames, 7, 7, stride=(1, 2, 2))
