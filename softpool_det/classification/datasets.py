@@ -222,8 +222,7 @@ def multigrid(cfg: Config) -> Multigrid | None:
     variant = cfg.clips.multigrid
     if not variant or not cfg.epochs:
         return None
-    accumulated = cfg.trainer.get("accumulate_grad_batches", 1)
-    accumulate = ("trainer.accumulate_grad_batches", accumulated, 1)
+    accumulate = "trainer.accumulate_grad_batches", cfg.trainer.get("accumulate_grad_batches", 1), 1
     for key, value, right in (("warmup_epochs", cfg.warmup_epochs, 0), accumulate):
         if value != right:
             raise ValueError(f"{key} must be {right} with clips.multigrid, got {value}")

@@ -52,12 +52,11 @@ class Classifier(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader:
         cfg, trainer = self.cfg, self.trainer
-        place = trainer.global_rank, trainer.world_size
         # Of an interrupted epoch, those that were not trained on.
         progress = trainer.fit_loop.epoch_loop.batch_progress
         begun = 0 if progress.is_last_batch else progress.current.ready
-        sizes = len(self.train_set), cfg.batch_size
-        self.batches = EpochBatches(*sizes, cfg.seed, *place, self.grid)
+        place, samples = (trainer.global_rank, trainer.world_size), len(self.train_set)
+        self.batches = EpochBatches(samples, cfg.batch_size, cfg.seed, *place, self.grid)
         self.batches.begin(trainer.current_epoch, begun)
         return loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 

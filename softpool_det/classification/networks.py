@@ -128,8 +128,9 @@ def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
                 f"replace: no image reaches {', '.join(unused)}: give num_channels, or name others"
             ) from error
         for name, pool in pools.items():
-            there = {"where": [name], "num_channels": channels[pool]}
-            replace_pooling(network, **{**arguments, **there})
+            replace_pooling(
+                network, **arguments | {"where": [name], "num_channels": channels[pool]}
+            )
 
 
 def logits_of(output: Any) -> torch.Tensor:

@@ -149,10 +149,7 @@ class _Residual(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """Puts the fast pathway's channels beside the slow one's, at the slow one's frames.
-
-    It has 7 frames, with which the GFLOP are nearest to Table 7's; PySlowFast's have 5.
-    """
+    """Puts the fast pathway's channels beside the slow one's, by 7 frames each (docs/video.md)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

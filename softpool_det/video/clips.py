@@ -135,8 +135,7 @@ class _Row(NamedTuple):
     name: str  # of the file, below the folder of videos
     # Names, without suffix, that it may have anywhere below: of the cut clip, of whole videos.
     others: tuple[str, ...] = ()
-    start: float | None = None
-    end: float | None = None
+    times: tuple[float | None, float | None] = (None, None)
 
 
 def read_clips(
@@ -152,10 +151,8 @@ def read_clips(
     A frame of each file is decoded (milliseconds). Clips without one are named in a warning.
 
     Args:
-        file: the list.
-        videos: the folder of the files.
-        split: "train", "val" or "test", to take those rows of a csv alone, also where it has
-            "training" and the like.
+        file, videos: the list, and the folder of its files.
+        split: "train", "val" or "test" ("training" and the like) of the rows of a csv.
         training_list: whose classes count, for other lists of the same data; None: this one's. Its
             videos need not be there.
 
@@ -180,7 +177,7 @@ def read_clips(
     clips = []
     for row in rows:
         name = next((name for name in row.others if name in files), row.name)
-        times = (row.start, row.end) if name in row.others[1:] else (None, None)
+        times = row.times if name in row.others[1:] else (None, None)
         clips.append(Clip(files.get(name, str(folder / name)), *times, labels[row.label]))
     return _readable(path, clips), list(labels)
 
@@ -227,7 +224,7 @@ def _csv_rows(path: Path, lines: list[str], split: str | None) -> Iterator[_Row]
         if not label:
             raise DataError(f"{path}, line {reader.line_num}: no label, as in lists for tests")
         stems = f"{video}_{int(start):06d}_{int(end):06d}", f"v_{video}", video
-        yield _Row(label, stems[int(is_hacs)], stems, start, end)
+        yield _Row(label, stems[int(is_hacs)], stems, (start, end))
 
 
 def _path_rows(path: Path, lines: list[str]) -> Iterator[_Row]:
