@@ -43,9 +43,6 @@ class Classifier(pl.LightningModule):
         # What each evaluation in training found, with its epoch.
         self.history: list[dict[str, float]] = []
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return logits_of(self.network(images))
-
     def __getstate__(self) -> dict[str, Any]:
         # Averages of weights copy the module, and need no data.
         return {**super().__getstate__(), "train_set": None, "val_set": None}
@@ -75,7 +72,7 @@ class Classifier(pl.LightningModule):
         images, labels, _ = batch
         if self.mixers:
             images, labels = v2.RandomChoice(self.mixers)(images, labels)
-        logits = self(images).float()
+        logits = logits_of(self.network(images)).float()
         loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
         period = self.trainer.log_every_n_steps
         is_due = self.trainer.is_last_batch or (period and (index + 1) % period == 0)
@@ -99,7 +96,7 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: tuple[torch.Tensor, ...], _index: int) -> None:
         images, labels, indices = batch
         with torch.autocast(self.device.type, enabled=False):
-            logits = self(images)
+            logits = logits_of(self.network(images))
         best = logits.topk(min(5, logits.shape[1])).indices
         self.found[0, indices] = best[:, 0] + 1
         self.found[1, indices] = (best == labels[:, None]).any(1).long()

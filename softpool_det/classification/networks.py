@@ -128,9 +128,8 @@ def _replace(network: nn.Module, arguments: dict[str, Any]) -> None:
                 f"replace: no image reaches {', '.join(unused)}: give num_channels, or name others"
             ) from error
         for name, pool in pools.items():
-            replace_pooling(
-                network, **arguments | {"where": [name], "num_channels": channels[pool]}
-            )
+            there = {"where": [name], "num_channels": channels[pool]}
+            replace_pooling(network, **arguments | there)
 
 
 def logits_of(output: Any) -> torch.Tensor:

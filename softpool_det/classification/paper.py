@@ -102,8 +102,7 @@ def arms_of(number: int, networks: Sequence[str], poolings: Sequence[str]) -> li
         # An unknown one is found before the others have trained for hours.
         with torch.device("meta"):
             build_network(name, num_classes=1000)
-    known = {2: [ORIGINAL, SOFTPOOL, SWAPPED], 5: list(TABLE_5)}
-    pools = known.get(number, [ORIGINAL, SOFTPOOL])
-    if poolings:
-        pools = [ORIGINAL, *map(pooling_name, poolings)]
+    pools = [ORIGINAL, *map(pooling_name, poolings or [SOFTPOOL])]
+    if not poolings:
+        pools = {2: [*pools, SWAPPED], 5: [*TABLE_5]}.get(number, pools)
     return [Arm(name, pool) for name in names for pool in pools]

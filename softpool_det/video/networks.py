@@ -35,7 +35,7 @@ class DepthwiseConv3d(resnet.Conv3DSimple):
 class SqueezeAndRecursion(nn.Module):
     """Scale (N, channels, T, H, W) by what an LSTM of two layers says of the frames up to each.
 
-    The paper's temporal gates are not here, nor were they open in training (docs/video.md).
+    The paper's temporal gates are not here: the published code always closes them (docs/video.md).
     """
 
     def __init__(self, channels: int) -> None:
