@@ -35,6 +35,12 @@ from softpool_det.weights.values import check_values
 
 # What `replace_pooling` takes for every pooling.
 _WINDOW = ("where", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
+# DataParallel's and torch.compile's.
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
+# The authors of Table 7's ResNets put each 3x3x3 convolution into a Sequential of its own.
+_AUTHORS_CONV = re.compile(r"(layer\d\.\d+\.conv[12]\.0)\.0\.weight$")
+
+logger = logging.getLogger(__name__)
 
 
 def build_network(
@@ -172,14 +178,6 @@ def _each(cost: int, shape: torch.Size, *_: Any, **__: Any) -> int:
 def _windows(_: torch.Size, kernel: Sequence[int], *__: Any, out_shape: Any, **___: Any) -> int:
     shape = out_shape if isinstance(out_shape, torch.Size) else out_shape[0]
     return 2 * math.prod(shape) * kernel[0] * kernel[-1]
-
-
-# DataParallel's and torch.compile's.
-_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
-# The authors of Table 7's ResNets put each 3x3x3 convolution into a Sequential of its own.
-_AUTHORS_CONV = re.compile(r"(layer\d\.\d+\.conv[12]\.0)\.0\.weight$")
-
-logger = logging.getLogger(__name__)
 
 
 def metadata(cfg: Config, network: nn.Module, num_classes: int) -> WeightsMetadata | None:
