@@ -108,7 +108,11 @@ NETWORKS = {
 
 
 def build_network(name: str, num_classes: int) -> nn.Module:
-    """Build a network of `NETWORKS` with fresh weights; ValueError for other names, or no class."""
+    """Build a network of `NETWORKS` with fresh weights.
+
+    Raises:
+        ValueError: no such network, with the names that there are; or `num_classes` below 1.
+    """
     if name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")
     if num_classes < 1:
