@@ -159,7 +159,6 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
 
 
 def _open_data(cfg: Config) -> tuple[LabelledImages, LabelledImages]:
-    """What is trained and evaluated on."""
     val_set = open_split(cfg, "val")
     train_set = open_split(cfg, "train") if cfg.epochs else val_set
     if train_set.classes != val_set.classes:
