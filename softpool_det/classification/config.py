@@ -25,14 +25,11 @@ _OF_THE_MACHINE = ("accelerator", "devices", "num_nodes", "strategy", "log_every
 class Clips:
     """What is taken of videos."""
 
-    # Of a clip; 0 where the data are images.
-    frames: int = 0
-    # The folder of the files that train_data and val_data list.
-    videos: str = ""
+    frames: int = 0  # of a clip; 0 where the data are images
+    videos: str = ""  # the folder of the files that train_data and val_data list
     # Smallest and largest step from frame to frame, of which a clip draws one.
     train_strides: list[int] = field(default_factory=lambda: [1, 2])
-    # The step in evaluations, which take the centre.
-    val_stride: int = 2
+    val_stride: int = 2  # the step in evaluations, which take the centre
     # "authors" or "wu", see softpool_det.video.multigrid: sets batches, and rates by milestones and
     # gamma; "wu" trains 1.5 times the epochs. "" for batches of one shape.
     multigrid: str = ""
@@ -48,10 +45,8 @@ class Config:
     network_options: dict[str, Any] = field(default_factory=dict)
     # Calls of softpool_det.replace_pooling, one after the other: where, pool, kernel_size, ...
     replace: list[dict[str, Any]] = field(default_factory=list)
-    # A .safetensors, .pth or .pt to begin with, or "".
-    weights: str = ""
-    # Take weights that were trained with another pooling.
-    allow_other_stem_pool: bool = False
+    weights: str = ""  # a .safetensors, .pth or .pt to begin with, or ""
+    allow_other_stem_pool: bool = False  # take weights of another pooling
     channels_last: bool = False
     # A small data set's name (digits_train, ...), or a folder with one folder of images a class; a
     # relative one is looked for in $DETECTRON2_DATASETS. For videos moving_digits_train or a list.
@@ -59,8 +54,7 @@ class Config:
     val_data: str = "imagenet/val"
     # For videos, whose transforms get the frames of a clip at once, (T, 3, H, W).
     clips: Clips = field(default_factory=Clips)
-    # Side of the images in pixels, for the transforms to refer to as ${size}.
-    size: int = 224
+    size: int = 224  # side of the images in pixels; the transforms may refer to it as ${size}
     # Of torchvision.transforms.v2, from PIL images to squares of one size. Conversion to float32
     # and normalization follow by themselves.
     train_transforms: list[dict[str, Any]] = field(default_factory=list)
@@ -70,9 +64,8 @@ class Config:
     # Of R, G, B from 0 to 255: those of the detectors that start from the weights.
     pixel_mean: list[float] = field(default_factory=lambda: [123.675, 116.280, 103.530])
     pixel_std: list[float] = field(default_factory=lambda: [58.395, 57.120, 57.375])
-    # Of all processes together; workers are for each.
-    batch_size: int = 256
-    num_workers: int = 4
+    batch_size: int = 256  # of all processes together
+    num_workers: int = 4  # of each process
     # Of torch.optim. Norms may have a weight decay of their own.
     optimizer: dict[str, Any] = field(
         default_factory=lambda: {"name": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
@@ -85,26 +78,22 @@ class Config:
     # Of a linear rise from warmup_factor times the rate.
     warmup_epochs: float = 0.0
     warmup_factor: float = 0.01
-    # 0 to evaluate only.
-    epochs: int = 100
+    epochs: int = 100  # 0 to evaluate only
     # Further arguments of Lightning's Trainer (precision, devices, ...).
     trainer: dict[str, Any] = field(default_factory=dict)
     # Of pytorch_lightning.callbacks and .loggers; metrics are "loss", "top1" and "top5".
     callbacks: list[dict[str, Any]] = field(default_factory=list)
     logger: dict[str, Any] = field(default_factory=lambda: {"name": "CSVLogger"})
-    # Of weights, order and augmentation, from 0.
-    seed: int = 1
+    seed: int = 1  # of weights, order and augmentation, from 0
     output: str = "output/classification"
-    # Of a finished run; together they are four times its weights or more.
-    keep_checkpoints: bool = False
+    keep_checkpoints: bool = False  # of a finished run; four times its weights or more
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML config, of which nothing is run, and apply "key=value" overrides.
 
     Raises:
-        OSError, ValueError: the file cannot be read, or is no YAML of plain values; or a value is
-            of the wrong kind.
+        OSError, ValueError: the file is not YAML of plain values; or a value is of the wrong kind.
         KeyError: there is no such key; names the nearest ones.
     """
     values = read_yaml(config_file)
@@ -134,14 +123,10 @@ def identity(cfg: Config) -> str:
 
 
 def construct(library: ModuleType, entry: dict[str, Any], key: str, *args: Any, **more: Any) -> Any:
-    """Build an object of the class that the entry `key` of a config names.
+    """Build an object of the class of `library` that the entry `key` of a config names.
 
-    Args:
-        library: the module that has the class.
-        args, more: further arguments; the entry's are preferred to `more`.
-
-    Raises:
-        ValueError: the module has no such class, or the class does not take the arguments.
+    Its arguments are `args`, `more`, and the entry's other keys, which are preferred to `more`. An
+    unknown class, and arguments that it does not take, raise ValueError.
     """
     options = dict(entry)
     name = str(options.pop("name", None))

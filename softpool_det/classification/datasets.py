@@ -1,32 +1,36 @@
-"""Labelled images and videos: folders, lists, and small data sets of real pixels by name."""
+"""Labelled images and videos: folders, lists, small data sets by name; and batches of them.
+
+Seed, epoch and place in it alone decide what a batch holds. Neither the number of workers nor an
+interruption changes it, and a global batch has the same images for any number of processes.
+"""
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.datasets import FashionMNIST, ImageFolder
 from torchvision.transforms import v2
 
 from softpool_det.classification.config import Config, construct
 from softpool_det.datasets.cache import datasets_root
 from softpool_det.datasets.digit_scenes import load_digits
 from softpool_det.datasets.moving_digits import LISTS, write_moving_digits
-from softpool_det.io.images import ImageError, read_rgb
-from softpool_det.video.clips import VideoClips
-from softpool_det.video.lists import read_classes, read_clips
+from softpool_det.io.images import read_rgb
+from softpool_det.training.randomness import seed_of, seeded
+from softpool_det.training.workers import outlive_signals
+from softpool_det.video.clips import VideoClips, read_clips
+from softpool_det.video.multigrid import Multigrid, Shape
 
-FASHION_CLASSES = (
-    *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
-    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-)
 # Of the larger one of its files, unpacked.
 _FASHION_BYTES = 16 + 60000 * 28 * 28
 # Where Debian's package dataset-fashion-mnist puts its files.
@@ -45,19 +49,14 @@ ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.g
 "val", into such folders."""
 
 
+@dataclass(eq=False, repr=False)
 class LabelledArrays(Dataset):
-    """Grey pictures (N, H, W) in memory, given out as RGB, with labels (N,) and class names."""
+    """Grey pictures (N, H, W) in memory, given out as RGB, with N labels and class names."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        classes: Sequence[str],
-        transform: Callable[[Image.Image], Any],
-    ) -> None:
-        self.images, self.transform = images, transform
-        self.targets: list[int] = labels.tolist()
-        self.classes = list(classes)
+    images: np.ndarray
+    targets: list[int]
+    classes: list[str]
+    transform: Callable[[Image.Image], Any]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -89,51 +88,38 @@ def _fashion_mnist(file: str, skip: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=skip)
 
 
-def _small(name: str) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
+def _small(name: str, transform: Callable[[Image.Image], Any]) -> LabelledArrays:
     split = name.rpartition("_")[2]
     if name.startswith("digits"):
         # 4,000 and 1,000; those of val are in no training scene of the demo.
-        return *load_digits(split), "0123456789"
+        images, labels = load_digits(split)
+        return LabelledArrays(images, labels.tolist(), list("0123456789"), transform)
     prefix = {"train": "train", "val": "t10k"}[split]
     # A header of 16 or 8 bytes, then the values.
     images = _fashion_mnist(f"{prefix}-images-idx3", skip=16).reshape(-1, 28, 28)
-    return images, _fashion_mnist(f"{prefix}-labels-idx1", skip=8), FASHION_CLASSES
+    labels = _fashion_mnist(f"{prefix}-labels-idx1", skip=8)
+    return LabelledArrays(images, labels.tolist(), FashionMNIST.classes, transform)
 
 
 SMALL_DATASETS = ("digits_train", "digits_val", "fashion_mnist_train", "fashion_mnist_val")
 
 
-def _read_there(path: str) -> Image.Image:
-    try:
-        return read_rgb(path)
-    except FileNotFoundError as error:  # a link to nothing: the folder has the name
-        raise ImageError(f"{path} does not exist") from error
-
-
 def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -> LabelledImages:
     """Open a data set by its name in `SMALL_DATASETS` or its folder, as ImageFolder takes it.
 
-    Args:
-        name: a folder is below `$DETECTRON2_DATASETS` unless it is absolute.
-        transform: from a PIL image, RGB, to what the data set gives for it.
-        key: the config key that `name` came from, for errors.
-
-    Returns:
-        A data set of (what `transform` made, label); an image that cannot be read, or has more
-        pixels than PIL's limit, raises ValueError when it is taken.
+    A folder is below `$DETECTRON2_DATASETS` unless it is absolute; `key` of the config names it.
+    `transform` takes PIL images, RGB. An image that cannot be read, or has more pixels than PIL's
+    limit, raises ValueError when it is taken, a link to nothing OSError.
 
     Raises:
-        FileNotFoundError: the files are absent; the text says what they are and how to get them.
+        FileNotFoundError: the files are absent; says what they are and how to get them.
     """
     if name in SMALL_DATASETS:
-        return LabelledArrays(*_small(name), transform)
-    root = datasets_root()
-    folder = root / name
-    problem = "does not exist"
-    if folder.is_dir():
-        if any(entry.is_dir() for entry in folder.iterdir()):
-            return ImageFolder(str(folder), transform, loader=_read_there)
-        problem = "holds no folder, so no class"
+        return _small(name, transform)
+    root, folder = datasets_root(), datasets_root() / name
+    if folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
+        return ImageFolder(str(folder), transform, loader=read_rgb)
+    problem = "holds no folder, so no class" if folder.is_dir() else "does not exist"
     words = {"key": key, "folder": folder, "problem": problem, "root": root}
     raise FileNotFoundError(FOLDER_HELP.format(names=", ".join(SMALL_DATASETS), **words))
 
@@ -141,12 +127,7 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
 def open_videos(
     cfg: Config, split: str, transform: Callable[[torch.Tensor], torch.Tensor]
 ) -> VideoClips:
-    """Open the clips of "train" or "val", with the training's classes.
-
-    Raises:
-        FileNotFoundError: they are not there; says where to get them.
-        DataError: a list is of no layout that is known.
-    """
+    """Open the clips of "train" or "val", with the training's classes; raises as `read_clips`."""
     root, clips = datasets_root(), cfg.clips
     files = {part: root / getattr(cfg, f"{part}_data") for part in ("train", split)}
     videos = root / clips.videos
@@ -154,7 +135,7 @@ def open_videos(
         if file == root / f"moving_digits_{part}":
             folder = write_moving_digits(root / "moving_digits")
             files[part], videos = folder / "ucfTrainTestlist" / LISTS[part], folder / "UCF-101"
-    found, classes = read_clips(files[split], videos, split, read_classes(files["train"], "train"))
+    found, classes = read_clips(files[split], videos, split, files["train"])
     is_training = split == "train"
     strides = clips.train_strides if is_training else [clips.val_stride] * 2
     return VideoClips(found, classes, transform, clips.frames, strides, is_training)
@@ -168,3 +149,98 @@ def open_split(cfg: Config, split: str) -> LabelledImages:
     if cfg.clips.frames:
         return open_videos(cfg, split, v2.Compose(steps))
     return open_dataset(getattr(cfg, f"{split}_data"), v2.Compose(steps), f"{split}_data")
+
+
+class SeededDataset(Dataset):
+    """A data set whose transforms draw from a seed of their own for every epoch and item.
+
+    Its keys are (epoch, what the data set takes); it gives (image, label, what the data set took).
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, key: tuple[int, Any]) -> Any:
+        epoch, item = key
+        numbers = item if isinstance(item, tuple) else (item,)
+        # Without workers this is the process that trains: its own generators are left alone.
+        with seeded(seed_of(self.seed, epoch, *numbers)):
+            return (*self.dataset[item], item)
+
+
+@dataclass(eq=False, repr=False)
+class EpochBatches(Sampler):
+    """This process's share of the shuffled batches of an epoch, as keys of a `SeededDataset`.
+
+    The order is that of torch's `DistributedSampler`. Samples that fill no batch are left out. A
+    batch that cannot be divided evenly and, in `begin`, samples that fill none raise ValueError.
+    """
+
+    samples: int
+    batch_size: int  # of all processes together
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    grid: Multigrid | None = None  # decides the shapes of batches of clips
+
+    def __post_init__(self) -> None:
+        self.epoch, self.shapes = -1, list[tuple[int, ...]]()
+        if self.batch_size < 1 or self.batch_size % self.world_size:
+            raise ValueError(
+                f"batch_size must be a multiple of the {self.world_size} processes, "
+                f"got {self.batch_size}"
+            )
+
+    def begin(self, epoch: int, start: int = 0) -> None:
+        """Let the next iteration be over `epoch`, from 0, without its first `start` batches."""
+        if epoch == self.epoch:
+            return
+        self.epoch, self.start = epoch, start
+        self.shapes = [(self.batch_size,)] * (self.samples // self.batch_size)
+        if self.grid:
+            self.shapes = [step.shape for step in self.grid.epoch(epoch, self.samples)]
+        if not self.shapes:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but the training set has only {self.samples} "
+                f"images or clips, which fill no batch of epoch {epoch + 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __iter__(self) -> Iterator[list[tuple[int, Any]]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = iter(torch.randperm(self.samples, generator=generator).tolist())
+        for number, (batch, *grid) in enumerate(self.shapes):
+            share = list(islice(order, batch))[self.rank :: self.world_size]
+            if number >= self.start:
+                yield [(self.epoch, (index, *grid) if grid else index) for index in share]
+
+
+def multigrid(cfg: Config) -> Multigrid | None:
+    """Build a training's schedule, None for one shape; raises ValueError for keys it excludes."""
+    variant = cfg.clips.multigrid
+    if not variant or not cfg.epochs:
+        return None
+    accumulate = "trainer.accumulate_grad_batches", cfg.trainer.get("accumulate_grad_batches", 1), 1
+    for key, value, right in (("warmup_epochs", cfg.warmup_epochs, 0), accumulate):
+        if value != right:
+            raise ValueError(f"{key} must be {right} with clips.multigrid, got {value}")
+    shape = Shape(cfg.batch_size, cfg.clips.frames, cfg.size)
+    steps = [round(epoch) for epoch in cfg.milestones if epoch < cfg.epochs]
+    try:
+        return Multigrid(shape, steps, cfg.epochs, variant, cfg.gamma)
+    except ValueError as error:
+        keys = f"clips.multigrid={variant} with milestones={cfg.milestones}, epochs={cfg.epochs}"
+        raise ValueError(f"{keys}: {error}") from error
+
+
+def loader(dataset: Any, batches: Any, seed: int, num_workers: int) -> DataLoader:
+    """Load batches of (images, labels, items), of keys of a `SeededDataset`."""
+    return DataLoader(
+        SeededDataset(dataset, seed),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=outlive_signals,
+    )

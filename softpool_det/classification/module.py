@@ -9,55 +9,39 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from detectron2.solver import get_default_optimizer_params
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 from torch.optim import lr_scheduler as schedules
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from torchvision.transforms import v2
 
-from softpool_det.classification import loaders
 from softpool_det.classification.config import Config, construct
+from softpool_det.classification.datasets import EpochBatches, loader, multigrid
 from softpool_det.classification.networks import logits_of
 from softpool_det.classification.predictions import Predictions
 from softpool_det.layers.learning import weight_decay_overrides
 from softpool_det.training.randomness import seed_of
-from softpool_det.video.multigrid import MultigridBatchSampler
 
 logger = logging.getLogger(__name__)
 
 
 class Classifier(pl.LightningModule):
-    """A classifier in training or evaluation, with its data.
-
-    Args:
-        cfg: the run.
-        network: from images to what `logits_of` takes.
-        train_set: of (image, label).
-        val_set: likewise, with `targets`, all labels, and `classes`, their names.
-
-    Attributes:
-        predictions: of the last evaluation.
-        evaluated: the step after which it was, -1 before the first.
-        history: what each evaluation in training found, with its epoch.
-    """
+    """A network of `build_network` in training or evaluation, with its data of `open_split`."""
 
     def __init__(self, cfg: Config, network: nn.Module, train_set: Any, val_set: Any) -> None:
         super().__init__()
         memory = torch.channels_last if cfg.channels_last else torch.preserve_format
         self.cfg, self.network = cfg, network.to(memory_format=memory)
         self.train_set, self.val_set = train_set, val_set
-        self.grid = loaders.multigrid(cfg)
+        self.grid = multigrid(cfg)
         key, classes = "batch_transforms", len(val_set.classes)
         self.mixers = [construct(v2, e, key, num_classes=classes) for e in cfg.batch_transforms]
+        # Of the last evaluation, and the step after which it was, -1 before the first.
         self.predictions: Predictions | None = None
         self.evaluated = -1
+        # What each evaluation in training found, with its epoch.
         self.history: list[dict[str, float]] = []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return logits_of(self.network(images))
 
     def __getstate__(self) -> dict[str, Any]:
         # Averages of weights copy the module, and need no data.
@@ -65,22 +49,19 @@ class Classifier(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader:
         cfg, trainer = self.cfg, self.trainer
-        place = trainer.global_rank, trainer.world_size
         # Of an interrupted epoch, those that were not trained on.
         progress = trainer.fit_loop.epoch_loop.batch_progress
         begun = 0 if progress.is_last_batch else progress.current.ready
-        self.batches = loaders.EpochBatches(
-            MultigridBatchSampler(len(self.train_set), self.grid, cfg.seed, *place)
-            if self.grid
-            else loaders.shuffled_batches(self.train_set, cfg.batch_size, cfg.seed, *place)
-        )
+        place, samples = (trainer.global_rank, trainer.world_size), len(self.train_set)
+        self.batches = EpochBatches(samples, cfg.batch_size, cfg.seed, *place, self.grid)
         self.batches.begin(trainer.current_epoch, begun)
-        return loaders.loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
+        return loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
-        cfg, place = self.cfg, (self.trainer.global_rank, self.trainer.world_size)
-        batches = loaders.all_batches(len(self.val_set), cfg.batch_size, *place)
-        return loaders.loader(self.val_set, batches, cfg.seed, cfg.num_workers)
+        cfg, world_size = self.cfg, self.trainer.world_size
+        share = [(0, i) for i in range(self.trainer.global_rank, len(self.val_set), world_size)]
+        batches = BatchSampler(share, max(cfg.batch_size // world_size, 1), drop_last=False)
+        return loader(self.val_set, batches, cfg.seed, cfg.num_workers)
 
     def on_train_epoch_start(self) -> None:
         self.batches.begin(self.current_epoch)
@@ -91,8 +72,8 @@ class Classifier(pl.LightningModule):
         images, labels, _ = batch
         if self.mixers:
             images, labels = v2.RandomChoice(self.mixers)(images, labels)
-        logits = self(images).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
+        logits = logits_of(self.network(images)).float()
+        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.cfg.label_smoothing)
         period = self.trainer.log_every_n_steps
         is_due = self.trainer.is_last_batch or (period and (index + 1) % period == 0)
         if is_due and not math.isfinite(loss.item()):
@@ -108,15 +89,14 @@ class Classifier(pl.LightningModule):
         if self.trainer.world_size > 1:
             # Batch statistics are each process's own.
             for buffer in self.network.buffers():
-                dist.broadcast(buffer, 0)
+                torch.distributed.broadcast(buffer, 0)
         # Zero where another process has the image: the sum over all processes is the whole.
-        count = len(self.val_set.targets)
-        self.found = torch.zeros(2, count, dtype=torch.int64, device=self.device)
+        self.found = torch.zeros(2, len(self.val_set), dtype=torch.int64, device=self.device)
 
     def validation_step(self, batch: tuple[torch.Tensor, ...], _index: int) -> None:
         images, labels, indices = batch
         with torch.autocast(self.device.type, enabled=False):
-            logits = self(images)
+            logits = logits_of(self.network(images))
         best = logits.topk(min(5, logits.shape[1])).indices
         self.found[0, indices] = best[:, 0] + 1
         self.found[1, indices] = (best == labels[:, None]).any(1).long()
@@ -176,10 +156,8 @@ class Classifier(pl.LightningModule):
                     f"callbacks: {type(average).__name__} would begin after the training's {total} "
                     "steps, and put the initial weights in place of the last"
                 )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        every_step = {"scheduler": scheduler, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": every_step}
 
 
 def build_scheduler(cfg: Config, optimizer: Any, epoch: int) -> schedules.LRScheduler:

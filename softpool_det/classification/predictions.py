@@ -15,17 +15,11 @@ from softpool_det.statistics.object_tests import corrected_mcnemar, exact_mcnema
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of the N images of a data set, in its order.
+    """Of the N images of a data set, in its order."""
 
-    Args:
-        labels: (N,) int64, the true classes.
-        predicted: (N,) int64, the classes with the highest score.
-        in_top5: (N,) bool, whether the true class is among the five highest (or all there are).
-    """
-
-    labels: np.ndarray
-    predicted: np.ndarray
-    in_top5: np.ndarray
+    labels: np.ndarray  # (N,) int64, the true classes
+    predicted: np.ndarray  # (N,) int64, the classes with the highest score
+    in_top5: np.ndarray  # (N,) bool, whether the true class is among the five highest
 
     @property
     def correct(self) -> np.ndarray:
@@ -53,15 +47,13 @@ class Predictions:
 def mcnemar_test(baseline: Predictions, candidate: Predictions) -> dict[str, float]:
     """Test whether two classifiers are right equally often, by the images that they disagree on.
 
-    It is about these two sets of weights: what another training would give is not in it.
+    It is about these two sets of weights: what another training would give is not in it. Labels
+    that differ, so those of other images, raise ValueError.
 
     Returns:
         "only_baseline" and "only_candidate": b and c images that one alone has right;
         "statistic": (|b - c| - 1)^2 / (b + c), and its "p_value" by chi-squared with one degree of
         freedom; "exact_p_value": of the binomial test, which holds for few disagreements as well.
-
-    Raises:
-        ValueError: the labels differ, so the images do.
     """
     if not np.array_equal(baseline.labels, candidate.labels):
         raise ValueError(

@@ -1,13 +1,14 @@
-"""One run: train, evaluate, and record the result."""
+"""One run: train, evaluate, record; checkpoints are atomic, without code, one kept for damage."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import pickle
+import signal
 import sys
 import warnings
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,28 +16,105 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks, loggers
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
-from softpool_det.classification.checkpoints import FILES as CHECKPOINT_FILES
-from softpool_det.classification.checkpoints import Checkpoints, WholeFiles, newest_checkpoint
 from softpool_det.classification.config import Config, construct, identity
 from softpool_det.classification.datasets import LabelledImages, open_split
 from softpool_det.classification.module import Classifier
-from softpool_det.classification.networks import build_network
-from softpool_det.classification.weights import load_weights, metadata
+from softpool_det.classification.networks import build_network, load_weights, metadata
+from softpool_det.io.archives import find_damage, first_whole, save_archive
 from softpool_det.io.atomic import claim, write_json
-from softpool_det.training.signals import listening
+from softpool_det.training.signals import SIGNALS, Interrupted, any_received, listening
 from softpool_det.weights import save_weights
+from softpool_det.weights.entries import check_states
+from softpool_det.weights.pickles import reason_of
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model_final.safetensors"
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.safetensors"
 RESULT_FILES = (CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, PREDICTIONS_FILE)
+# The newest, and the one before it.
+CHECKPOINT_FILES = ("checkpoint.ckpt", "checkpoint_previous.ckpt")
+# Steps after which several processes look whether one got a signal.
+STOP_PERIOD = 10
 
 logger = logging.getLogger(__name__)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints atomically, and reads tensors and plain values alone."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
+        path = Path(path)
+        # ModelCheckpoint, a callback that a config may name, writes others.
+        if path.name == CHECKPOINT_FILES[0] and path.is_file() and find_damage(path) is None:
+            os.replace(path, path.with_name(CHECKPOINT_FILES[1]))
+        save_archive(path, checkpoint)
+
+    def load_checkpoint(self, path: Any, *_args: Any, **_options: Any) -> dict[str, Any]:
+        try:
+            checkpoint = torch.load(path, "cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} holds more than tensors and plain values; nothing of it was run. Remove "
+                f"it to train from the start ({reason_of(error)})"
+            ) from error
+        # What callbacks note is infinite until there is a first evaluation.
+        weights = [checkpoint.get(key, {}) for key in ("state_dict", "current_model_state")]
+        for state in (*weights, *checkpoint.get("optimizer_states", [])):
+            check_states(state, path)
+        return checkpoint
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is whole, or None; log a damaged one and pass it over."""
+    return first_whole(filter(Path.is_file, (folder / name for name in CHECKPOINT_FILES)), logger)
+
+
+class Checkpoints(callbacks.Checkpoint):
+    """Saves after each epoch, and after the step in which any process got a signal; then ends.
+
+    Lightning calls it after all other callbacks. An evaluation is finished first.
+    """
+
+    def __init__(self, cfg: Config, resume: bool) -> None:
+        self.cfg, self.resume, self.folder = cfg, resume, Path(cfg.output)
+        # Those of `listening`, which Lightning's own would hide.
+        self.handlers = {number: signal.getsignal(number) for number in SIGNALS}
+
+    @rank_zero_only
+    def begin(self) -> None:
+        """Claim the folder, when nothing can be mistyped any more."""
+        if not self.resume:
+            # A new run in its place: what is left of an old one would be taken for this one's.
+            for name in (*RESULT_FILES, *CHECKPOINT_FILES):
+                (self.folder / name).unlink(missing_ok=True)
+        claim(self.folder / CONFIG_FILE, identity(self.cfg))
+
+    def on_train_start(self, *_: Any) -> None:
+        self.begin()
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        # Processes have to wait for their GPUs to ask each other. An epoch's last step is followed
+        # by its evaluation.
+        is_due = trainer.world_size == 1 or args[-1] % STOP_PERIOD == 0
+        if is_due and not trainer.is_last_batch and any_received():
+            self._save(trainer, ends=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._save(trainer, ends=any_received())
+
+    def _save(self, trainer: pl.Trainer, ends: bool) -> None:
+        trainer.save_checkpoint(self.folder / CHECKPOINT_FILES[0])
+        if ends:
+            logger.info("saved after step %d; --resume continues from there", trainer.global_step)
+            raise Interrupted
 
 
 def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
@@ -65,12 +143,12 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
     if cfg.weights:
         load_weights(network, cfg, num_classes)
     module, timer = Classifier(cfg, network, *data), callbacks.Timer()
-    begin = partial(_claim_folder, folder, cfg, resume)
     with listening():
+        checkpoints = Checkpoints(cfg, resume)
         try:
-            trainer = _trainer(module, [timer, Checkpoints(folder, begin)])
+            trainer = _trainer(module, [timer, checkpoints])
             if resume or not cfg.epochs:
-                begin()
+                checkpoints.begin()
             _fit(trainer, module, newest_checkpoint(folder) if resume else None)
         except MisconfigurationException as error:
             raise ValueError(f"trainer, callbacks or logger: {error}") from error
@@ -81,7 +159,6 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
 
 
 def _open_data(cfg: Config) -> tuple[LabelledImages, LabelledImages]:
-    """What is trained and evaluated on."""
     val_set = open_split(cfg, "val")
     train_set = open_split(cfg, "train") if cfg.epochs else val_set
     if train_set.classes != val_set.classes:
@@ -127,15 +204,6 @@ def _trainer(module: Classifier, own: list[pl.Callback]) -> pl.Trainer:
         "use_distributed_sampler": False,
     }
     return construct(pl, {**cfg.trainer, "name": "Trainer"}, "trainer", **options)
-
-
-@rank_zero_only
-def _claim_folder(folder: Path, cfg: Config, resume: bool) -> None:
-    if not resume:
-        # A new run in its place: what is left of an old one would be taken for this one's.
-        for name in (*RESULT_FILES, *CHECKPOINT_FILES):
-            (folder / name).unlink(missing_ok=True)
-    claim(folder / CONFIG_FILE, identity(cfg))
 
 
 def _record(cfg: Config, module: Classifier, trainer: pl.Trainer, timer: callbacks.Timer) -> None:

@@ -12,43 +12,33 @@ from tabulate import tabulate
 
 from softpool_det.io.atomic import replacing, write_atomically, write_json
 
-# Of these each seed's is shown, not their mean.
-_BY_SEED = {"count": "d", "statistic": ".2f", "p": ".3g"}
-_FORMS = {"accuracy": ".2f", "plain": ".4g", **_BY_SEED}
-
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure.
-
-    Args:
-        paper: the paper's; None where it has none.
-        ours: by seed.
-        baseline: what both are compared with: the paper's figure, and ours by seed.
-        style: "accuracy" (percent), "plain", or, by seed, "count", "statistic" or "p".
-    """
+    """A figure of the paper's, None where it has none, and ours by seed."""
 
     paper: float | None
     ours: dict[int, float]
+    # What they are compared with.
     baseline: tuple[float | None, dict[int, float]] | None = None
-    style: str = "plain"
+    form: str = ".4g"  # as for `format`
+    by_seed: bool = False  # show each seed's, not their mean
 
-    def differences(self) -> tuple[float | None, float | None, float]:
+    def differences(self) -> dict[str, Any]:
         """Subtract the baseline: the paper's, our mean, half of its 95 % interval (NaN of one)."""
         printed, base = self.baseline or (None, {})
         paper = self.paper - printed if self.paper is not None and printed is not None else None
         values = [value - base[seed] for seed, value in self.ours.items() if seed in base]
-        if not values:
-            return paper, None, np.nan
-        count = len(values)
+        mean, count = float(np.mean(values)) if values else None, len(values)
         error = np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.nan
-        return paper, float(np.mean(values)), float(student.ppf(0.975, max(count - 1, 1)) * error)
+        half = float(student.ppf(0.975, max(count - 1, 1)) * error)
+        return {"paper_difference": paper, "difference": mean, "half_interval": half}
 
     def texts(self) -> tuple[str, str]:
         """Write the paper's and ours."""
-        paper, ours, half = self.differences()
-        form, values = _FORMS[self.style], [*self.ours.values()]
-        if values and self.style not in _BY_SEED:
+        paper, ours, half = self.differences().values()
+        form, values = self.form, [*self.ours.values()]
+        if values and not self.by_seed:
             values = [float(np.mean(values))]
         about = "" if np.isnan(half) else f" ± {half:.2f}"
         printed = "" if self.paper is None else f"{self.paper:{form}}"
@@ -65,11 +55,6 @@ class Table:
     rows: dict[str, dict[str, Cell]]
     note: str
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns, from the first row."""
-        return list(next(iter(self.rows.values()), ()))
-
     def markdown(self) -> str:
         """Return the paper's line and ours for each row; lines that are empty are left out."""
         lines = []
@@ -77,18 +62,16 @@ class Table:
             texts = zip(*(cell.texts() for cell in row.values()), strict=True)
             for source, shown in zip(("paper", "ours"), texts, strict=True):
                 lines += [[label, source, *shown]] if any(shown) else []
-        table = tabulate(lines, ["", "", *self.columns], tablefmt="github", disable_numparse=True)
+        names = ["", "", *next(iter(self.rows.values()), ())]
+        table = tabulate(lines, names, tablefmt="github", disable_numparse=True)
         return f"## {self.title}\n\n{table}\n\n{self.note}\n"
 
     def write(self, folder: Path, name: str, about: dict[str, Any]) -> None:
         """Write NAME.md, NAME.json (with what it is `about`) and NAME.png."""
         write_atomically(folder / f"{name}.md", self.markdown())
-        keys = ("paper_difference", "difference", "half_interval")
         rows = {
             label: {
-                column: {"paper": cell.paper, "ours": cell.ours}
-                | dict(zip(keys, cell.differences(), strict=True))
-                for column, cell in row.items()
+                n: {"paper": c.paper, "ours": c.ours, **c.differences()} for n, c in row.items()
             }
             for label, row in self.rows.items()
         }
@@ -100,23 +83,23 @@ class Table:
         """A panel for each column: differences from Original with intervals, else the figures."""
         from matplotlib.figure import Figure
 
-        columns = {name: [row[name] for row in self.rows.values()] for name in self.columns}
+        rows = list(self.rows.values())
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
         compared = {n: cells for n, cells in columns.items() if any(c.baseline for c in cells)}
         columns = compared or columns
-        figure = Figure((2 + 2.4 * len(columns), 1.2 + 0.3 * len(self.rows)), layout="constrained")
+        figure = Figure((2 + 2.4 * len(columns), 1.2 + 0.3 * len(rows)), layout="constrained")
         axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axis, (name, cells) in zip(axes, columns.items(), strict=True):
-            for place, cell in enumerate(cells):
-                printed, ours, half = cell.differences()
-                if not compared:
-                    printed, ours = cell.paper, float(np.mean([*cell.ours.values()] or np.nan))
-                # None and NaN are not drawn.
-                theirs, mine, error = np.array([printed, ours, half], float)
-                axis.plot(theirs, place, "D", color="0.6")
-                axis.errorbar(mine, place, xerr=np.nan_to_num(error), fmt="o", color="C0")
+            shown = [[*cell.differences().values()] for cell in cells]
+            if not compared:
+                shown = [[c.paper, np.mean([*c.ours.values()] or np.nan), np.nan] for c in cells]
+            # None and NaN are not drawn.
+            theirs, ours, half = np.array(shown, float).T
+            axis.plot(theirs, range(len(rows)), "D", color="0.6")
+            axis.errorbar(ours, range(len(rows)), xerr=np.nan_to_num(half), fmt="o", color="C0")
             axis.axvline(0, color="0.8", zorder=0)
             axis.set_title(name, fontsize="small")
-        axes[0].set_yticks(range(len(self.rows)), list(self.rows))
+        axes[0].set_yticks(range(len(rows)), list(self.rows))
         axes[0].invert_yaxis()
         figure.suptitle(f"{self.title}: the paper's (grey) and ours", fontsize="small")
         figure.savefig(path, dpi=100)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from softpool_det.classification import paper, run
-from softpool_det.classification.arms import Arm
 from softpool_det.classification.config import Config, identity, load_config
 from softpool_det.classification.networks import complexity
-from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED
+from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED, Arm
 from softpool_det.classification.predictions import Predictions, mcnemar_test
 from softpool_det.classification.table_report import Cell, Table
 from softpool_det.io.errors import error_text
@@ -35,10 +33,7 @@ _MEANS = (
     "where there are two or more."
 )
 _SIZES = "Parameters and GFLOP: of 1,000 classes and 224 pixels, whatever the data are."
-_CSN = (
-    "paper: as printed; its ir-CSN-101 has the accuracies of the real network and the GFLOP of the "
-    "narrow one."
-)
+_CSN = "paper: as printed; ir-CSN-101: accuracies of the real network, GFLOP of the narrow one."
 _MCNEMAR = (
     "ours: continuity-corrected, one test for each seed. It says whether these two sets of weights "
     "are right equally often, not whether others would be."
@@ -49,23 +44,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Runs:
-    """Where the runs are, and how they are made.
+    """Where the runs are, and how they are made."""
 
-    Args:
-        data: "digits", "fashion_mnist", "imagenet", or a folder with train/ and val/.
-        output: the folder for all runs.
-        seeds: one run for each.
-        epochs: of a run; None for the recipe's.
-        recipe: a config to take in place of the data's own.
-        overrides: "key=value", of all runs.
-    """
-
-    data: str
-    output: Path
+    data: str  # a key of _RECIPES, or a folder with train/ and val/
+    output: Path  # the folder for all runs
     seeds: Sequence[int] = (1,)
-    epochs: int | None = None
-    recipe: str | None = None
-    overrides: Sequence[str] = ()
+    epochs: int | None = None  # of a run; None for the recipe's
+    recipe: str | None = None  # a config that replaces the data's own
+    overrides: Sequence[str] = ()  # "key=value", of all runs
 
     @property
     def folder(self) -> Path:
@@ -88,32 +74,29 @@ class Runs:
         if cfg.size < least:
             # Read again, for the transforms refer to it.
             cfg = load_config(recipe, [*self.overrides, f"size={least}"])
-        changes: dict[str, Any] = {"network": arm.network, "replace": arm.replacements()}
-        changes |= {"seed": seed, "output": str(self.path(arm, seed))}
+        folder = self.path(arm, seed)
+        cfg.network, cfg.replace = arm.network, arm.replacements()
+        cfg.seed, cfg.output = seed, str(folder)
+        if self.epochs is not None:
+            cfg.epochs = self.epochs
         if self.data not in _RECIPES and not is_video:
-            changes |= {f"{split}_data": f"{self.data}/{split}" for split in ("train", "val")}
+            cfg.train_data, cfg.val_data = f"{self.data}/train", f"{self.data}/val"
         if arm.pool == SWAPPED:
-            weights = self.path(Arm(arm.network, ORIGINAL), seed, run.WEIGHTS_FILE)
-            changes |= {"weights": str(weights), "allow_other_stem_pool": True, "epochs": 0}
-        elif self.epochs is not None:
-            changes["epochs"] = self.epochs
-        return replace(cfg, **changes)
+            cfg.weights, cfg.epochs = str(folder.with_name(run.WEIGHTS_FILE)), 0
+            cfg.allow_other_stem_pool = True
+        return cfg
 
-    def path(self, arm: Arm, seed: int, *file: str) -> Path:
-        """Return the folder of a run, or a file in it."""
+    def path(self, arm: Arm, seed: int) -> Path:
+        """Return the folder of a run."""
         if arm.pool == SWAPPED:
             # With the weights that it is about.
-            return self.path(Arm(arm.network, ORIGINAL), seed, SWAPPED, *file)
-        return Path(self.folder, arm.network, arm.pool, f"seed_{seed}", *file)
+            return self.path(Arm(arm.network, ORIGINAL), seed) / SWAPPED
+        return Path(self.folder, arm.network, arm.pool, f"seed_{seed}")
 
     def train(
         self, arms: Sequence[Arm], expected: tuple[type[Exception], ...] = ()
     ) -> dict[str, list[str]]:
-        """Train what is missing or was interrupted, each run whatever becomes of the others.
-
-        Returns:
-            Errors of the `expected` types, and the runs that they ended.
-        """
+        """Train what is missing or interrupted; return `expected` errors, each with its runs."""
         wanted = [(arm, seed) for seed in self.seeds for arm in arms]
         failed: dict[str, list[str]] = defaultdict(list)
         for number, (arm, seed) in enumerate(wanted, start=1):
@@ -124,49 +107,40 @@ class Runs:
                 failed[error_text(error)].append(f"{arm}, seed {seed}")
         return failed
 
-    def finished(self, arm: Arm) -> list[int]:
-        """List seeds with a result of this config: not of other epochs, for example."""
-        there = [seed for seed in self.seeds if self.path(arm, seed, run.RESULT_FILE).is_file()]
-        texts = {seed: self.path(arm, seed, run.CONFIG_FILE).read_text() for seed in there}
-        return [seed for seed in there if texts[seed] == identity(self.config(arm, seed))]
-
     def missing(self, arms: Sequence[Arm]) -> list[str]:
         """Return a line for each arm with runs that are not finished."""
-        lines = []
-        for arm in arms:
-            finished = self.finished(arm)
-            seeds = [str(seed) for seed in self.seeds if seed not in finished]
-            lines += [f"{arm}, seed {', '.join(seeds)}"] if seeds else []
-        return lines
+        lacking = {arm: sorted({*self.seeds} - self.found(arm).keys()) for arm in arms}
+        return [f"{arm}, seed {', '.join(map(str, s))}" for arm, s in lacking.items() if s]
 
     def found(self, arm: Arm) -> dict[int, Predictions]:
-        """Read the predictions of an arm's finished runs, by seed."""
-        paths = {seed: self.path(arm, seed, run.PREDICTIONS_FILE) for seed in self.finished(arm)}
-        return {seed: Predictions.load(path) for seed, path in paths.items()}
+        """Read the predictions of an arm's finished runs of this config, by seed."""
+        found = {}
+        for seed in self.seeds:
+            folder = self.path(arm, seed)
+            is_there, file = (folder / run.RESULT_FILE).is_file(), folder / run.CONFIG_FILE
+            # Those of another config, of other epochs for example, do not count.
+            if is_there and file.read_text() == identity(self.config(arm, seed)):
+                found[seed] = Predictions.load(folder / run.PREDICTIONS_FILE)
+        return found
 
     def cell(self, arm: Arm, top: str, data: str | None = None) -> Cell:
-        """Return an arm's "top-1" or "top-5" beside the paper's, both compared with Original's.
+        """Return an arm's "top-1" or "top-5" on `data` and the paper's, compared with Original's.
 
-        Args:
-            data: which ones these are of; None: the paper's of ImageNet, and ours of any.
+        Without `data`: the paper's on ImageNet, and ours on any.
         """
+
+        def figures(arm: Arm) -> tuple[float | None, dict[int, float]]:
+            printed = paper.ACCURACIES.get((arm.key, arm.pool, data or "imagenet"), [None] * 2)
+            found = self.found(arm) if data in (None, self.data) else {}
+            ours = {seed: found[seed].accuracies()[top.replace("-", "")] for seed in found}
+            return printed[_TOPS.index(top)], ours
+
         stock = Arm(arm.network, ORIGINAL)
-        figures = []
-        for each in (arm, stock):
-            printed = paper.ACCURACIES.get((each.key, each.pool, data or "imagenet"), [None] * 2)
-            found = self.found(each) if data in (None, self.data) else {}
-            name = top.replace("-", "")
-            ours = {seed: predictions.accuracies()[name] for seed, predictions in found.items()}
-            figures.append((printed[_TOPS.index(top)], ours))
-        return Cell(*figures[0], None if arm == stock else figures[1], "accuracy")
+        return Cell(*figures(arm), None if arm == stock else figures(stock), ".2f")
 
 
 def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Arm]:
-    """Leave out the arms that the paper trains from scratch, if these runs do not.
-
-    Raises:
-        ValueError: all of the table are.
-    """
+    """Drop what the paper trains from scratch unless these runs do; ValueError if that is all."""
     cfg = runs.config(arms[0], runs.seeds[0])
     given = cfg.weights or any(cfg.network_options.get(key) for key in ("weights", "pretrained"))
     if cfg.epochs and not given:
@@ -207,13 +181,13 @@ def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
         known = paper.TABLE_4.get(arm.key) if arm.pool == SOFTPOOL else None
         statistic, p_value = known or (None, None)
         rows[str(arm)] = {
-            name: Cell(printed, {seed: test[key] for seed, test in tests.items()}, style=style)
-            for name, key, printed, style in (
-                ("Original alone right", "only_baseline", None, "count"),
-                ("other alone right", "only_candidate", None, "count"),
-                ("chi-squared", "statistic", statistic, "statistic"),
-                ("p", "p_value", p_value, "p"),
-                ("exact p", "exact_p_value", None, "p"),
+            name: Cell(printed, {s: tests[s][key] for s in tests}, form=form, by_seed=True)
+            for name, key, printed, form in (
+                ("Original alone right", "only_baseline", None, "d"),
+                ("other alone right", "only_candidate", None, "d"),
+                ("chi-squared", "statistic", statistic, ".2f"),
+                ("p", "p_value", p_value, ".3g"),
+                ("exact p", "exact_p_value", None, ".3g"),
             )
         }
     return Table("Table 4: McNemar's test", rows, f"{_PAPERS} {_MCNEMAR}")
@@ -248,10 +222,4 @@ def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
     return Table("Table 7: videos", rows, f"{_CSN} {_MEANS}")
 
 
-TABLES: dict[int, Callable[[Runs, Sequence[Arm]], Table]] = {
-    2: table_2,
-    4: table_4,
-    5: table_5,
-    6: table_6,
-    7: table_7,
-}
+TABLES = {2: table_2, 4: table_4, 5: table_5, 6: table_6, 7: table_7}

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from softpool_det.classification.arms import Arm, arms_of
+from softpool_det.classification.paper import Arm, arms_of
 from softpool_det.classification.tables import TABLES, Runs, without_scratch
 from softpool_det.cli.program import FAILURES, add_output, new_parser, run_program
 from softpool_det.cli.train_classifier import run_here

@@ -1,4 +1,4 @@
-"""Networks that no well-kept library has: I3D, MF-Net and SlowFast, each for clips (N, 3, T, H, W).
+"""I3D, MF-Net and SlowFast, from clips (N, 3, T, H, W) to (N, num_classes): no library has them.
 
 Parameters of MF-Net are named as in its authors' checkpoints, SlowFast's as in PySlowFast.
 """
@@ -30,6 +30,8 @@ _MIXED = {
 # Of MF-Net's stages: width, number of blocks, stride of the first one.
 _FIBERS = ((96, 3, (2, 1, 1)), (192, 4, (1, 2, 2)), (384, 6, (1, 2, 2)), (768, 3, (1, 2, 2)))
 _GROUPS = 16
+# Of so many frames SlowFast's slow pathway takes one: 4 of 32 for 4 x 16.
+_ALPHA = 8
 
 
 class _Mixed(nn.ModuleList):
@@ -44,35 +46,6 @@ class _Mixed(nn.ModuleList):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([branch(x) for branch in self], dim=1)
-
-
-class I3D(nn.Sequential):
-    """Inception-v1 inflated (Carreira and Zisserman, CVPR 2017): 13 max poolings, one in the stem.
-
-    Args:
-        num_classes: outputs.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        mixed = {name: _Mixed(*widths) for name, widths in _MIXED.items()}
-        layers: dict[str, nn.Module] = {
-            "conv1": _Unit(3, 64, 7, 2),
-            "pool1": nn.MaxPool3d(*POOL_PICTURES),
-            "conv2": _Unit(64, 64, 1),
-            "conv3": _Unit(64, 192, 3),
-            "pool2": nn.MaxPool3d(*POOL_PICTURES),
-            **{name: mixed[name] for name in mixed if "3" in name},
-            "pool3": nn.MaxPool3d(3, 2, 1),
-            **{name: mixed[name] for name in mixed if "4" in name},
-            # TensorFlow's "SAME": clips of 4 frames have 1 there.
-            "pool4": nn.MaxPool3d(2, 2, ceil_mode=True),
-            **{name: mixed[name] for name in mixed if "5" in name},
-            "avgpool": nn.AdaptiveAvgPool3d(1),
-            "flatten": nn.Flatten(),
-            "dropout": nn.Dropout(),
-            "fc": nn.Linear(1024, num_classes),
-        }
-        super().__init__(OrderedDict(layers))
 
 
 def _conv(inputs: int, outputs: int, *kernel: int, stride: Any = 1, groups: int = 1) -> nn.Module:
@@ -93,15 +66,37 @@ def _unit(inputs: int, outputs: int, *kernel: int, **kwargs: Any) -> nn.Sequenti
     return _named(**_norm(inputs), conv=_conv(inputs, outputs, *kernel, **kwargs))
 
 
+def build_i3d(num_classes: int) -> nn.Sequential:
+    """Build Inception-v1 inflated (Carreira and Zisserman, CVPR 2017), with 13 max poolings."""
+    mixed = {name: _Mixed(*widths) for name, widths in _MIXED.items()}
+    return _named(
+        conv1=_Unit(3, 64, 7, 2),
+        pool1=nn.MaxPool3d(*POOL_PICTURES),
+        conv2=_Unit(64, 64, 1),
+        conv3=_Unit(64, 192, 3),
+        pool2=nn.MaxPool3d(*POOL_PICTURES),
+        **{name: mixed[name] for name in mixed if "3" in name},
+        pool3=nn.MaxPool3d(3, 2, 1),
+        **{name: mixed[name] for name in mixed if "4" in name},
+        # TensorFlow's "SAME": clips of 4 frames have 1 there.
+        pool4=nn.MaxPool3d(2, 2, ceil_mode=True),
+        **{name: mixed[name] for name in mixed if "5" in name},
+        avgpool=nn.AdaptiveAvgPool3d(1),
+        flatten=nn.Flatten(),
+        dropout=nn.Dropout(),
+        fc=nn.Linear(1024, num_classes),
+    )
+
+
 class _FiberBlock(nn.Module):
     """A residual block of grouped convolutions, which a multiplexer of 1x1x1 ones connects."""
 
-    def __init__(self, inputs: int, width: int, stride: Any = 1, first: bool = False) -> None:
+    def __init__(self, inputs: int, width: int, stride: Any = 1) -> None:
         super().__init__()
         self.conv_i1 = _unit(inputs, width // 4, 1, 1, 1)
         self.conv_i2 = _unit(width // 4, inputs, 1, 1, 1)
         self.conv_m1 = _unit(inputs, width, 3, 3, 3, stride=stride, groups=_GROUPS)
-        if first:
+        if inputs != width:
             self.conv_m2 = _unit(width, width, 1, 1, 1)
             self.conv_w1 = _unit(inputs, width, 1, 1, 1, stride=stride)
         else:
@@ -113,37 +108,21 @@ class _FiberBlock(nn.Module):
         return self.conv_m2(self.conv_m1(mixed)) + self.conv_w1(x)
 
 
-class MFNet(nn.Sequential):
-    """Multi-fiber network in 3-D (Chen et al., ECCV 2018).
-
-    Args:
-        num_classes: outputs.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        layers: dict[str, nn.Module] = {
-            "conv1": _named(conv=_conv(3, 16, 3, 5, 5, stride=(1, 2, 2)), **_norm(16)),
-            "maxpool": nn.MaxPool3d(*POOL_PICTURES),
-        }
-        inputs = 16
-        for number, (width, blocks, stride) in enumerate(_FIBERS, start=2):
-            stage = {"B01": _FiberBlock(inputs, width, stride, first=True)}
-            stage |= {f"B{i:02d}": _FiberBlock(width, width) for i in range(2, blocks + 1)}
-            layers[f"conv{number}"] = _named(**stage)
-            inputs = width
-        layers["tail"] = _named(**_norm(inputs))
-        layers["globalpool"] = nn.AdaptiveAvgPool3d(1)
-        layers["flatten"] = nn.Flatten()
-        layers["classifier"] = nn.Linear(inputs, num_classes)
-        super().__init__(OrderedDict(layers))
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.Linear):
-                nn.init.xavier_normal_(module.weight)
-
-
-def _stem(width: int, frames: int) -> nn.Sequential:
-    conv = _conv(3, width, frames, 7, 7, stride=(1, 2, 2))
-    return _named(conv=conv, **_norm(width), pool_layer=nn.MaxPool3d(*POOL_PICTURES))
+def build_mfnet(num_classes: int) -> nn.Sequential:
+    """Build the multi-fiber network in 3-D (Chen et al., ECCV 2018)."""
+    stem, inputs = _conv(3, 16, 3, 5, 5, stride=(1, 2, 2)), 16
+    stages = {"conv1": _named(conv=stem, **_norm(16)), "maxpool": nn.MaxPool3d(*POOL_PICTURES)}
+    for number, (width, blocks, stride) in enumerate(_FIBERS, start=2):
+        stage = {"B01": _FiberBlock(inputs, width, stride)}
+        stage |= {f"B{i:02d}": _FiberBlock(width, width) for i in range(2, blocks + 1)}
+        stages[f"conv{number}"], inputs = _named(**stage), width
+    ends = {"globalpool": nn.AdaptiveAvgPool3d(1), "flatten": nn.Flatten()}
+    classifier = nn.Linear(inputs, num_classes)
+    network = _named(**stages, tail=_named(**_norm(inputs)), **ends, classifier=classifier)
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+    return network
 
 
 class _Residual(nn.Module):
@@ -170,14 +149,11 @@ class _Residual(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """Puts the fast pathway's channels beside the slow one's, at the slow one's frames.
+    """Puts the fast pathway's channels, of 7 frames, beside the slow one's (docs/video.md)."""
 
-    It has 7 frames, with which the GFLOP are nearest to Table 7's; PySlowFast's have 5.
-    """
-
-    def __init__(self, width: int, alpha: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv_f2s = _conv(width, 2 * width, 7, 1, 1, stride=(alpha, 1, 1))
+        self.conv_f2s = _conv(width, 2 * width, 7, 1, 1, stride=(_ALPHA, 1, 1))
         self.bn = nn.BatchNorm3d(2 * width)
 
     def forward(self, slow: torch.Tensor, fast: torch.Tensor) -> torch.Tensor:
@@ -185,21 +161,17 @@ class _Fusion(nn.Module):
 
 
 class SlowFast(nn.Module):
-    """SlowFast r50 (Feichtenhofer et al., ICCV 2019).
+    """SlowFast r50 (Feichtenhofer et al., ICCV 2019)."""
 
-    Of its pathways one has few frames with many channels, the other all frames with an eighth of
-    the channels.
-
-    Args:
-        num_classes: outputs.
-        alpha: of so many frames the slow pathway takes one: 8 for 4 x 16, of 32 frames.
-    """
-
-    def __init__(self, num_classes: int, alpha: int = 8) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.alpha = alpha
-        self.s1 = nn.ModuleDict({"pathway0_stem": _stem(64, 1), "pathway1_stem": _stem(8, 5)})
-        self.s1_fuse = _Fusion(8, alpha)
+        # A pathway of few frames with many channels, and one of all frames with an eighth of them.
+        self.s1 = nn.ModuleDict()
+        for i, (width, frames) in enumerate(((64, 1), (8, 5))):
+            conv = _conv(3, width, frames, 7, 7, stride=(1, 2, 2))
+            pool = nn.MaxPool3d(*POOL_PICTURES)
+            self.s1[f"pathway{i}_stem"] = _named(conv=conv, **_norm(width), pool_layer=pool)
+        self.s1_fuse = _Fusion(8)
         inputs = [64 + 2 * 8, 8]
         for stage, blocks in enumerate((3, 4, 6, 3)):
             layers = nn.ModuleDict()
@@ -211,7 +183,7 @@ class SlowFast(nn.Module):
                     inputs[i] = 4 * width
             setattr(self, f"s{stage + 2}", layers)
             if stage < 3:
-                setattr(self, f"s{stage + 2}_fuse", _Fusion(inputs[1], alpha))
+                setattr(self, f"s{stage + 2}_fuse", _Fusion(inputs[1]))
                 inputs[0] += 2 * inputs[1]
         self.head = _named(dropout=nn.Dropout(), projection=nn.Linear(sum(inputs), num_classes))
         for module in self.modules():
@@ -220,7 +192,7 @@ class SlowFast(nn.Module):
         nn.init.normal_(self.head.projection.weight, std=0.01)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pathways = [x[:, :, :: self.alpha], x]
+        pathways = [x[:, :, ::_ALPHA], x]
         for stage in ("s1", "s2", "s3", "s4", "s5"):
             for name, block in getattr(self, stage).items():
                 i = int(name[len("pathway")])

@@ -8,13 +8,10 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
-
-import torch
-from torch.utils.data import Sampler
 
 
 class Shape(NamedTuple):
@@ -32,30 +29,20 @@ class Step(NamedTuple):
     rate: float  # times the base learning rate
 
 
-# Divisors of frames and of crop^2, coarse to fine.
-_LONG = ((4, 2), (2, 2), (2, 1), (1, 1))
-
-
 @dataclass(frozen=True)
 class Multigrid:
     """A schedule.
 
-    Args:
-        shape: the batch at full size.
-        steps: epochs at which the learning rate falls, without multigrid; one or more for "wu".
-        epochs: of the training without multigrid.
-        variant: "authors": the four shapes follow each other in every epoch, the rate is halved
-            from one to the next, and crops are made even. "wu": each part before one of `steps`
-            goes through the four shapes, with the rates multiplied by 8, 4, 2 and 1; 1.5 times the
-            epochs.
-        gamma: by which the rate is multiplied at each of `steps`.
+    "authors": the four shapes follow each other in every epoch, the rate is halved from one to the
+    next, and crops are made even. "wu": each part before one of `steps` goes through the four
+    shapes, with the rates multiplied by 8, 4, 2 and 1; 1.5 times the epochs.
     """
 
-    shape: Shape
-    steps: Sequence[int]
-    epochs: int
+    shape: Shape  # of a batch at full size
+    steps: Sequence[int]  # epochs at which the rate falls, without multigrid; "wu" needs one
+    epochs: int  # without multigrid
     variant: str = "authors"
-    gamma: float = 0.1
+    gamma: float = 0.1  # by which the rate is multiplied at each of `steps`
 
     def __post_init__(self) -> None:
         if self.variant not in ("authors", "wu"):
@@ -76,7 +63,7 @@ class Multigrid:
 
     def stages(self) -> list[tuple[int, Step]]:
         """Return Wu's schedule: where each shape and rate ends; a part's have equal iterations."""
-        shapes = [self._long(i) for i in range(4)]
+        shapes = self.long_cycle()
         clips = [fmean(short.batch for short in self.short_cycle(shape)) for shape in shapes]
         lengths, stages = [], []
         for number, (low, high) in enumerate(itertools.pairwise([0, *self.steps, self.epochs])):
@@ -97,7 +84,8 @@ class Multigrid:
         """Plan the iterations of an epoch, `number` from 0: one pass over so many samples."""
         if self.variant == "authors":
             rate = self.gamma ** bisect.bisect(self.steps, number)
-            parts = [(self.short_cycle(self._long(i)), rate / 2**i) for i in range(4)]
+            cycles = map(self.short_cycle, self.long_cycle())
+            parts = [(cycle, rate / 2**i) for i, cycle in enumerate(cycles)]
         else:
             ends, stages = zip(*self.stages(), strict=True)
             shape, rate = stages[bisect.bisect(ends[:-1], number)]
@@ -112,6 +100,16 @@ class Multigrid:
             plan.pop()
         return plan
 
+    def long_cycle(self) -> list[Shape]:
+        """The four shapes, coarse to fine."""
+        batch, frames, crop = self.shape
+        whole: Callable[[float], int] = int if self.variant == "authors" else round
+        return [
+            # Divided are frames, and the area of a crop.
+            Shape(batch * time * area, max(frames // time, 1), whole(crop / math.sqrt(area)))
+            for time, area in ((4, 2), (2, 2), (2, 1), (1, 1))
+        ]
+
     def short_cycle(self, shape: Shape) -> list[Shape]:
         """The three shapes that iterations take in turn while the long cycle is at `shape`."""
         batch, frames, crop = shape
@@ -120,51 +118,3 @@ class Multigrid:
             return [Shape(batch * 2**i, frames, side + side % 2) for i, side in enumerate(crops)]
         sides = [self.shape.crop / 2, self.shape.crop / math.sqrt(2), crop]
         return [Shape(batch * round((crop / s) ** 2), frames, round(s)) for s in sides]
-
-    def _long(self, number: int) -> Shape:
-        frames, area = _LONG[number]
-        crop = self.shape.crop / math.sqrt(area)
-        crop = int(crop) if self.variant == "authors" else round(crop)
-        return Shape(self.shape.batch * frames * area, max(self.shape.frames // frames, 1), crop)
-
-
-class MultigridBatchSampler(Sampler):
-    """Batches of (index, frames, crop) for `VideoClips`; `steps` has the rate of each.
-
-    Args:
-        samples: number of clips.
-        schedule: its batches are shared out among all processes.
-        seed: of the order, 0 or more.
-        rank, world_size: of this process and of all.
-
-    Raises:
-        ValueError: a batch cannot be shared out evenly, or the samples fill none.
-    """
-
-    def __init__(
-        self, samples: int, schedule: Multigrid, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        if schedule.shape.batch % world_size:
-            raise ValueError(
-                f"shape.batch must be a multiple of the {world_size} processes, "
-                f"got {schedule.shape.batch}"
-            )
-        self.samples, self.schedule, self.seed = samples, schedule, seed
-        self.rank, self.world_size = rank, world_size
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take the batches of an epoch, from 0, next."""
-        self.epoch, self.steps = epoch, self.schedule.epoch(epoch, self.samples)
-        if not self.steps:
-            raise ValueError(f"samples must fill a batch of epoch {epoch}, got {self.samples}")
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = iter(torch.randperm(self.samples, generator=generator).tolist())
-        for (batch, frames, crop), _ in self.steps:
-            share = list(itertools.islice(order, batch))[self.rank :: self.world_size]
-            yield [(index, frames, crop) for index in share]

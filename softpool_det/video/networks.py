@@ -2,20 +2,21 @@
 
 r3d: Hara et al., CVPR 2018. r(2+1)d and CSN: Tran et al., CVPR 2018 and ICCV 2019. SRTG: Stergiou
 and Poppe, arXiv 2006.08247. Parameters are named as in the authors' checkpoints, but for what
-`softpool_det.classification.weights` renames.
+`softpool_det.classification.networks` renames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torchvision.models.video import resnet
 
-from softpool_det.video.architectures import I3D, POOL_PICTURES, MFNet, SlowFast
+from softpool_det.video.architectures import POOL_PICTURES, SlowFast, build_i3d, build_mfnet
 
 
 class NarrowBottleneck(resnet.Bottleneck):
@@ -28,19 +29,13 @@ class DepthwiseConv3d(resnet.Conv3DSimple):
     """CSN's 3x3x3 convolution, one channel a group: channels interact in 1x1x1 ones alone."""
 
     def __init__(self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1) -> None:
-        nn.Conv3d.__init__(
-            self, in_planes, out_planes, 3, stride, padding=1, groups=in_planes, bias=False
-        )
+        nn.Conv3d.__init__(self, in_planes, out_planes, 3, stride, 1, groups=in_planes, bias=False)
 
 
 class SqueezeAndRecursion(nn.Module):
-    """Scale each frame's channels by what an LSTM of two layers says of the frames up to it.
+    """Scale (N, channels, T, H, W) by what an LSTM of two layers says of the frames up to each.
 
-    The paper's temporal gates are not here: the published weights were trained without them, and
-    the published code closes them always.
-
-    Args:
-        channels: of input and output, (N, channels, T, H, W).
+    The paper's temporal gates are not here: the published code always closes them (docs/video.md).
     """
 
     def __init__(self, channels: int) -> None:
@@ -65,19 +60,12 @@ class SRTGBottleneck(NarrowBottleneck):
 
 @dataclass(frozen=True)
 class Network:
-    """A network that takes (N, 3, T, H, W) and gives (N, num_classes).
+    """A network that takes (N, 3, T, H, W) and gives (N, num_classes)."""
 
-    Args:
-        build: makes it for a number of classes.
-        stem_pools: names of the poolings behind its stems, one a pathway.
-        side: pixels of Table 7's clips, which have 32 frames.
-        pool_frames: whether the stems' poolings halve the frames, too.
-    """
-
-    build: Callable[[int], nn.Module]
-    stem_pools: tuple[str, ...]
-    side: int = 224
-    pool_frames: bool = False
+    build: Callable[[int], nn.Module]  # takes the number of classes
+    stem_pools: tuple[str, ...]  # names of the poolings behind its stems, one a pathway
+    side: int = 224  # pixels of Table 7's clips, which have 32 frames
+    pool_frames: bool = False  # whether the stems' poolings halve the frames, too
 
     def soft_pool(self, pool: str = "SoftPool3d") -> dict[str, Any]:
         """Arguments of `replace_pooling` for the authors' stems: windows of 2 where max has 3."""
@@ -92,26 +80,22 @@ def _resnet(
         stem = resnet.R2Plus1dStem() if conv is resnet.Conv2Plus1D else resnet.BasicStem()
         return stem.append(nn.MaxPool3d(*((3, 2, 1) if pool_frames else POOL_PICTURES)))
 
-    def build(num_classes: int) -> nn.Module:
-        return resnet.VideoResNet(block, [conv] * 4, list(depths), stem, num_classes)
-
+    build = partial(resnet.VideoResNet, block, [conv] * 4, list(depths), stem)
     pools = ("stem.6" if conv is resnet.Conv2Plus1D else "stem.3",)
     return Network(build, pools, pool_frames=pool_frames)
 
 
 _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 # All but three are the paper's own variant of ResNet: blocks as wide outside as inside, and a stem
-# whose pooling halves the frames, too. With the usual blocks, four times as wide outside, no row's
-# GFLOPs fit. ir-CSN-101's accuracies in the table are of the real network (22 M parameters, 57
-# GFLOPs), its GFLOPs are of the narrow one.
+# whose pooling halves the frames, too. No row's GFLOP fit the usual blocks (docs/video.md).
 NETWORKS = {
     "r3d_50": _resnet(NarrowBottleneck, _R50),
     "r3d_101": _resnet(NarrowBottleneck, _R101),
     "r2plus1d_50": _resnet(NarrowBottleneck, _R50, resnet.Conv2Plus1D),
-    "i3d": Network(I3D, ("pool1",)),
+    "i3d": Network(build_i3d, ("pool1",)),
     "ir_csn_101_narrow": _resnet(NarrowBottleneck, _R101, DepthwiseConv3d),
     "ir_csn_101": _resnet(resnet.Bottleneck, _R101, DepthwiseConv3d, pool_frames=False),
-    "mfnet": Network(MFNet, ("maxpool",)),
+    "mfnet": Network(build_mfnet, ("maxpool",)),
     "slowfast_r50_4x16": Network(
         SlowFast, ("s1.pathway0_stem.pool_layer", "s1.pathway1_stem.pool_layer"), side=256
     ),
@@ -124,14 +108,10 @@ NETWORKS = {
 
 
 def build_network(name: str, num_classes: int) -> nn.Module:
-    """Build a network with fresh weights.
-
-    Args:
-        name: in `NETWORKS`.
-        num_classes: 1 or more.
+    """Build a network of `NETWORKS` with fresh weights.
 
     Raises:
-        ValueError: no such network, with the names that there are.
+        ValueError: no such network, with the names that there are; or `num_classes` below 1.
     """
     if name not in NETWORKS:
         raise ValueError(f"name must be one of {', '.join(NETWORKS)}, got {name!r}")

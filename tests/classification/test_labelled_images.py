@@ -3,11 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from softpool_det.classification.datasets import (
-    DEBIAN_FASHION_MNIST,
-    FASHION_CLASSES,
-    open_dataset,
-)
+from softpool_det.classification.datasets import DEBIAN_FASHION_MNIST, open_dataset
 from softpool_det.datasets.digit_scenes import load_digits
 
 
@@ -63,7 +59,7 @@ def test_debians_fashion_mnist(tmp_path, monkeypatch):
     for split, size in (("train", 60000), ("val", 10000)):
         dataset = open_dataset(f"fashion_mnist_{split}", as_array, "")
         assert np.bincount(dataset.targets).tolist() == [size // 10] * 10
-        assert dataset.classes == list(FASHION_CLASSES)
+        assert dataset.classes[9] == "Ankle boot"
 
 
 def test_missing_folder(tmp_path, monkeypatch):

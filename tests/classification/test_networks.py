@@ -4,8 +4,8 @@ from torch import nn
 from torchvision import models
 
 from softpool_det.classification import networks, paper
-from softpool_det.classification.arms import Arm
 from softpool_det.classification.networks import build_network, complexity, logits_of
+from softpool_det.classification.paper import Arm
 from softpool_det.ops import SoftPool2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")

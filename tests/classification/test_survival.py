@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from softpool_det.classification.checkpoints import WholeFiles, newest_checkpoint
 from softpool_det.classification.module import Classifier
+from softpool_det.classification.run import WholeFiles, newest_checkpoint
 from softpool_det.training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("one_thread")

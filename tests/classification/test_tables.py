@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from softpool_det.classification import paper
-from softpool_det.classification.arms import arms_of
+from softpool_det.classification.paper import arms_of
 from softpool_det.classification.predictions import Predictions, mcnemar_test
 from softpool_det.classification.table_report import Cell
 
@@ -111,17 +111,17 @@ def test_intervals_are_students():
     first, second = random.normal(90, 1, (2, 5))
     ours, base = (dict(enumerate(values)) for values in (second, first))
     # A run without its twin does not count.
-    found = Cell(71.27, {**ours, 9: 1.0}, (69.76, base), style="accuracy").differences()
+    found = Cell(71.27, {**ours, 9: 1.0}, (69.76, base), ".2f").differences().values()
     interval = ttest_rel(second, first).confidence_interval()
     expected = (1.51, np.mean(second - first), (interval.high - interval.low) / 2)
-    assert found == pytest.approx(expected)
-    assert Cell(None, {1: 3.0}, (None, {1: 2.0}), "accuracy").texts() == ("", "3.00 (+1.00)")
+    assert tuple(found) == pytest.approx(expected)
+    assert Cell(None, {1: 3.0}, (None, {1: 2.0}), ".2f").texts() == ("", "3.00 (+1.00)")
 
 
 def test_figures_by_seed_can_be_read():
-    assert Cell(None, {1: 12345, 2: 7}, style="count").texts() == ("", "12345, 7")
-    assert Cell(411.02, {1: 1234.5}, style="statistic").texts() == ("411.02", "1234.50")
-    assert Cell(2.19e-91, {1: 0.25}, style="p").texts() == ("2.19e-91", "0.25")
+    assert Cell(None, {1: 12345, 2: 7}, form="d", by_seed=True).texts() == ("", "12345, 7")
+    assert Cell(411.02, {1: 1234.5}, form=".2f", by_seed=True).texts() == ("411.02", "1234.50")
+    assert Cell(2.19e-91, {1: 0.25}, form=".3g", by_seed=True).texts() == ("2.19e-91", "0.25")
 
 
 def test_given_weights_are_not_called_scratch(tables, tiny, output):

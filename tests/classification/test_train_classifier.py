@@ -16,8 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from softpool_det.classification.config import load_config
-from softpool_det.classification.datasets import open_split
-from softpool_det.classification.loaders import EpochBatches, loader, shuffled_batches
+from softpool_det.classification.datasets import EpochBatches, loader, open_split
 from softpool_det.classification.networks import build_network
 from softpool_det.classification.predictions import Predictions
 from softpool_det.config import load_config as load_detector_config
@@ -100,7 +99,7 @@ def test_is_a_plain_loop(tiny, run_here, tmp_path):
     torch.manual_seed(cfg.seed)
     model = build_network(cfg.network, 3, cfg.network_options, cfg.replace)
     train_set = open_split(cfg, "train")
-    batches = EpochBatches(shuffled_batches(train_set, 10, cfg.seed, 0, 1))
+    batches = EpochBatches(len(train_set), 10, cfg.seed)
     batches.begin(0)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005, nesterov=True

@@ -14,7 +14,7 @@ from softpool_det.training import workers
 # Each image takes longer than the test needs to send a signal.
 SCRIPT = """
 import os, sys, time
-from softpool_det.classification.loaders import all_batches, loader
+from softpool_det.classification.datasets import loader
 from softpool_det.training.train_loader import TrainLoader
 from softpool_det.training.workers import with_lasting_workers
 from softpool_det.training.signals import any_received, listening
@@ -33,7 +33,7 @@ class Slow:
 KINDS = {
     "training": lambda: TrainLoader([{}] * 8, mapper=Slow(), total_batch_size=1, num_workers=2),
     "evaluation": lambda: with_lasting_workers(DataLoader(Slow(), num_workers=2)),
-    "classifier's": lambda: loader(Slow(), all_batches(8, 1, 0, 1), 0, 2),
+    "classifier's": lambda: loader(Slow(), [[(0, i)] for i in range(8)], 0, 2),
 }
 with listening():
     loaders = {kind: iter(KINDS[kind]()) for kind in sys.argv[1:]}

@@ -7,16 +7,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from video_files import numbers_of, write_video
 
+from softpool_det.classification.datasets import EpochBatches, loader
 from softpool_det.datasets.moving_digits import CLASSES
 from softpool_det.io.data_errors import DataError
 from softpool_det.io.video import frames_at, open_video
-from softpool_det.video.clips import Clip, VideoClips, frame_indices, read_clip
-from softpool_det.video.lists import read_clips
-from softpool_det.video.multigrid import Multigrid, MultigridBatchSampler, Shape
+from softpool_det.video.clips import Clip, VideoClips, frame_indices, read_clip, read_clips
+from softpool_det.video.multigrid import Multigrid, Shape
 
 CENTRE = 4, (1, 2)
 
@@ -116,12 +115,11 @@ def test_batches_of_a_multigrid_training(digits_folder):
     found, transform = read_digits(digits_folder), v2.ToDtype(torch.float32)
     clips = VideoClips(found, CLASSES, transform, 8, is_random=True)
     schedule = Multigrid(Shape(2, 8, 32), (2,), 4)
-    sampler = MultigridBatchSampler(len(clips), schedule, seed=0)
+    batches = EpochBatches(len(clips), 2, seed=0, grid=schedule)
+    batches.begin(0)
     labels = []
-    for (videos, classes), step in zip(
-        DataLoader(clips, batch_sampler=sampler), sampler.steps, strict=True
-    ):
-        shape = step.shape
+    plan = schedule.epoch(0, len(clips))
+    for (videos, classes, _), (shape, _) in zip(loader(clips, batches, 0, 0), plan, strict=True):
         assert videos.shape == (shape.batch, 3, shape.frames, shape.crop, shape.crop)
         assert videos.dtype == torch.float32
         labels += classes.tolist()

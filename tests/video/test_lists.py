@@ -8,7 +8,7 @@ from video_files import write_video
 
 from softpool_det.datasets.moving_digits import CLASSES
 from softpool_det.io.data_errors import DataError
-from softpool_det.video.lists import read_classes, read_clips
+from softpool_det.video.clips import read_clips
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +42,11 @@ def listed(found):
 
 def test_ucf_101(digits_folder):
     lists, videos = digits_folder / "ucfTrainTestlist", digits_folder / "UCF-101"
-    classes = read_classes(lists / "trainlist01.txt")
     train, names = read_clips(lists / "trainlist01.txt", videos)
-    val, others = read_clips(lists / "testlist01.txt", videos, classes=classes)
-    assert classes == names == others == list(CLASSES)
+    val, others = read_clips(
+        lists / "testlist01.txt", videos, training_list=lists / "trainlist01.txt"
+    )
+    assert names == others == list(CLASSES)
     assert (len(train), len(val)) == (180, 70)
     for clip in train + val:
         assert f"/{names[clip.label]}/v_{names[clip.label]}_g" in clip.path
@@ -63,7 +64,7 @@ def test_ucf_101_takes_labels_from_folders(tmp_path, put):
     assert [clip.label for clip in read_clips(test, tmp_path)[0]] == [1]
     write(index, "1 Archery", "HandstandPushups")
     with pytest.raises(DataError, match=r"classInd.txt must have a number and a class in each"):
-        read_classes(test)
+        read_clips(test, tmp_path)
 
 
 def test_kinetics_in_any_folders_without_the_files_that_vanished(tmp_path, put, caplog):
@@ -77,7 +78,7 @@ def test_kinetics_in_any_folders_without_the_files_that_vanished(tmp_path, put, 
     put("train/zumba/-a_b-c_000004_000014.mp4", "flat/xyz_000010_000020.webm")
     put("xyz.txt", "flat/gone_000001_000011.mp4")
     found = read_clips(file, tmp_path, "train")
-    assert found[1] == ["air drumming", "zumba"] == read_classes(file, "train")
+    assert found[1] == ["air drumming", "zumba"]
     assert listed(found) == [
         ("-a_b-c_000004_000014.mp4", None, None, 1),
         ("xyz_000010_000020.webm", None, None, 0),
@@ -102,7 +103,8 @@ def test_hacs_takes_positive_clips_of_whole_videos(tmp_path, put, caplog):
     assert "3 of the 5 clips" in caplog.text
     assert ": 2 videos are missing, broken or short" in caplog.text
     assert f"{tmp_path}/v_gone, {tmp_path}/Archery/v_a.mp4\n" in caplog.text
-    val = read_clips(file, tmp_path, "val", train[1])
+    val = read_clips(file, tmp_path, "val", file)
+    assert val[1] == train[1] == ["Archery", "Zumba"]
     assert listed(val) == [("v_a.mp4", 0.4, 0.6, 0)]
 
 
@@ -153,5 +155,6 @@ def test_what_cannot_be_used(tmp_path, put):
     ):
         read_clips(file, tmp_path)
     put("a.mp4")
+    other = write(tmp_path / "train.csv", "label,id,time_start,time_end", "b,a,0,2")
     with pytest.raises(DataError, match="the class '0', none of the 1 classes"):
-        read_clips(file, tmp_path, classes=["1"])
+        read_clips(file, tmp_path, training_list=other)

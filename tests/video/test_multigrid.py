@@ -3,8 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler, DistributedSampler
 
-from softpool_det.video.multigrid import Multigrid, MultigridBatchSampler, Shape
+from softpool_det.classification.datasets import EpochBatches
+from softpool_det.video.multigrid import Multigrid, Shape
 
 PAPERS = Multigrid(Shape(64, 16, 256), (40, 80), 100)
 
@@ -78,19 +80,35 @@ def test_every_batch_costs_the_same_and_every_epoch_is_one_pass(
     assert not plan or seen > samples - 4 * 32 * batch * 4
 
 
-def test_batches_of_two_processes_are_those_of_one():
-    schedule = Multigrid(Shape(4, 8, 64), (2,), 4)
-    alone = MultigridBatchSampler(1000, schedule, seed=3)
-    shares = [MultigridBatchSampler(1000, schedule, 3, rank, 2) for rank in (0, 1)]
+@pytest.mark.parametrize("grid", [None, Multigrid(Shape(4, 8, 64), (2,), 4)])
+def test_batches_of_two_processes_are_those_of_one(grid):
+    alone = EpochBatches(1000, 4, 3, grid=grid)
+    shares = [EpochBatches(1000, 4, 3, rank, 2, grid) for rank in (0, 1)]
+    for batches in (alone, *shares):
+        batches.begin(0)
     for one, *two in zip(alone, *shares, strict=True):
         assert sorted(two[0] + two[1]) == sorted(one)
         assert len(two[0]) == len(two[1])
-    first = [item for batch in alone for item in batch]
-    assert len({index for index, *_ in first}) == len(first) <= 1000
-    assert len(list(alone)) == len(alone) == len(alone.steps)
-    assert [item for batch in alone for item in batch] == first
-    alone.set_epoch(1)
-    assert [item for batch in alone for item in batch] != first
+    first = list(alone)
+    items = [item if grid is None else item[0] for batch in first for _, item in batch]
+    assert len(set(items)) == len(items) <= 1000
+    assert len(first) == len(alone)
+    assert list(alone) == first
+    alone.begin(1)
+    assert [item for batch in alone for _, item in batch] != [
+        i for batch in first for _, i in batch
+    ]
+    rest = EpochBatches(1000, 4, 3, grid=grid)
+    rest.begin(0, 5)
+    assert list(rest) == first[5:]
+
+
+def test_order_is_that_of_torchs_sampler():
+    batches = EpochBatches(50, 4, 3, 1, 2)
+    batches.begin(5)
+    order = DistributedSampler(range(50), 2, 1, seed=3, drop_last=True)
+    order.set_epoch(5)
+    assert [[i for _, i in batch] for batch in batches] == list(BatchSampler(order, 2, True))
 
 
 def test_bad_arguments():
@@ -99,7 +117,8 @@ def test_bad_arguments():
         Multigrid(shape, (2,), 4, "long")
     with pytest.raises(ValueError, match=r"steps must rise between 0 and 4, got \(4,\)"):
         Multigrid(shape, (4,), 4)
+    grid = Multigrid(shape, (2,), 4)
     with pytest.raises(ValueError, match="multiple of the 2 processes, got 3"):
-        MultigridBatchSampler(1000, Multigrid(shape, (2,), 4), 0, 0, 2)
-    with pytest.raises(ValueError, match="samples must fill a batch of epoch 0, got 10"):
-        MultigridBatchSampler(10, Multigrid(shape, (2,), 4), 0)
+        EpochBatches(1000, 3, 0, 0, 2, grid)
+    with pytest.raises(ValueError, match=r"has only 10 .*, which fill no batch of epoch 1"):
+        EpochBatches(10, 3, 0, grid=grid).begin(0)

@@ -9,11 +9,10 @@ from safetensors.torch import load_file
 from torchvision.transforms import v2
 
 from softpool_det.classification import train
-from softpool_det.classification.arms import Arm, arms_of
 from softpool_det.classification.config import Clips, Config, construct, load_config
-from softpool_det.classification.datasets import open_videos
-from softpool_det.classification.loaders import multigrid
+from softpool_det.classification.datasets import multigrid, open_videos
 from softpool_det.classification.module import Classifier
+from softpool_det.classification.paper import Arm, arms_of
 from softpool_det.classification.tables import Runs, table_7
 from softpool_det.datasets.moving_digits import MovingDigits
 from softpool_det.model_zoo import get_config_file
@@ -171,7 +170,7 @@ def test_table_7_with_what_is_there(recipe, tmp_path):
     original, soft = (
         table.rows[f"r3d_10, {pool}"]["UCF-101, top-1"] for pool in ("Original", "SoftPool")
     )
-    accuracy = json.loads(runs.path(arms[1], 1, "result.json").read_text())["metrics"]["top1"]
+    accuracy = json.loads((runs.path(arms[1], 1) / "result.json").read_text())["metrics"]["top1"]
     assert soft.ours == {1: accuracy}
     assert soft.baseline == (None, original.ours)
     assert original.paper is None

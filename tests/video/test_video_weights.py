@@ -5,7 +5,7 @@ import torch
 
 from softpool_det.classification.config import Config
 from softpool_det.classification.networks import build_network as build
-from softpool_det.classification.weights import load_weights, metadata
+from softpool_det.classification.networks import load_weights, metadata
 from softpool_det.video import NETWORKS, build_network
 from softpool_det.weights import WeightsMetadata, save_weights
 
