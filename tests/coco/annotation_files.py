@@ -35,7 +35,7 @@ FAULTS = {
     "no box": ({"bbox": None}, "bbox is None"),
     "unknown category": (
         {"category_id": 3},
-        "category_id is 3, must be one of the 2 category ids from 1 to 7",
+        "category_id is 3, must be one of the 2 category ids 1, 7",
     ),
     "list for a category": ({"category_id": [1]}, "category_id is [1], must be one of the 2"),
     "unknown image": ({"image_id": 9}, "image_id is 9, must be the id of an image in this file"),
