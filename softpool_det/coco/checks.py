@@ -256,11 +256,13 @@ def segmentation_fault(
 def polygons_fault(segmentation: Any) -> Fault | None:
     """Check that it is a list of polygons that pycocotools can draw.
 
-    Polygons of fewer than three points pass: Detectron2 leaves them out.
+    Points and lines pass, as COCO has them: Detectron2 leaves them out.
     """
     if not isinstance(segmentation, list) or not all(map(all_finite, segmentation)):
         return Fault("segmentation", segmentation, "polygons of finite numbers, [[x, y, ...], ...]")
     for polygon in segmentation:
+        if len(polygon) % 2:
+            return Fault("segmentation", polygon, "a polygon [x, y, ...], two numbers a point")
         steps = [abs(polygon[i] - polygon[i - 2]) for i in range(len(polygon))]
         largest = max(map(abs, polygon), default=0)
         if largest > MAX_COORDINATE or sum(steps) > MAX_PERIMETER:

@@ -48,6 +48,10 @@ FAULTS = {
         "must be a mask with an area: its bbox is [2, 2, 10, 10]",
     ),
     "NaN polygon": ({"segmentation": [[2, 2, NAN, 2, 5, 2]]}, "must be polygons of finite numbers"),
+    "half a point": (
+        {"segmentation": [[2, 2, 9, 2, 5, 9, 3]]},
+        "must be a polygon [x, y, ...], two numbers a point",
+    ),
     "mask of another size": (
         {"segmentation": rle(30, 20)},
         "segmentation.size is [30, 20], must be [20, 30], the image's height and width",
