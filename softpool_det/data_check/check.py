@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from softpool_det.coco.checks import CORNERS_HINT
 from softpool_det.data_check.findings import Finding, read_with_findings
 from softpool_det.data_check.image_files import image_findings, same_content
 from softpool_det.data_check.measures import measure, outside
@@ -180,6 +181,9 @@ def _outside(path: Path, data: dict[str, Any], places: Sequence[int]) -> list[Fi
         name = f"entry {places[index]} of annotations (id {entry['id']!r:.40})"
         size = f"{image['width']}x{image['height']}"
         reason = f"its box {entry['bbox']} reaches beyond the image, which has {size} pixels"
+        x, y, last_x, last_y = entry["bbox"]
+        if x < last_x <= image["width"] and y < last_y <= image["height"]:
+            reason += CORNERS_HINT
         remedy = "look at its picture; trainings cut the box off, evaluations do not"
         found.append(Finding(str(path), name, reason, remedy, False, place))
     return found
