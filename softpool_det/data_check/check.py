@@ -20,6 +20,9 @@ from softpool_det.report.drawing import DrawnObject, draw_objects
 FEW = 10
 PICTURES, PICTURES_OF_FINDINGS = 6, 6
 RANDOM_SEED = 0
+# If half of the boxes have fewer pixels a side, in the resized image, they look like fractions.
+FRACTION = 4
+FRACTION_REMEDY = "write boxes in pixels: these have a few pixels at most, as fractions would"
 ANCHOR_REMEDY = "set MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS, or INPUT.MIN_SIZE_*"
 
 
@@ -213,7 +216,9 @@ def _remarks(path: Path, measures: Mapping[str, Any]) -> list[Finding]:
     if boxes["without_anchor"] > 0.05 * max(1, boxes["measured"]):
         share = 100 * boxes["without_anchor"] / boxes["measured"]
         reason = f"{share:.0f} % of the boxes have no anchor of RetinaNet's shapes and sizes"
-        found.append((reason, ANCHOR_REMEDY))
+        # No detector is for boxes so small: they may be meant as fractions of the image.
+        fractions = boxes["side"]["median"] < FRACTION
+        found.append((reason, FRACTION_REMEDY if fractions else ANCHOR_REMEDY))
     return [Finding(str(path), "", *texts, is_fault=False) for texts in found]
 
 
