@@ -18,6 +18,8 @@ MAX_PIXELS = 2**32 - 1
 MAX_COORDINATE, MAX_PERIMETER = 2**20, 2**22
 CORNERS_HINT = "; read as x1, y1, x2, y2 it fits, which is likely what it is"
 _SHOWN = 60
+# So many ids are listed; of more the lowest and the highest are given.
+_FEW_IDS = 10
 _RLE = 'a run-length encoding, {"size": [height, width], "counts": ...}'
 
 
@@ -137,7 +139,9 @@ def category_id_fault(value: Any, known: Collection, policy: Policy) -> Fault | 
     if is_known(value, known, policy):
         return None
     low, high = min(known), max(known)
-    several = f"one of the {len(known)} category ids from {low!r:.40} to {high!r:.40}"
+    listed = ", ".join(f"{each!r:.40}" for each in sorted(known)[:_FEW_IDS])
+    ids = listed if len(known) <= _FEW_IDS else f"from {low!r:.40} to {high!r:.40}"
+    several = f"one of the {len(known)} category ids {ids}"
     one = f"{low!r:.40}, the only category id"
     expected = (several if len(known) > 1 else one) + _other_kind(value, known)
     if type(value) is int and not isinstance(high, str) and 0 <= value < high:
@@ -252,11 +256,13 @@ def segmentation_fault(
 def polygons_fault(segmentation: Any) -> Fault | None:
     """Check that it is a list of polygons that pycocotools can draw.
 
-    Polygons of fewer than three points pass: Detectron2 leaves them out.
+    Points and lines pass, as COCO has them: Detectron2 leaves them out.
     """
     if not isinstance(segmentation, list) or not all(map(all_finite, segmentation)):
         return Fault("segmentation", segmentation, "polygons of finite numbers, [[x, y, ...], ...]")
     for polygon in segmentation:
+        if len(polygon) % 2:
+            return Fault("segmentation", polygon, "a polygon [x, y, ...], two numbers a point")
         steps = [abs(polygon[i] - polygon[i - 2]) for i in range(len(polygon))]
         largest = max(map(abs, polygon), default=0)
         if largest > MAX_COORDINATE or sum(steps) > MAX_PERIMETER:

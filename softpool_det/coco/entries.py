@@ -188,7 +188,15 @@ def read_json(path: Path, plain: bool = False) -> Any:
         what = f"{packed}; unpack it" if packed else f"not valid UTF-8 (byte {error.start})"
         raise DataError(f"{path}: not a JSON file: {what}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file: {error}") from None
+        raise DataError(f"{path}: not a JSON file: {error}{_where_it_ends(error)}") from None
+
+
+def _where_it_ends(error: Exception) -> str:
+    """Say of a file that is cut off, or empty, that it ends too early."""
+    if not isinstance(error, json.JSONDecodeError):
+        return ""
+    ended = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+    return "; the file ends too early" if ended else ""
 
 
 def _parsed(content: bytes, plain: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -106,13 +107,19 @@ def _parts(folder: Path) -> Iterator[tuple[str, list[Path], Path]]:
     folders = {name: part for part, name in _FOLDERS if (folder / name).is_dir()}
     if annotations.is_dir() and all(path.is_file() for path in lists.values()):
         for part, path in lists.items():
-            stems = [words[0] for line in path.read_text().split("\n") if (words := line.split())]
-            yield part, [annotations / f"{stem}.xml" for stem in stems], images
+            lines = filter(None, map(str.strip, path.read_text().split("\n")))
+            yield part, [_listed(annotations, line) for line in lines], images
     elif annotations.is_dir():
         yield "train", sorted(annotations.glob("*.xml")), images
     else:
         for name, part in (folders or {".": "train"}).items():
             yield part, sorted((folder / name).glob("*.xml")), folder / name
+
+
+def _listed(folder: Path, line: str) -> Path:
+    """Name the file of a list's line, which has a number behind the name in lists of a class."""
+    file = folder / f"{line}.xml"
+    return file if file.is_file() else folder / (re.sub(r"\s+-?[01]$", "", line) + ".xml")
 
 
 def _read_set(files: Sequence[Path], folder: Path) -> list[tuple[Path, VocAnnotation]]:

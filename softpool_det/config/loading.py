@@ -82,8 +82,14 @@ def merge_config(cfg: CN, config_file: str, overrides: Sequence[str], hint: str 
 
     Raises:
         KeyError: a key that `cfg` lacks; names the nearest ones that it has, then adds `hint`.
-        OSError, ValueError: see :func:`softpool_det.config.safe_yaml.merge_yaml`.
+        OSError: see :func:`softpool_det.config.safe_yaml.merge_yaml`.
+        ValueError: the same, or a key without a value.
     """
+    if len(overrides) % 2:
+        raise ValueError(
+            "keys and their values must be pairs, KEY VALUE, got an odd number of words, the last "
+            f"one {overrides[-1]}"
+        )
     try:
         merge_yaml(cfg, config_file)
         cfg.merge_from_list(list(overrides))

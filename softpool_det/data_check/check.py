@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from softpool_det.coco.checks import CORNERS_HINT
 from softpool_det.data_check.findings import Finding, read_with_findings
 from softpool_det.data_check.image_files import image_findings, same_content
 from softpool_det.data_check.measures import measure, outside
@@ -19,6 +20,9 @@ from softpool_det.report.drawing import DrawnObject, draw_objects
 FEW = 10
 PICTURES, PICTURES_OF_FINDINGS = 6, 6
 RANDOM_SEED = 0
+# If half of the boxes have fewer pixels a side, in the resized image, they look like fractions.
+FRACTION = 4
+FRACTION_REMEDY = "write boxes in pixels: these have a few pixels at most, as fractions would"
 ANCHOR_REMEDY = "set MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS, or INPUT.MIN_SIZE_*"
 
 
@@ -180,6 +184,9 @@ def _outside(path: Path, data: dict[str, Any], places: Sequence[int]) -> list[Fi
         name = f"entry {places[index]} of annotations (id {entry['id']!r:.40})"
         size = f"{image['width']}x{image['height']}"
         reason = f"its box {entry['bbox']} reaches beyond the image, which has {size} pixels"
+        x, y, last_x, last_y = entry["bbox"]
+        if x < last_x <= image["width"] and y < last_y <= image["height"]:
+            reason += CORNERS_HINT
         remedy = "look at its picture; trainings cut the box off, evaluations do not"
         found.append(Finding(str(path), name, reason, remedy, False, place))
     return found
@@ -209,7 +216,9 @@ def _remarks(path: Path, measures: Mapping[str, Any]) -> list[Finding]:
     if boxes["without_anchor"] > 0.05 * max(1, boxes["measured"]):
         share = 100 * boxes["without_anchor"] / boxes["measured"]
         reason = f"{share:.0f} % of the boxes have no anchor of RetinaNet's shapes and sizes"
-        found.append((reason, ANCHOR_REMEDY))
+        # No detector is for boxes so small: they may be meant as fractions of the image.
+        fractions = boxes["side"]["median"] < FRACTION
+        found.append((reason, FRACTION_REMEDY if fractions else ANCHOR_REMEDY))
     return [Finding(str(path), "", *texts, is_fault=False) for texts in found]
 
 

@@ -111,13 +111,22 @@ class SafeCheckpointer(DetectionCheckpointer):
         write_atomically(Path(self.save_dir, TAG_FILE), last_filename_basename)
 
     def load_to_evaluate(self, path: str, resume: bool) -> None:
-        """Load `path`; with `resume` what the folder notes as its model, the best one if chosen."""
+        """Load `path`; with `resume` what the folder notes as its model, the best one if chosen.
+
+        Raises:
+            DataError: there is neither, so that random weights would be evaluated.
+        """
         best = Path(self.save_dir, f"{BEST}.pth")
         note = Path(self.save_dir, TAG_FILE)
         if resume and best.is_file() and note.is_file() and note.read_text().strip() == best.name:
             self.load(str(best), checkpointables=[])
-        else:
+        elif path or (resume and self.has_checkpoint()):
             self.resume_or_load(path, resume=resume)
+        else:
+            raise DataError(
+                "--eval-only needs trained weights: name them as MODEL.WEIGHTS (LazyConfig: "
+                f"train.init_checkpoint), or add --resume to take those in {self.save_dir}"
+            )
 
     def has_checkpoint(self) -> bool:
         return bool(self._newest_first())

@@ -98,7 +98,9 @@ class BestCheckpoint(hooks.BestCheckpointer):
                 raise DataError(f"TEST.BEST_METRIC {self._val_metric} is not one of: {names}")
             before = self.best_iter
             super()._best_checking()
-            self.worse = self.worse + 1 if self.best_iter == before else 0
+            # Not before the first figure: a detector that finds nothing yet has NaN for AP.
+            is_worse = before is not None and self.best_iter == before
+            self.worse = self.worse + 1 if is_worse else 0
             state = self.state_dict()
         self.load_state_dict(comm.all_gather(state)[0])
 

@@ -184,6 +184,11 @@ def test_weights_of_another_stem(run_here, tmp_path):
     assert result(tmp_path / "output")["train_seconds"] > 0
 
 
+def test_random_weights_are_not_evaluated(run_here, tmp_path):
+    with pytest.raises(SystemExit, match="error: --eval-only needs trained weights: name them"):
+        run_here(YAML, "--eval-only", *TINY, "OUTPUT_DIR", tmp_path)
+
+
 def test_pickle_needs_trust(run_here, tmp_path):
     """In an evaluation of no data sets, which only loads."""
     weights = tmp_path / "model.pkl"

@@ -35,7 +35,7 @@ FAULTS = {
     "no box": ({"bbox": None}, "bbox is None"),
     "unknown category": (
         {"category_id": 3},
-        "category_id is 3, must be one of the 2 category ids from 1 to 7",
+        "category_id is 3, must be one of the 2 category ids 1, 7",
     ),
     "list for a category": ({"category_id": [1]}, "category_id is [1], must be one of the 2"),
     "unknown image": ({"image_id": 9}, "image_id is 9, must be the id of an image in this file"),
@@ -48,6 +48,10 @@ FAULTS = {
         "must be a mask with an area: its bbox is [2, 2, 10, 10]",
     ),
     "NaN polygon": ({"segmentation": [[2, 2, NAN, 2, 5, 2]]}, "must be polygons of finite numbers"),
+    "half a point": (
+        {"segmentation": [[2, 2, 9, 2, 5, 9, 3]]},
+        "must be a polygon [x, y, ...], two numbers a point",
+    ),
     "mask of another size": (
         {"segmentation": rle(30, 20)},
         "segmentation.size is [30, 20], must be [20, 30], the image's height and width",

@@ -58,13 +58,13 @@ def put(tmp_path):
 
 
 def test_vocs_own_folders(put, tmp_path):
-    for stem, name in (("a", "tree"), ("b", "bush"), ("c", "tree")):
+    for stem, name in (("a", "tree"), ("b 0 ü", "bush"), ("c", "tree")):
         put(stem, annotation(name))
     assert set(read_voc(tmp_path)) == {"train"}
     lists = tmp_path / "ImageSets" / "Main"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("a\nc 1\n")
-    (lists / "val.txt").write_text("b\n")
+    (lists / "val.txt").write_text("b 0 ü\n")
     sets = read_voc(tmp_path)
     train, images = sets["train"]
     assert images == tmp_path / "JPEGImages"

@@ -108,6 +108,12 @@ def test_unknown_key(key, nearest, tmp_path):
 
 
 @pytest.mark.usefixtures("in_root")
+def test_key_without_value():
+    with pytest.raises(ValueError, match=r"must be pairs, .* the last one SOLVER\.MAX_ITER$"):
+        load_config(BASE, ["SOLVER.BASE_LR", "1", "SOLVER.MAX_ITER"])
+
+
+@pytest.mark.usefixtures("in_root")
 def test_wrong_type_is_yacs_own_error():
     with pytest.raises(ValueError, match="Type mismatch"):
         load_config(BASE, ["MODEL.STEM_POOL.CEIL_MODE", "[1]"])

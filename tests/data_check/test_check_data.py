@@ -111,14 +111,19 @@ def test_remarks_of_what_is_right_beside_faults(sets, check):
         data["annotations"][0]["bbox"] = None
         data["annotations"][1]["bbox"][2] = 0
         data["annotations"][2]["bbox"][0] += 1000
+        x, y, width, height = data["annotations"][3]["bbox"]
+        data["annotations"][3]["bbox"] = [x, y, x + width, y + height]
 
     truth = changed(sets["val"][0], spoil)
     status, printed, data = check(sets)
     assert status == 1
     val = data["sets"][1]
     assert val["measures"]["annotations"] == len(truth["annotations"]) - 1
-    outside = next(f for f in val["findings"] if "reaches beyond the image" in f["reason"])
-    assert outside["entry"].startswith("entry 2 of annotations")
+    beyond = [f for f in val["findings"] if "reaches beyond the image" in f["reason"]]
+    assert [f["entry"].split(" (")[0] for f in beyond] == [
+        f"entry {n} of annotations" for n in (2, 3)
+    ]
+    assert ["read as x1, y1, x2, y2 it fits" in f["reason"] for f in beyond] == [False, True]
     assert "remark: " in printed
     assert "boxes without an area: 1" in printed
     assert "follow when" not in printed
@@ -322,6 +327,16 @@ def test_remarks(sets, check):
         "classes with fewer than 10 objects, 10 of 10",
     ):
         assert want in reasons
+
+
+def test_boxes_that_are_fractions(sets, check):
+    def divide(data):
+        for entry in data["annotations"]:
+            entry["bbox"] = [length / 128 for length in entry["bbox"]]
+
+    changed(sets["train"][0], divide)
+    _, printed, _ = check(sets)
+    assert "have no anchor of RetinaNet's shapes and sizes; write boxes in pixels" in printed
 
 
 def made(boxes, size=(640, 480)):

@@ -124,7 +124,10 @@ def test_two_of_one_id(dataset, tmp_path, key):
     ("content", "reason"),
     [
         ("", "not a JSON file: Expecting value: line 1 column 1"),
-        ('{"images": [\n1, ', "not a JSON file: Expecting value: line 2"),
+        (
+            '{"images": [\n1, ',
+            "not a JSON file: Expecting value: line 2 column 4 (char 16); the file ends too early",
+        ),
         ("[]", "the list 'images' is missing"),
         (json.dumps({"images": [{"id": 1, "file_name": "1"}]}), "the list 'categories' is missing"),
         (

@@ -169,6 +169,14 @@ def test_ends_early_with_the_best(train):
     assert log_of(folder).count("model_best.pth ...") > loaded
 
 
+def test_waits_for_the_first_detection(train):
+    """AP of no detections is NaN, not a figure that later ones have to beat."""
+    options = [*STUCK, "SOLVER.MAX_ITER", 3, "MODEL.RETINANET.SCORE_THRESH_TEST", 1.0]
+    folder = train("blind", *options)
+    assert "the training ends here" not in log_of(folder)
+    assert states(folder)["iteration"] == 2
+
+
 def test_choice_on_a_set_of_its_own(train):
     folder = train("chosen", *STUCK, "DATASETS.VALIDATION", ("digit_scenes_train",))
     assert "remarks" not in result(folder)
