@@ -18,8 +18,6 @@ MAX_PIXELS = 2**32 - 1
 MAX_COORDINATE, MAX_PERIMETER = 2**20, 2**22
 CORNERS_HINT = "; read as x1, y1, x2, y2 it fits, which is likely what it is"
 _SHOWN = 60
-# So many ids are listed; of more the lowest and the highest are given.
-_FEW_IDS = 10
 _RLE = 'a run-length encoding, {"size": [height, width], "counts": ...}'
 
 
@@ -139,14 +137,13 @@ def category_id_fault(value: Any, known: Collection, policy: Policy) -> Fault | 
     if is_known(value, known, policy):
         return None
     low, high = min(known), max(known)
-    listed = ", ".join(f"{each!r:.40}" for each in sorted(known)[:_FEW_IDS])
-    ids = listed if len(known) <= _FEW_IDS else f"from {low!r:.40} to {high!r:.40}"
+    listed = ", ".join(f"{each!r:.40}" for each in sorted(known))
+    ids = listed if len(known) <= 10 else f"from {low!r:.40} to {high!r:.40}"
     several = f"one of the {len(known)} category ids {ids}"
-    one = f"{low!r:.40}, the only category id"
-    expected = (several if len(known) > 1 else one) + _other_kind(value, known)
+    expected = several if len(known) > 1 else f"{ids}, the only category id"
     if type(value) is int and not isinstance(high, str) and 0 <= value < high:
         expected += " (an index from 0 has to be mapped back to COCO's id)"
-    return Fault("category_id", value, expected)
+    return Fault("category_id", value, expected + _other_kind(value, known))
 
 
 def _other_kind(value: Any, known: Collection) -> str:
@@ -196,8 +193,7 @@ def box_fault(box: Any, policy: Policy, size: tuple[int, int] | None = None) -> 
     x, y, width, height = box
     if min(width, height) < 0 or (min(width, height) == 0 and not policy.empty_boxes):
         limit = "of 0 or more" if policy.empty_boxes else "above 0"
-        expected = f"[x, y, width, height] with a width and a height {limit}"
-        return Fault("bbox", box, expected)
+        return Fault("bbox", box, f"[x, y, width, height] with a width and a height {limit}")
     if policy.tolerance is None or size is None:
         return None
     right, bottom = size[1] + policy.tolerance, size[0] + policy.tolerance
@@ -213,9 +209,8 @@ def score_fault(score: Any, policy: Policy) -> Fault | None:
     """Check a score."""
     if all_finite([score]) and (not policy.unit_scores or 0 <= score <= 1):
         return None
-    return Fault(
-        "score", score, "a number from 0 to 1" if policy.unit_scores else "a finite number"
-    )
+    expected = "a number from 0 to 1" if policy.unit_scores else "a finite number"
+    return Fault("score", score, expected)
 
 
 def area_fault(area: Any, policy: Policy) -> Fault | None:
@@ -258,11 +253,10 @@ def polygons_fault(segmentation: Any) -> Fault | None:
 
     Points and lines pass, as COCO has them: Detectron2 leaves them out.
     """
-    if not isinstance(segmentation, list) or not all(map(all_finite, segmentation)):
+    polygons: list[Any] = segmentation if isinstance(segmentation, list) else [None]
+    if not all(all_finite(each) and len(each) % 2 == 0 for each in polygons):
         return Fault("segmentation", segmentation, "polygons of finite numbers, [[x, y, ...], ...]")
-    for polygon in segmentation:
-        if len(polygon) % 2:
-            return Fault("segmentation", polygon, "a polygon [x, y, ...], two numbers a point")
+    for polygon in polygons:
         steps = [abs(polygon[i] - polygon[i - 2]) for i in range(len(polygon))]
         largest = max(map(abs, polygon), default=0)
         if largest > MAX_COORDINATE or sum(steps) > MAX_PERIMETER:

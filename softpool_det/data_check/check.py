@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -69,6 +70,8 @@ def check_sets(
             raise NotADirectoryError(
                 f"{image_root} is not a folder; it must be the one of the images of {json_file}"
             )
+        if not os.access(image_root, os.X_OK):
+            raise PermissionError(f"{image_root}: you have no permission to open its files")
     return [_check_set(*paths, open_images, resize) for paths in named]
 
 

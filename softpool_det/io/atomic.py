@@ -34,7 +34,12 @@ def partial_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent)
         prefix = _PARTIAL.format(name=path.name, host=socket.gethostname(), pid=os.getpid())
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
+        try:
+            temporary = tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent)
+        except OSError as error:
+            error.filename = str(path)  # not the temporary name, which nobody knows
+            raise
+        with temporary as folder:
             yield Path(folder)
 
 

@@ -50,7 +50,7 @@ FAULTS = {
     "NaN polygon": ({"segmentation": [[2, 2, NAN, 2, 5, 2]]}, "must be polygons of finite numbers"),
     "half a point": (
         {"segmentation": [[2, 2, 9, 2, 5, 9, 3]]},
-        "must be a polygon [x, y, ...], two numbers a point",
+        "must be polygons of finite numbers, [[x, y, ...], ...]",
     ),
     "mask of another size": (
         {"segmentation": rle(30, 20)},

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,10 @@ def test_files_of_a_folder_are_replaced_one_by_one(tmp_path):
         (temporary / "b").write_text("2")
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "1", "b": "2"}
     assert partial(tmp_path) == []
+
+
+def test_an_error_names_the_file_not_its_temporary_folder():
+    path = Path("/proc/name")  # where nobody can write, not even root
+    with pytest.raises(FileNotFoundError) as error, partial_folder(path):
+        pass
+    assert error.value.filename == str(path)

@@ -84,7 +84,7 @@ CASES = {
     "image as list": ({"image_id": [7]}, "image_id", "[7]", "the id of an image"),
     "index of a class": ({"category_id": 0}, "category_id", "0", "index from 0 has to be mapped"),
     "gap in the ids": ({"category_id": 2}, "category_id", "2", "one of the 2 category ids"),
-    "large category": ({"category_id": 91}, "category_id", "91", "category ids from 1 to 18"),
+    "large category": ({"category_id": 91}, "category_id", "91", "one of the 2 category ids 1, 18"),
     "no category": ({"category_id": None}, "category_id", "missing", "one of the 2"),
     "score above 1": ({"score": 1.01}, "score", "1.01", "a number from 0 to 1"),
     "score below 0": ({"score": -0.1}, "score", "-0.1", "a number from 0 to 1"),
