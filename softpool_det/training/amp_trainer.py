@@ -34,8 +34,8 @@ class StepTrainer(SimpleTrainer):
 
     Raises:
         FloatingPointError: a loss is NaN or infinite; the weights are those of before the step.
-        DataError: `accumulate` is less than 1; or, in a step, the GPU has too little memory: names
-            a batch that fits.
+        DataError: `accumulate` is less than 1; or, in a step, the GPU has too little memory (names
+            a batch that fits), or the batch is too small for a batch norm.
     """
 
     def __init__(
@@ -67,6 +67,13 @@ class StepTrainer(SimpleTrainer):
                 return
             except torch.OutOfMemoryError as error:
                 reason = str(error).partition(". ")[0]
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise DataError(
+                    f"iteration {self.iter}: a batch norm takes two numbers a channel, and got one: "
+                    "set SOLVER.IMS_PER_BATCH to 2 or more for each process, or larger images"
+                ) from None
             # Behind the clause, whose traceback holds what the step had allocated.
             raise DataError(f"iteration {self.iter}: {reason}; {self._advise()}")
 

@@ -262,6 +262,13 @@ def test_out_of_memory(train, small_memory, config):
     assert result(train("small", *SHORT, *advice, config=config))["train_seconds"] > 0
 
 
+def test_one_small_image(train):
+    size = ["INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MAX_SIZE_TRAIN", 64]
+    with pytest.raises(SystemExit) as error:
+        train("single", *TINY, *size, "SOLVER.IMS_PER_BATCH", 1, "MODEL.FPN.NORM", "BN")
+    assert "set SOLVER.IMS_PER_BATCH to 2 or more" in error.value.code
+
+
 def test_lazy_config(train_here, lazy_config, tmp_path):
     config = tmp_path / "config.py"
     config.write_text(lazy_config)
