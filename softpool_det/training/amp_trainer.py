@@ -71,7 +71,7 @@ class StepTrainer(SimpleTrainer):
                 if "more than 1 value per channel" not in str(error):
                     raise
                 raise DataError(
-                    f"iteration {self.iter}: a batch norm takes two numbers a channel, and got one: "
+                    f"iteration {self.iter}: a batch norm needs two numbers a channel, got one: "
                     "set SOLVER.IMS_PER_BATCH to 2 or more for each process, or larger images"
                 ) from None
             # Behind the clause, whose traceback holds what the step had allocated.

@@ -227,7 +227,7 @@ def cases():
         yield pytest.param(command, marks=marks, id=command.removeprefix("python tools/")[:70])
 
 
-@pytest.mark.parametrize("command", cases())
+@pytest.mark.parametrize("command", list(cases()))
 def test_the_command_of_a_page_runs(command, working_folder, program_here, request):
     words = shlex.split(command)
     tool = words[0].removeprefix("softpool-").replace("-", "_")
