@@ -48,7 +48,7 @@ def draw_rooms() -> Any:
 
 def draw_similarity() -> bytes:
     """A photograph through every pooling, by `softpool-similarity`'s code, without its training."""
-    from softpool_det.similarity.images import installed_photographs
+    from softpool_det.similarity.photographs import installed_photographs
     from softpool_det.similarity.pictures import Chosen, draw
     from softpool_det.similarity.poolings import POOLINGS
 

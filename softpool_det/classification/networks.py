@@ -28,7 +28,7 @@ from softpool_det.replace import replace_pooling
 from softpool_det.weights import WeightsMetadata, read_metadata
 from softpool_det.weights.architecture import COUNTER, Architecture, build_resnet
 from softpool_det.weights.compatibility import describe_pool, stem_pool_of
-from softpool_det.weights.entries import state_dicts
+from softpool_det.weights.layouts import state_dicts
 from softpool_det.weights.pickles import check_origin
 from softpool_det.weights.sources import read_file
 from softpool_det.weights.values import check_values

@@ -29,7 +29,7 @@ from softpool_det.io.archives import find_damage, first_whole, save_archive
 from softpool_det.io.atomic import claim, write_json
 from softpool_det.training.signals import SIGNALS, Interrupted, any_received, listening
 from softpool_det.weights import save_weights
-from softpool_det.weights.entries import check_states
+from softpool_det.weights.layouts import check_states
 from softpool_det.weights.pickles import reason_of
 
 CONFIG_FILE = "config.yaml"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from softpool_det.cli.program import add_output, new_parser, run_program
 
 if TYPE_CHECKING:
-    from softpool_det.similarity.images import Photograph
+    from softpool_det.similarity.photographs import Photograph
 
 PROTOCOLS = ("nearest", "bilinear", "bicubic", "down")
 DATASETS = ("div2k", "urban100", "manga109", "flickr2k")
@@ -98,7 +98,11 @@ def _kernel(text: str) -> int:
 
 def find_photographs(args: argparse.Namespace) -> list[Photograph]:
     from softpool_det.similarity.datasets import dataset_photographs
-    from softpool_det.similarity.images import folder_photographs, installed_photographs, spread
+    from softpool_det.similarity.photographs import (
+        folder_photographs,
+        installed_photographs,
+        spread,
+    )
 
     if args.dataset is not None:
         found = dataset_photographs(args.dataset, args.root)

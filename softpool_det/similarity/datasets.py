@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from softpool_det.similarity.images import Photograph
+from softpool_det.similarity.photographs import Photograph
 
 
 @dataclass(frozen=True)

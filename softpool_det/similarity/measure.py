@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from softpool_det.similarity.images import Photograph, cropped, read_pixels
 from softpool_det.similarity.metrics import paper_like_ssim, psnr, same_size, ssim
+from softpool_det.similarity.photographs import Photograph, cropped, read_pixels
 from softpool_det.similarity.poolings import State, apply, build, load_state, pooling_of, seed_of
 
 # JSON's null: infinite, of two equal images.

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from softpool_det.report.markdown import printable
-from softpool_det.similarity.images import Photograph
 from softpool_det.similarity.measure import load_image, pool
 from softpool_det.similarity.metrics import psnr, same_size, ssim
+from softpool_det.similarity.photographs import Photograph
 from softpool_det.similarity.poolings import State, apply, build, pooling_of
 from softpool_det.similarity.table import LABELS
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from softpool_det.io.atomic import replacing_within, write_json
-from softpool_det.similarity.images import Photograph, check_sizes, split
 from softpool_det.similarity.measure import MeasuringTask, means, measure
 from softpool_det.similarity.page import render
+from softpool_det.similarity.photographs import Photograph, check_sizes, split
 from softpool_det.similarity.pictures import Chosen, draw
 from softpool_det.similarity.poolings import Pooling, State
 from softpool_det.similarity.table import markdown

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from softpool_det.similarity.images import Photograph, cropped, read_pixels, spread
 from softpool_det.similarity.metrics import enlarged
+from softpool_det.similarity.photographs import Photograph, cropped, read_pixels, spread
 from softpool_det.similarity.poolings import apply, build, pooling_of, seed_of, state_of
 
 CROPS = 64

@@ -28,7 +28,7 @@ from softpool_det.weights.compatibility import (
     stem_pool_of,
 )
 from softpool_det.weights.completeness import check_complete
-from softpool_det.weights.entries import check_states
+from softpool_det.weights.layouts import check_states
 from softpool_det.weights.names import format_of
 from softpool_det.weights.pickled_arrays import load_arrays
 from softpool_det.weights.pickles import check_origin, find_fault, reason_of

@@ -17,7 +17,7 @@ from softpool_det.modeling import PooledStem
 from softpool_det.ops.temperatures import single_beta
 from softpool_det.weights import WeightsMetadata
 from softpool_det.weights.architecture import Architecture, count_blocks
-from softpool_det.weights.entries import find_entries
+from softpool_det.weights.layouts import find_entries
 from softpool_det.weights.metadata import MAX_POOL, StemPool
 
 OTHER_POOL_KEY = "MODEL.ALLOW_OTHER_STEM_POOL"

@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 from safetensors.torch import load_file
 
 from softpool_det.coco.checks import all_finite
-from softpool_det.weights.entries import Entry, choose, find_entries, state_dicts
+from softpool_det.weights.layouts import Entry, choose, find_entries, state_dicts
 from softpool_det.weights.metadata import WeightsMetadata, read_metadata
 from softpool_det.weights.pickled_arrays import load_arrays
 from softpool_det.weights.pickles import check_origin, find_fault, reason_of

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from softpool_det.io.images import read_rgb
-from softpool_det.similarity.images import installed_photographs
+from softpool_det.similarity.photographs import installed_photographs
 
 PROGRAM = str(Path(__file__).parents[2] / "tools" / "similarity.py")
 

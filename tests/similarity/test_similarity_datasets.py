@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from softpool_det.similarity.datasets import DATASETS, dataset_photographs
-from softpool_det.similarity.images import installed_photographs, split, spread
+from softpool_det.similarity.photographs import installed_photographs, split, spread
 
 LAYOUTS = [
     ("div2k", "DIV2K/DIV2K_valid_HR/{:04d}.png", range(801, 901)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from softpool_det.similarity.images import Photograph, check_sizes
+from softpool_det.similarity.photographs import Photograph, check_sizes
 from softpool_det.similarity.poolings import POOLINGS
 from softpool_det.similarity.training import CROPS, TrainingTask, train, training_crops
 

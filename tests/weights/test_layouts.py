@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from softpool_det.weights.convert import describe, read_weights
-from softpool_det.weights.entries import choose, find_entries
+from softpool_det.weights.layouts import choose, find_entries
 from softpool_det.weights.metadata import MAX_POOL
 from softpool_det.weights.names import rename, torchvision_to_detectron2
 
