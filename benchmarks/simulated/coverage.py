@@ -78,7 +78,7 @@ def measure_coverage(
     figures = true_figures(population, truth_images, truth_seeds, np.random.default_rng(first))
     truth = figures[1] - figures[0]
     one = partial(_trial, population, images, seeds, resamples, confidence)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _share_cores) as pool:
         found = pool.map(one, others, chunksize=8) if workers > 1 else map(one, others)
         bar = tqdm(found, total=trials, desc=progress, disable=progress is None, leave=False)
         rows = np.array(list(bar))
@@ -95,6 +95,10 @@ def measure_coverage(
     )
 
 
+def _share_cores() -> None:
+    numba.config.NUMBA_NUM_THREADS = 1
+
+
 def _trial(
     population: Population,
     images: int,
@@ -104,7 +108,6 @@ def _trial(
     random_seed: np.random.SeedSequence,
 ) -> np.ndarray:
     """(7, 4): low, high, value and standard error of one comparison."""
-    numba.config.NUMBA_NUM_THREADS = 1  # the processes share the cores
     rng = np.random.default_rng(random_seed)
     drawn = draw_images(population, images, rng)
     qualities = draw_qualities(population, seeds, rng)
