@@ -13,10 +13,12 @@ TRUST_LAZY_CONFIG = "--trust-lazy-config"
 def error_text(error: BaseException) -> str:
     """Return what an error says to a user.
 
-    str() puts the text of a KeyError in quotes, says "[Errno 2]" before that of an OSError, and
-    gives nothing for an error without a text.
+    str() puts the text of a KeyError in quotes, and says "[Errno 2]" before that of an OSError. It
+    gives a whole traceback for an error in a DataLoader's worker, nothing for one without a text.
     """
     text = str(error)
+    if text.startswith("Caught ") and " in DataLoader worker " in text.partition("\n")[0]:
+        text = text.rpartition(f"\n{type(error).__name__}: ")[2]
     if isinstance(error, KeyError):
         # Without a sentence, the argument is the key that some code did not find.
         is_sentence = error.args and " " in str(error.args[0])

@@ -46,6 +46,10 @@ def run_here(monkeypatch, tmp_path, program, *arguments):
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError("a cannot be written"), "a cannot be written"),
         (ValueError("a", "b"), "('a', 'b')"),
+        (
+            OSError("Caught OSError in DataLoader worker process 0.\nTrace\nOSError: no a.png\n"),
+            "no a.png",
+        ),
     ],
 )
 def test_text_of_an_error(error, text):
