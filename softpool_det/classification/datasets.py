@@ -187,7 +187,7 @@ class EpochBatches(Sampler):
         self.epoch, self.shapes = -1, list[tuple[int, ...]]()
         if self.batch_size < 1 or self.batch_size % self.world_size:
             raise ValueError(
-                f"batch_size must be a multiple of the {self.world_size} processes, "
+                f"batch_size must be a positive multiple of the {self.world_size} processes, "
                 f"got {self.batch_size}"
             )
 

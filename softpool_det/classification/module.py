@@ -139,10 +139,10 @@ class Classifier(pl.LightningModule):
         )
         optimizer = construct(torch.optim, cfg.optimizer, "optimizer", params)
         # Not Lightning's estimate: it would take the batches before a checkpoint says from where.
-        batches = len(self.train_set) // cfg.batch_size
+        batches = len(self.train_set) // max(cfg.batch_size, 1)
         steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         if self.grid:
-            rates = self.grid.rates(len(self.train_set))
+            rates = self.grid.rates(len(self.train_set)) or [1.0]
             scheduler: Any = schedules.LambdaLR(optimizer, lambda i: rates[min(i, len(rates) - 1)])
         else:
             scheduler = build_scheduler(cfg, optimizer, steps)

@@ -285,6 +285,7 @@ def test_other_classes(run_here, pictures, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("batch_size=0", "batch_size must be a positive multiple of the 1 processes, got 0"),
         ("batch_size=31", "batch_size is 31, but the training set has only 30 images"),
         ("trainer.precison=16", r"trainer: .*unexpected keyword argument 'precison'"),
         ("callbacks=[{name: EarlyStop}]", "callbacks must name a class of .*, got 'EarlyStop'"),

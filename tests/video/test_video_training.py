@@ -75,6 +75,12 @@ def test_multigrid_trains_on_its_plan(recipe, tmp_path, variant):
     assert rates == pytest.approx([0.01 * rate for rate in plan.rates(80)])
 
 
+def test_multigrid_needs_a_batch(recipe, tmp_path):
+    overrides = ["clips.multigrid=authors", "batch_size=40", f"output={tmp_path}"]
+    with pytest.raises(ValueError, match=r"batch_size is 40, .* fill no batch of epoch 1"):
+        train(load_config(recipe, overrides))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["authors", "wu"])
 def test_interrupted_in_a_later_epoch(recipe, tmp_path, monkeypatch, variant):
