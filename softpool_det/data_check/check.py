@@ -188,7 +188,7 @@ def _outside(path: Path, data: dict[str, Any], places: Sequence[int]) -> list[Fi
         size = f"{image['width']}x{image['height']}"
         reason = f"its box {entry['bbox']} reaches beyond the image, which has {size} pixels"
         x, y, last_x, last_y = entry["bbox"]
-        if x < last_x <= image["width"] and y < last_y <= image["height"]:
+        if 0 <= x < last_x <= image["width"] and 0 <= y < last_y <= image["height"]:
             reason += CORNERS_HINT
         remedy = "look at its picture; trainings cut the box off, evaluations do not"
         found.append(Finding(str(path), name, reason, remedy, False, place))

@@ -113,6 +113,7 @@ def test_remarks_of_what_is_right_beside_faults(sets, check):
         data["annotations"][2]["bbox"][0] += 1000
         x, y, width, height = data["annotations"][3]["bbox"]
         data["annotations"][3]["bbox"] = [x, y, x + width, y + height]
+        data["annotations"][4]["bbox"] = [-20, y, x + width, y + height]
 
     truth = changed(sets["val"][0], spoil)
     status, printed, data = check(sets)
@@ -121,9 +122,11 @@ def test_remarks_of_what_is_right_beside_faults(sets, check):
     assert val["measures"]["annotations"] == len(truth["annotations"]) - 1
     beyond = [f for f in val["findings"] if "reaches beyond the image" in f["reason"]]
     assert [f["entry"].split(" (")[0] for f in beyond] == [
-        f"entry {n} of annotations" for n in (2, 3)
+        f"entry {n} of annotations" for n in (2, 3, 4)
     ]
-    assert ["read as x1, y1, x2, y2 it fits" in f["reason"] for f in beyond] == [False, True]
+    assert ["read as x1, y1, x2, y2 it fits" in f["reason"] for f in beyond] == [
+        n == 3 for n in (2, 3, 4)
+    ]
     assert "remark: " in printed
     assert "boxes without an area: 1" in printed
     assert "follow when" not in printed
