@@ -137,7 +137,7 @@ def category_id_fault(value: Any, known: Collection, policy: Policy) -> Fault | 
     if is_known(value, known, policy):
         return None
     low, high = min(known), max(known)
-    listed = ", ".join(f"{each!r:.40}" for each in sorted(known))
+    listed = ", ".join(f"{each!r:.40}" for each in sorted(known)[:10])
     ids = listed if len(known) <= 10 else f"from {low!r:.40} to {high!r:.40}"
     several = f"one of the {len(known)} category ids {ids}"
     expected = several if len(known) > 1 else f"{ids}, the only category id"
