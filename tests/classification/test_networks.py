@@ -108,6 +108,13 @@ def test_what_cannot_be_built(name, replace, message):
         build_network(name, 10, {}, replace)
 
 
+@pytest.mark.parametrize("library", ["torchvision", "timm", "detectron2", "video"])
+def test_options_that_a_network_does_not_take(library):
+    name = f"{library}/{'r3d_10' if library == 'video' else 'resnet18'}"
+    with torch.device("meta"), pytest.raises(ValueError, match=f"^network_options: {name}: .*'no'"):
+        build_network(name, 10, {"no": 1})
+
+
 def test_seeded_networks_begin_alike():
     """With one seed the arms' weights are the same but for what a pooling learns."""
     networks = []
