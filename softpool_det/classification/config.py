@@ -93,7 +93,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML config, of which nothing is run, and apply "key=value" overrides.
 
     Raises:
-        OSError, ValueError: the file is not YAML of plain values; or a value is of the wrong kind.
+        OSError, ValueError: the file cannot be read, or is not plain YAML; a value of a wrong kind.
         KeyError: there is no such key; names the nearest ones.
     """
     values = read_yaml(config_file)

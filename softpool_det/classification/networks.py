@@ -61,7 +61,7 @@ def build_network(
         A module from images (N, 3, H, W) or clips (N, 3, T, H, W) to what `logits_of` takes.
 
     Raises:
-        ValueError: there is no such network, or a pooling cannot be replaced.
+        ValueError: no such network, an option it does not take, or a pooling cannot be replaced.
     """
     library, _, inner = name.partition("/")
     if library not in _LIBRARIES:

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 class Runs:
     """Where the runs are, and how they are made."""
 
-    data: str  # a key of _RECIPES, or a folder with train/ and val/
+    data: str  # "digits", "imagenet", ... (_RECIPES), or a folder with train/ and val/
     output: Path  # the folder for all runs
     seeds: Sequence[int] = (1,)
     epochs: int | None = None  # of a run; None for the recipe's

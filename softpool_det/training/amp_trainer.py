@@ -72,7 +72,7 @@ class StepTrainer(SimpleTrainer):
                     raise
                 raise DataError(
                     f"iteration {self.iter}: a batch norm needs two numbers a channel, got one: "
-                    "set SOLVER.IMS_PER_BATCH to 2 or more for each process, or larger images"
+                    "set SOLVER.IMS_PER_BATCH to 2 or more for each process, or use larger images"
                 ) from None
             # Behind the clause, whose traceback holds what the step had allocated.
             raise DataError(f"iteration {self.iter}: {reason}; {self._advise()}")

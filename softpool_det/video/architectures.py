@@ -149,7 +149,7 @@ class _Residual(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """Puts the fast pathway's channels, of 7 frames, beside the slow one's (docs/video.md)."""
+    """Puts the fast pathway's channels beside the slow one's; docs/video.md says why 7 frames."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
