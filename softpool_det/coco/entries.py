@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import gzip
 import io
@@ -204,6 +205,8 @@ def _parsed(content: bytes, plain: bool) -> Any:
         return msgspec.json.decode(content)
     except (ValueError, RecursionError):
         # json takes NaN, half a letter ("\ud800") and UTF-16, too, and its errors name the line.
+        if plain and content.startswith(codecs.BOM_UTF8):
+            raise ValueError("starts with a byte order mark; save it as UTF-8 without") from None
         return json.loads(content.decode("utf-8") if plain else content)
 
 

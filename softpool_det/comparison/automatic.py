@@ -159,7 +159,12 @@ def settings(
     ]
     configs = [get_config_file(f"{recipe.configs.format(arm)}.yaml") for arm in ("", "_softpool")]
     overrides = [text for key, value in values.items() for text in (key, str(value))]
-    known_spread = None if masks or weights else {"bbox": DEMO_SPREAD}
+    known_spread = None
+    if not (masks or weights):
+        known_spread = {"bbox": DEMO_SPREAD}
+        notes.append(
+            f"Noise: the digits demo's seeds differ by up to {DEMO_SPREAD} AP, and so may those here"
+        )
     return Settings((configs[0], configs[1]), overrides, notes, known_spread)
 
 

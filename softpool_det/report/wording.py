@@ -74,7 +74,7 @@ def _noise(comparison: Mapping[str, Any]) -> str:
     spreads = [
         f"{plain(known[task])} AP ({TASKS[task].lower()})" for task in TASKS if task in known
     ]
-    return f"Runs of such detectors are known to differ by {joined(spreads)} from seed to seed"
+    return f"Such runs are known to differ by up to {joined(spreads)} between seeds"
 
 
 def provenance_line(comparison: Mapping[str, Any]) -> str:

@@ -174,7 +174,7 @@ def _margin(judged: Judgement, unit: str) -> str:
 def _one_seed(value: float, known_spread: float | None) -> str:
     spread = PUBLISHED_SPREAD if known_spread is None else known_spread
     if known_spread is not None:
-        known = f"such runs are known to differ by {spread:.2f} AP between seeds"
+        known = f"such runs are known to differ by up to {spread:.2f} AP between seeds"
     else:
         known = (
             "COCO runs of one config differ by 0.2 to 0.3 AP between seeds, short trainings by "

@@ -187,6 +187,8 @@ def test_weights_of_another_stem(run_here, tmp_path):
 def test_random_weights_are_not_evaluated(run_here, tmp_path):
     with pytest.raises(SystemExit, match="error: --eval-only needs trained weights: name them"):
         run_here(YAML, "--eval-only", *TINY, "OUTPUT_DIR", tmp_path)
+    with pytest.raises(SystemExit, match=f"needs a checkpoint, and {tmp_path} has none"):
+        run_here(YAML, "--eval-only", "--resume", *TINY, "OUTPUT_DIR", tmp_path)
 
 
 def test_pickle_needs_trust(run_here, tmp_path):

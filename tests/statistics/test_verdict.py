@@ -93,7 +93,7 @@ def test_one_seed_inside_the_noise_is_no_finding():
     assert inside.endswith("this difference is inside that noise, so it is not a finding.")
     measured = said(2.0, 0.5, seeds=1, known_spread=11.9)
     assert measured.startswith("No difference is shown")
-    assert "such runs are known to differ by 11.90 AP" in measured
+    assert "such runs are known to differ by up to 11.90 AP" in measured
     # One run each cannot show that two ways of training are alike.
     assert judged(0.0, 0.01, seeds=1, margin=0.5).decision == "undecided"
     assert "ruled out" not in said(0.0, 0.01, seeds=1, margin=0.5)

@@ -155,6 +155,7 @@ def test_two_of_one_id(dataset, tmp_path, key):
         (coco({"bbox": [1, 2, 3, 4]}), "entry 0 of annotations: id is missing, must be a number"),
         ('{"images": [' + "1" * 5000 + "]}", "not a JSON file: Exceeds the limit"),
         ("[" * 100_000, "not a JSON file: maximum recursion depth"),
+        ("\ufeff[]", "not a JSON file: starts with a byte order mark; save it as UTF-8 without"),
     ],
 )
 def test_broken_file(dataset, tmp_path, content, reason):
