@@ -163,7 +163,7 @@ def settings(
     if not (masks or weights):
         known_spread = {"bbox": DEMO_SPREAD}
         notes.append(
-            f"Noise: the digits demo's seeds differ by up to {DEMO_SPREAD} AP, and so may those here"
+            f"Noise: seeds of the digits demo differ by up to {DEMO_SPREAD} AP; yours may, too"
         )
     return Settings((configs[0], configs[1]), overrides, notes, known_spread)
 

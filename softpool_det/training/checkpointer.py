@@ -123,7 +123,9 @@ class SafeCheckpointer(DetectionCheckpointer):
         elif path or (resume and self.has_checkpoint()):
             self.resume_or_load(path, resume=resume)
         elif resume:
-            raise DataError(f"--eval-only --resume needs a checkpoint, and {self.save_dir} has none")
+            raise DataError(
+                f"--eval-only --resume needs a checkpoint, and {self.save_dir} has none"
+            )
         else:
             raise DataError(
                 "--eval-only needs trained weights: name them as MODEL.WEIGHTS (LazyConfig: "
