@@ -257,6 +257,7 @@ def test_masks_are_in_the_table_where_there_are_some():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # AOTInductor compiles for minutes on a slow machine
 @pytest.mark.parametrize("options", [(), ("MODEL.STEM_POOL.GRADIENT", "exact", *LEARNED)])
 @pytest.mark.parametrize("config", ["retinanet", "mask_rcnn"])
 def test_torch_export_and_aotinductor(make, images, config, options):
