@@ -29,6 +29,8 @@ _BATCH = 4 * LANES
 class Draws:
     """Figures of every arm and seed, 0 to 1, with NaN where nothing is to be found.
 
+    Draws from a single image, which says nothing about others, are NaN too.
+
     Attributes:
         metrics: (arms, seeds, 1 + resamples, 7) float64, `METRICS`; the first of the third axis
             are the images as they are, each once.
@@ -79,6 +81,8 @@ def bootstrap(
                 found = weighted_metrics(ranked, weights, totals)
                 metrics[place, start:end], per_class[place, start:end] = found
             bar.update(end - max(start, 1))
+    if images == 1:  # which every draw repeats, as if there were no other
+        metrics[:, 1:] = per_class[:, 1:] = np.nan
     by_arm = (len(arms), len(arms[0]), 1 + resamples, -1)
     return Draws(metrics.reshape(by_arm), per_class.reshape(by_arm))
 

@@ -109,16 +109,18 @@ def estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
     Args:
         values: (S,) float64, on the images as they are.
         draws: (S, resamples) float64, on resampled images, the same draws for all seeds. NaN
-            where a draw had nothing to find: those are ignored.
+            where a draw had nothing to find: those are ignored. Where all others agree, the few
+            images that carry the figure say nothing about other images: uncertainties are NaN.
     """
-    draws = draws[:, np.isfinite(draws).all(axis=0)]
+    found = np.isfinite(draws).all(axis=0)
+    draws = draws[:, found]
     value, seeds = float(np.mean(values)), len(values)
-    if not math.isfinite(value) or draws.shape[1] < 2:
+    of_images = float(draws.mean(axis=0).var(ddof=1)) if draws.shape[1] > 1 else math.nan
+    if of_images <= (_TINY * max(1.0, abs(value))) ** 2:
+        of_images = 0.0 if found.all() else math.nan
+    if not math.isfinite(value + of_images):
         nan, unknown = math.nan, None if seeds == 1 else math.nan
         return Estimate(value, values, nan, nan, unknown, unknown, np.ones(1), np.ones(1))
-    of_images = float(draws.mean(axis=0).var(ddof=1))
-    if of_images <= (_TINY * max(1.0, abs(value))) ** 2:
-        of_images = 0.0
     if seeds == 1:
         error = math.sqrt(of_images)
         return Estimate(value, values, error, error, None, None, np.array([error]), np.ones(1))

@@ -129,8 +129,13 @@ def verdict(names: tuple[str, str], judged: Judgement, *, task: str, images: int
     baseline, candidate = names
     value, seeds, unit = judged.value, judged.seeds, _UNIT[task]
     basis = f"{images:,} images, {seeds} {'seed' if seeds == 1 else 'seeds'}"
-    if math.isnan(value) or math.isnan(judged.low):
+    if math.isnan(value):
         return f"No difference is shown: {unit} is undefined ({basis})."
+    if math.isnan(judged.low):
+        return (
+            f"No difference is shown: {candidate} minus {baseline} is {value:+.2f} {unit}, and too "
+            f"few images have objects for an interval ({basis})."
+        )
     kind = f"{100 * judged.confidence:.4g} % interval"
     if judged.among > 1:
         overall = 100 * (1 - (1 - judged.confidence) * judged.among)

@@ -305,7 +305,7 @@ def test_peers_that_fail_forward_or_backward_are_left_out(capsys):
     ]
 
 
-@pytest.mark.parametrize("lost", [SOFT, MAX])
+@pytest.mark.parametrize("lost", [SOFT, pytest.param(MAX, marks=pytest.mark.slow)])
 def test_a_case_that_fails_does_not_lose_the_others(lost, monkeypatch, capsys, tmp_path):
     poolings = peers._poolings
 

@@ -44,7 +44,7 @@ def interrupt(monkeypatch, method, wanted, number):
         ("training_step", 2, signal.SIGINT, 2),
         pytest.param("training_step", 5, signal.SIGUSR1, 5, marks=pytest.mark.slow),
         pytest.param("training_step", 6, signal.SIGTERM, 6, marks=pytest.mark.slow),
-        ("validation_step", 2, signal.SIGTERM, 3),
+        pytest.param("validation_step", 2, signal.SIGTERM, 3, marks=pytest.mark.slow),
         pytest.param("training_step", 9, signal.SIGTERM, 9, marks=pytest.mark.slow),
     ],
 )

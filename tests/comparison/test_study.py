@@ -52,13 +52,14 @@ def study_here(small_datasets, datasets_in, program_here, one_thread, monkeypatc
         yield run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "number"),
     [
         # Which the running process gets as SIGTERM.
         (["max 3x3", "beta 4"], signal.SIGINT),
         # With intervals that are simultaneous.
-        pytest.param(list(ARMS), signal.SIGTERM, marks=pytest.mark.slow),
+        (list(ARMS), signal.SIGTERM),
     ],
     ids=["2", "all"],
 )

@@ -97,6 +97,7 @@ def test_aot_inductor(backbone, tmp_path):
     check_equal(torch._inductor.aoti_load_package(package), backbone)
 
 
+@pytest.mark.slow
 def test_onnx(backbone):
     program = torch.onnx.export(
         backbone,

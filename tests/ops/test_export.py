@@ -155,6 +155,7 @@ def test_formula_of_onnx(beta):
         torch.testing.assert_close(got, want, equal_nan=True, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stem_in_onnx_equals_pytorch():
     stem = Stem()
     session = to_onnx(stem, torch.randn(SHAPES[2]))

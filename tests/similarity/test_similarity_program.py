@@ -40,6 +40,7 @@ def test_end_to_end(folder, similarity, tmp_path):
         assert picture.width > 1000
 
 
+@pytest.mark.slow
 def test_the_same_file_for_any_number_of_processes(folder, similarity, tmp_path):
     for jobs in (1, 2):
         similarity("--images", folder, "--output", tmp_path / str(jobs), *FEWEST, "--jobs", jobs)

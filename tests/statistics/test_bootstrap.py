@@ -103,6 +103,14 @@ def test_seeds_are_averaged(matched, pair):
     )
 
 
+def test_a_single_image_says_nothing_about_others(matched):
+    truth, first = scene(11, images=1, objects=30, detections=14)
+    draws = bootstrap([[matched(truth, first)]], resamples=5, random_seed=1)
+    assert np.isfinite(draws.metrics[0, 0, 0, 0])
+    assert np.isnan(draws.metrics[0, 0, 1:]).all()
+    assert np.isnan(draws.per_class[0, 0, 1:]).all()
+
+
 def test_runs_must_go_together(matched, pair):
     truth, first, second = pair
     a, b = matched(truth, first), matched(truth, second)

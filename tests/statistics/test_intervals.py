@@ -115,6 +115,16 @@ def test_draws_without_anything_to_find_are_left_out():
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
+def test_one_image_that_carries_a_figure_says_nothing_about_others(seeds):
+    # A draw finds the figure's only object, or it does not.
+    draws = np.where(np.arange(10) % 3 == 0, math.nan, np.arange(seeds)[:, None] + 10.0)
+    found = estimate(np.arange(seeds) + 10.0, draws)
+    assert found.value == np.mean(np.arange(seeds) + 10.0)
+    assert np.isnan(found.interval(0.95)).all()
+    assert math.isnan(found.probability(0))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
 def test_what_does_not_vary_is_certain(seeds):
     found = estimate(np.full(seeds, 2.0), np.full((seeds, 10), 2.0))
     assert found.interval(0.95) == (2.0, 2.0)

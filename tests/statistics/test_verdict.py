@@ -103,6 +103,11 @@ def test_nothing_to_find():
     assert said(math.nan, math.nan).startswith("No difference is shown: AP is undefined")
 
 
+def test_too_few_images_for_an_interval():
+    text = said(10.0, math.nan)
+    assert text.startswith("No difference is shown: SoftPool minus stock is +10.00 AP, and too few")
+
+
 @given(st.floats(-100, 100), st.floats(0, 50), st.integers(1, 5), st.sampled_from([None, 0.5]))
 def test_makes_one_claim_and_none_beyond_the_interval(value, error, seeds, margin):
     found = judged(value, error, seeds=seeds, margin=margin)

@@ -34,12 +34,6 @@ from softpool_det.training.signals import (
 
 pytestmark = pytest.mark.filterwarnings("ignore:The distutils", "ignore:.*cuda.amp")
 
-# Optimizers and generators of two kinds of detectors.
-CONFIGS = [
-    RETINANET,
-    pytest.param(MASK_RCNN, marks=pytest.mark.slow),
-]
-
 
 def options(config, folder, iterations=12, period=4):
     changes = ["SOLVER.MAX_ITER", iterations, "SOLVER.CHECKPOINT_PERIOD", period]
@@ -60,7 +54,8 @@ def unbroken(train_here, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem[7:16])
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [RETINANET, MASK_RCNN], ids=lambda config: config.stem[7:16])
 def test_killed_midway(train_here, unbroken, tmp_path, config):
     """With workers this time, which draw nothing that a process without them does not."""
     workers = [*options(config, tmp_path), "DATALOADER.NUM_WORKERS", "1"]

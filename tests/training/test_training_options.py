@@ -125,8 +125,9 @@ def test_averaged_weights(train, config):
     assert_same(weights(train("plain", *SHORT, config=config)), trained)
 
 
+@pytest.mark.slow
 @BOTH_KINDS
-@pytest.mark.parametrize("place", [pytest.param("step", marks=pytest.mark.slow), "evaluation"])
+@pytest.mark.parametrize("place", ["step", "evaluation"])
 def test_resumes_with_the_same_bits(train, signalled, config, place, tmp_path):
     options = [*SHORT, *WAITING, "SOLVER.EMA_DECAY", 0.5, "SOLVER.ACCUMULATE_STEPS", 2]
     options += ["SOLVER.IMS_PER_BATCH", 1, "SOLVER.MAX_ITER", 4, "TEST.PATIENCE", 3]
