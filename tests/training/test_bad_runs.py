@@ -110,8 +110,9 @@ def test_sixteen_bits_and_incomplete_annotations(data, train, tmp_path):
     assert metrics[0] == pytest.approx(metrics[1], nan_ok=True)
 
 
+@pytest.mark.slow
 def test_list_is_of_all_parts_of_a_run(data, train, tmp_path):
-    """The image is whole again when the run goes on: what was left out before is listed still."""
+    """The image is whole again when the run resumes: what was left out before is listed still."""
     image = first_image(data / "train")
     content = image.read_bytes()
     cut(image)
@@ -123,7 +124,7 @@ def test_list_is_of_all_parts_of_a_run(data, train, tmp_path):
     assert train(*skip, iterations=5, resume=True) == ""
     skipped = json.loads((tmp_path / "output" / "skipped.json").read_text())
     assert list(skipped["skipped"]) == [str(image)]
-    # A run that begins anew in the same folder has a list of its own, here none.
+    # A new run in the same folder has a list of its own, here none.
     assert train(*skip, iterations=1) == ""
     assert not (tmp_path / "output" / "skipped.json").exists()
 

@@ -50,17 +50,14 @@ with listening():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "number"),
     [
         (["training", "evaluation"], signal.SIGTERM),
-        pytest.param(["training", "evaluation"], signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(["training"], signal.SIGUSR1, marks=pytest.mark.slow),
-        pytest.param(
-            ["classifier's"],
-            signal.SIGTERM,
-            marks=pytest.mark.slow,
-        ),
+        (["training", "evaluation"], signal.SIGINT),
+        (["training"], signal.SIGUSR1),
+        (["classifier's"], signal.SIGTERM),
     ],
     ids=["SIGTERM", "SIGINT", "SIGUSR1", "classifier's"],
 )
