@@ -59,6 +59,8 @@ NOT_RUN = {
         "python tools/study.py configs/studies/poolings.yaml",
         "python tools/tables.py 4 --networks resnet18 --seeds 1 2 3",
         "python tools/tables.py 5 --networks resnet18 --poolings softpool lip --seeds 1 2 3",
+        "python tools/tables.py 5 --networks resnet18 googlenet --seeds 1 2 3",
+        "python tools/tables.py 6 --seeds 1 2 3",
         *("python tools/tables.py 5 --data fashion_mnist", "softpool-tables 7 --seeds 1 2 3"),
     ],
     "needs a study's trainings": ["python benchmarks/study_records.py keep"],
