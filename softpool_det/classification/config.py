@@ -132,7 +132,7 @@ def construct(library: ModuleType, entry: dict[str, Any], key: str, *args: Any, 
     name = str(options.pop("name", None))
     found = vars(library).get(name)
     if not isinstance(found, type):
-        hint = nearest(name, vars(library))
+        hint = nearest(name, [n for n, each in vars(library).items() if isinstance(each, type)])
         raise ValueError(f"{key} must name a class of {library.__name__}, got {name!r}{hint}")
     try:
         return found(*args, **{**more, **options})

@@ -31,8 +31,7 @@ from softpool_det.training.workers import outlive_signals
 from softpool_det.video.clips import VideoClips, read_clips
 from softpool_det.video.multigrid import Multigrid, Shape
 
-# Of the larger one of its files, unpacked.
-_FASHION_BYTES = 16 + 60000 * 28 * 28
+_FASHION_BYTES = 16 + 60000 * 28 * 28  # of the larger one of its files, unpacked
 # Where Debian's package dataset-fashion-mnist puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_HELP = """\
@@ -43,10 +42,9 @@ four .gz files into {folder}. digits_train and digits_val need nothing of the ki
 FOLDER_HELP = """\
 {key} names {folder}, which {problem}. It takes a folder that holds one folder of images for each
 class, or one of {names}; a relative folder is looked for in $DETECTRON2_DATASETS, which is {root}.
-ImageNet-1k comes from https://image-net.org/download-images (an account is needed): put
-ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz into
-{root}/imagenet, and torchvision.datasets.ImageNet(folder, split) unpacks each split, "train" and
-"val", into such folders."""
+ImageNet-1k: put ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz of
+https://image-net.org/download-images (an account is needed) into {root}/imagenet;
+torchvision.datasets.ImageNet(folder, split) unpacks each split, "train" and "val"."""
 
 
 @dataclass(eq=False, repr=False)
@@ -118,7 +116,10 @@ def open_dataset(name: str, transform: Callable[[Image.Image], Any], key: str) -
         return _small(name, transform)
     root, folder = datasets_root(), datasets_root() / name
     if folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
-        return ImageFolder(str(folder), transform, loader=read_rgb)
+        try:
+            return ImageFolder(str(folder), transform, loader=read_rgb)
+        except FileNotFoundError as error:  # an empty class
+            raise FileNotFoundError(f"{key} names {folder}: {error}") from error
     problem = "holds no folder, so no class" if folder.is_dir() else "does not exist"
     words = {"key": key, "folder": folder, "problem": problem, "root": root}
     raise FileNotFoundError(FOLDER_HELP.format(names=", ".join(SMALL_DATASETS), **words))
@@ -222,17 +223,18 @@ def multigrid(cfg: Config) -> Multigrid | None:
     variant = cfg.clips.multigrid
     if not variant or not cfg.epochs:
         return None
+    shape = Shape(cfg.batch_size, cfg.clips.frames, cfg.size)
+    steps = [round(epoch) for epoch in cfg.milestones if epoch < cfg.epochs]
+    try:
+        grid = Multigrid(shape, steps, cfg.epochs, variant, cfg.gamma)
+    except ValueError as error:
+        keys = f"clips.multigrid={variant} with milestones={cfg.milestones}, epochs={cfg.epochs}"
+        raise ValueError(f"{keys}: {error}") from error
     accumulate = "trainer.accumulate_grad_batches", cfg.trainer.get("accumulate_grad_batches", 1), 1
     for key, value, right in (("warmup_epochs", cfg.warmup_epochs, 0), accumulate):
         if value != right:
             raise ValueError(f"{key} must be {right} with clips.multigrid, got {value}")
-    shape = Shape(cfg.batch_size, cfg.clips.frames, cfg.size)
-    steps = [round(epoch) for epoch in cfg.milestones if epoch < cfg.epochs]
-    try:
-        return Multigrid(shape, steps, cfg.epochs, variant, cfg.gamma)
-    except ValueError as error:
-        keys = f"clips.multigrid={variant} with milestones={cfg.milestones}, epochs={cfg.epochs}"
-        raise ValueError(f"{keys}: {error}") from error
+    return grid
 
 
 def loader(dataset: Any, batches: Any, seed: int, num_workers: int) -> DataLoader:

@@ -37,11 +37,8 @@ class Classifier(pl.LightningModule):
         self.grid = multigrid(cfg)
         key, classes = "batch_transforms", len(val_set.classes)
         self.mixers = [construct(v2, e, key, num_classes=classes) for e in cfg.batch_transforms]
-        # Of the last evaluation, and the step after which it was, -1 before the first.
-        self.predictions: Predictions | None = None
-        self.evaluated = -1
-        # What each evaluation in training found, with its epoch.
-        self.history: list[dict[str, float]] = []
+        self.predictions: Predictions | None = None  # of the last evaluation
+        self.history: list[dict[str, float]] = []  # what each evaluation in training found
 
     def __getstate__(self) -> dict[str, Any]:
         # Averages of weights copy the module, and need no data.
@@ -54,7 +51,8 @@ class Classifier(pl.LightningModule):
         begun = 0 if progress.is_last_batch else progress.current.ready
         place, samples = (trainer.global_rank, trainer.world_size), len(self.train_set)
         self.batches = EpochBatches(samples, cfg.batch_size, cfg.seed, *place, self.grid)
-        self.batches.begin(trainer.current_epoch, begun)
+        # Workers begin now. At an epoch's end, a checkpoint's `current_epoch` is still that one.
+        self.batches.begin(trainer.fit_loop.epoch_progress.current.processed, begun)
         return loader(self.train_set, self.batches, cfg.seed, cfg.num_workers)
 
     def val_dataloader(self) -> DataLoader:
@@ -112,7 +110,6 @@ class Classifier(pl.LightningModule):
             )
         labels = np.asarray(self.val_set.targets, np.int64)
         self.predictions = Predictions(labels, predicted - 1, in_top5.astype(bool))
-        self.evaluated = self.trainer.global_step
         metrics = self.predictions.accuracies()
         self.log_dict(metrics, prog_bar=True)
         if self.trainer.state.fn == "fit":
@@ -128,7 +125,7 @@ class Classifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         cfg = self.cfg
         # Norms may have a weight decay of their own; what poolings learn has none.
         params = get_default_optimizer_params(
@@ -156,8 +153,7 @@ class Classifier(pl.LightningModule):
                     f"callbacks: {type(average).__name__} would begin after the training's {total} "
                     "steps, and put the initial weights in place of the last"
                 )
-        every_step = {"scheduler": scheduler, "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": every_step}
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
 def build_scheduler(cfg: Config, optimizer: Any, epoch: int) -> schedules.LRScheduler:

@@ -35,8 +35,7 @@ from softpool_det.weights.values import check_values
 
 # What `replace_pooling` takes for every pooling.
 _WINDOW = ("where", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
-# DataParallel's and torch.compile's.
-_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # DataParallel's and torch.compile's
 # The authors of Table 7's ResNets put each 3x3x3 convolution into a Sequential of its own.
 _AUTHORS_CONV = re.compile(r"(layer\d\.\d+\.conv[12]\.0)\.0\.weight$")
 
@@ -153,7 +152,6 @@ def complexity(name: str) -> tuple[float, float]:
     """
     library, _, inner = name.partition("/")
     is_video = library == "video"
-    shape = (32, *[video.NETWORKS[inner].side] * 2) if is_video else (224, 224)
     norms = ("native_batch_norm", "_native_batch_norm_legit_no_training")
     costs: dict[str, Any] = dict.fromkeys(norms, partial(_each, 2 if is_video else 4))
     costs |= dict.fromkeys(("max_pool2d_with_indices", "avg_pool2d"), _windows)
@@ -163,6 +161,9 @@ def complexity(name: str) -> tuple[float, float]:
     options = {"init_weights": False} if inner in ("googlenet", "inception_v3") else {}
     with torch.device("meta"), torch.no_grad():
         network = build_network(name, 400 if is_video else 1000, options).eval()
+        # timm's may take images of one size alone.
+        side = getattr(network, "default_cfg", {}).get("input_size", [224])[-1]
+        shape = (32, *[video.NETWORKS[inner].side] * 2) if is_video else (side, side)
         others = {getattr(torch.ops.aten, operator): cost for operator, cost in costs.items()}
         with FlopCounterMode(display=False, custom_mapping=others) as counter:
             network(torch.empty(1, 3, *shape))
@@ -211,8 +212,7 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
     code run. A training's checkpoint may be around the weights.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        PermissionError: a `.pkl`.
+        FileNotFoundError, PermissionError: there is no such file; it is a `.pkl`.
         ValueError: it is another kind of file, of another network, or was trained on other pixels
             or, unless `allow_other_stem_pool`, behind another stem pooling. Or its values are NaN,
             infinite, or variances below 0.

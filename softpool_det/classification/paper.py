@@ -15,13 +15,14 @@ from softpool_det.config.safe_yaml import read_yaml
 from softpool_det.layers import pooling_name
 
 ORIGINAL, SOFTPOOL = "Original", "SoftPool"
-# SoftPool in the weights that Original learned, without training.
-SWAPPED = "swapped"
+SWAPPED = "swapped"  # SoftPool in the weights that Original learned, without training
 # Data sets of Table 7, by the names of recipes.
 VIDEO_DATA = {"hacs": "HACS", "kinetics700": "Kinetics-700", "ucf101": "UCF-101"}
 
 _PRINTED = read_yaml(str(Path(__file__).with_name("paper.yaml")))
 TABLE_2, TABLE_4, TABLE_5, TABLE_6 = (_PRINTED[f"table_{number}"] for number in (2, 4, 5, 6))
+# A title and a note for each table.
+TEXTS = {number: (title, " ".join(note)) for number, (title, *note) in _PRINTED["texts"].items()}
 # By network and pooling.
 TABLE_7 = {
     (name, pool): row for pool, rows in _PRINTED["table_7"].items() for name, row in rows.items()

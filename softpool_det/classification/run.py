@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import pickle
 import signal
 import sys
 import warnings
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,8 @@ CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model_final.safetensors"
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.safetensors"
-RESULT_FILES = (CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, PREDICTIONS_FILE)
-# The newest, and the one before it.
-CHECKPOINT_FILES = ("checkpoint.ckpt", "checkpoint_previous.ckpt")
-# Steps after which several processes look whether one got a signal.
-STOP_PERIOD = 10
+CHECKPOINT_FILES = ("checkpoint.ckpt", "checkpoint_previous.ckpt")  # the newest comes first
+STOP_PERIOD = 10  # steps after which several processes look whether one got a signal
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +87,9 @@ class Checkpoints(callbacks.Checkpoint):
     def begin(self) -> None:
         """Claim the folder, when nothing can be mistyped any more."""
         if not self.resume:
-            # A new run in its place: what is left of an old one would be taken for this one's.
-            for name in (*RESULT_FILES, *CHECKPOINT_FILES):
+            # What is left of an old run would be taken for this one's. Its config goes last.
+            results = (RESULT_FILE, WEIGHTS_FILE, PREDICTIONS_FILE)
+            for name in (*results, *CHECKPOINT_FILES, CONFIG_FILE):
                 (self.folder / name).unlink(missing_ok=True)
         claim(self.folder / CONFIG_FILE, identity(self.cfg))
 
@@ -101,9 +99,10 @@ class Checkpoints(callbacks.Checkpoint):
             signal.signal(number, handler)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        # Processes have to wait for their GPUs to ask each other. An epoch's last step is followed
-        # by its evaluation.
-        is_due = trainer.world_size == 1 or args[-1] % STOP_PERIOD == 0
+        # Processes have to wait for their GPUs to ask each other. A checkpoint has no gradients, so
+        # none is written between batches that accumulate, nor before an epoch's evaluation.
+        period = STOP_PERIOD if trainer.world_size > 1 else 1
+        is_due = (args[-1] + 1) % math.lcm(period, trainer.accumulate_grad_batches) == 0
         if is_due and not trainer.is_last_batch and any_received():
             self._save(trainer, ends=True)
 
@@ -136,6 +135,8 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
         claim(folder / CONFIG_FILE, identity(cfg))
         logger.info("%s is there already", folder / RESULT_FILE)
         return json.loads((folder / RESULT_FILE).read_text())
+    if Path(cfg.weights).resolve() == (folder / WEIGHTS_FILE).resolve():
+        raise ValueError(f"output must not be {folder}: a run replaces the weights in it")
     data = _open_data(cfg)
     torch.manual_seed(cfg.seed)
     num_classes = len(data[1].classes)
@@ -147,27 +148,32 @@ def train(cfg: Config, resume: bool = False) -> dict[str, Any]:
         checkpoints = Checkpoints(cfg, resume)
         try:
             trainer = _trainer(module, [timer, checkpoints])
-            if resume or not cfg.epochs:
+            if not cfg.epochs or (resume and (folder / CONFIG_FILE).is_file()):
                 checkpoints.begin()
             _fit(trainer, module, newest_checkpoint(folder) if resume else None)
-        except MisconfigurationException as error:
-            raise ValueError(f"trainer, callbacks or logger: {error}") from error
-    if trainer.is_global_zero:
-        _record(cfg, module, trainer, timer)
-    trainer.strategy.barrier()
+        except (MisconfigurationException, AssertionError) as error:  # networks assert sizes
+            raise ValueError(f"trainer, callbacks, logger or network: {error}") from error
+        if trainer.is_global_zero:
+            _record(cfg, module, trainer, timer)
+        trainer.strategy.barrier()
+        if any_received():  # in the evaluation at the end: other runs may follow
+            raise Interrupted
     return json.loads((folder / RESULT_FILE).read_text())
 
 
 def _open_data(cfg: Config) -> tuple[LabelledImages, LabelledImages]:
+    if min(cfg.epochs, cfg.seed) < 0:
+        raise ValueError(f"epochs and seed must be 0 or more, got {cfg.epochs} and {cfg.seed}")
+    if cfg.network.startswith("video/") != bool(cfg.clips.frames):
+        raise ValueError(
+            f"network {cfg.network} does not fit the data {cfg.train_data} (clips.frames="
+            f"{cfg.clips.frames}): networks of video/ take clips, all others images"
+        )
     val_set = open_split(cfg, "val")
     train_set = open_split(cfg, "train") if cfg.epochs else val_set
     if train_set.classes != val_set.classes:
-        pairs = zip_longest(train_set.classes, val_set.classes)
-        number, (ours, theirs) = next((i, pair) for i, pair in enumerate(pairs) if len({*pair}) > 1)
-        raise ValueError(
-            f"train_data and val_data must have the same classes: class {number} of "
-            f"{cfg.train_data} is {ours!r}, of {cfg.val_data} {theirs!r}"
-        )
+        found = ", ".join(sorted({*train_set.classes} ^ {*val_set.classes})[:5])
+        raise ValueError(f"train_data and val_data must have equal classes; not both have {found}")
     return train_set, val_set
 
 
@@ -178,9 +184,10 @@ def _fit(trainer: pl.Trainer, module: Classifier, path: Path | None) -> None:
         trainer.fit(module, ckpt_path=path, weights_only=True)
     if path is not None and module.predictions is None:
         # All was trained before; where weights are averaged, Lightning keeps the average here.
-        module.load_state_dict(WholeFiles().load_checkpoint(path)["state_dict"])
-    if module.evaluated != trainer.global_step:
-        trainer.validate(module, verbose=False)
+        newest = newest_checkpoint(path.parent)
+        module.load_state_dict(WholeFiles().load_checkpoint(newest)["state_dict"])
+    # Callbacks may change the weights after the last epoch's evaluation, to an average for example.
+    trainer.validate(module, verbose=False)
 
 
 def _trainer(module: Classifier, own: list[pl.Callback]) -> pl.Trainer:

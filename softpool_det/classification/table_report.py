@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import sem
 from scipy.stats import t as student
 from tabulate import tabulate
 
@@ -19,8 +20,7 @@ class Cell:
 
     paper: float | None
     ours: dict[int, float]
-    # What they are compared with.
-    baseline: tuple[float | None, dict[int, float]] | None = None
+    baseline: tuple[float | None, dict[int, float]] | None = None  # what they are compared with
     form: str = ".4g"  # as for `format`
     by_seed: bool = False  # show each seed's, not their mean
 
@@ -30,8 +30,9 @@ class Cell:
         paper = self.paper - printed if self.paper is not None and printed is not None else None
         values = [value - base[seed] for seed, value in self.ours.items() if seed in base]
         mean, count = float(np.mean(values)) if values else None, len(values)
-        error = np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.nan
-        half = float(student.ppf(0.975, max(count - 1, 1)) * error)
+        error = sem(values) if count > 1 else 0.0
+        # Equal differences give no interval either: they come in steps of an image.
+        half = float(student.ppf(0.975, count - 1) * error) if error > 1e-9 else np.nan
         return {"paper_difference": paper, "difference": mean, "half_interval": half}
 
     def texts(self) -> tuple[str, str]:
@@ -52,8 +53,8 @@ class Table:
     """Rows by label, each with a cell for every column."""
 
     title: str
-    rows: dict[str, dict[str, Cell]]
     note: str
+    rows: dict[str, dict[str, Cell]]
 
     def markdown(self) -> str:
         """Return the paper's line and ours for each row; lines that are empty are left out."""

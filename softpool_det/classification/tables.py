@@ -8,36 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import distributed
+
 from softpool_det.classification import paper, run
 from softpool_det.classification.config import Config, identity, load_config
 from softpool_det.classification.networks import complexity
 from softpool_det.classification.paper import ORIGINAL, SOFTPOOL, SWAPPED, Arm
 from softpool_det.classification.predictions import Predictions, mcnemar_test
 from softpool_det.classification.table_report import Cell, Table
+from softpool_det.datasets.cache import datasets_root
 from softpool_det.io.errors import error_text
 from softpool_det.model_zoo import get_config_file
 
-_RECIPES = {
-    **{name: f"classification/{name}" for name in ("digits", "fashion_mnist")},
-    "imagenet": "classification/imagenet_paper",
-    **{name: f"video/{name}" for name in ("moving_digits", "ucf101")},
-    **{name: f"video/{name}_paper" for name in ("hacs", "kinetics700")},
-}
-# Least sides of images in pixels.
-_LEAST_SIZES = {"inception_v3": 75, "densenet": 32}
+_RECIPES = {name: f"classification/{name}" for name in ("digits", "fashion_mnist")}
+_RECIPES |= {"imagenet": "classification/imagenet_paper", "hacs": "video/hacs_paper"}
+_RECIPES |= {name: f"video/{name}" for name in ("moving_digits", "ucf101")}
+_RECIPES["kinetics700"] = "video/kinetics700_paper"
+_LEAST_SIZES = {"inception_v3": 75, "densenet": 32}  # sides of images in pixels
 _TOPS = ("top-1", "top-5")
-_PAPERS = "paper: as printed, on ImageNet-1k."
-_MEANS = (
-    "ours: mean over seeds. In parentheses the difference from Original, computed here for the "
-    "paper's, too; ours is that of runs of the same seeds, with a 95 % interval (Student's t) "
-    "where there are two or more."
-)
-_SIZES = "Parameters and GFLOP: of 1,000 classes and 224 pixels, whatever the data are."
-_CSN = "paper: as printed; ir-CSN-101: accuracies of the real network, GFLOP of the narrow one."
-_MCNEMAR = (
-    "ours: continuity-corrected, one test for each seed. It says whether these two sets of weights "
-    "are right equally often, not whether others would be."
-)
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +50,6 @@ class Runs:
         """Build the config of a run; raises ValueError if its network does not take the data."""
         name = _RECIPES.get(self.data, _RECIPES["imagenet"])
         is_video = arm.network.startswith("video/")
-        if not self.recipe and is_video != name.startswith("video/"):
-            known = [key for key, of in _RECIPES.items() if of.startswith("video/") == is_video]
-            raise ValueError(
-                f"data must be one of {', '.join(known)} for {arm.network}, or come with a recipe "
-                f"that has such data, got {self.data!r}"
-            )
         recipe = self.recipe or get_config_file(f"{name}.yaml")
         cfg = load_config(recipe, self.overrides)
         least = max((s for name, s in _LEAST_SIZES.items() if name in arm.network), default=0)
@@ -80,16 +62,23 @@ class Runs:
         if self.epochs is not None:
             cfg.epochs = self.epochs
         if self.data not in _RECIPES and not is_video:
-            cfg.train_data, cfg.val_data = f"{self.data}/train", f"{self.data}/val"
+            cfg.train_data, cfg.val_data = (str(self._root() / part) for part in ("train", "val"))
         if arm.pool == SWAPPED:
-            cfg.weights, cfg.epochs = str(folder.with_name(run.WEIGHTS_FILE)), 0
-            cfg.allow_other_stem_pool = True
+            if cfg.epochs or not cfg.weights:  # else Original is only evaluated, with these
+                cfg.weights = str(folder.resolve().with_name(run.WEIGHTS_FILE))
+            cfg.epochs, cfg.allow_other_stem_pool = 0, True
         return cfg
+
+    def _root(self) -> Path:
+        for folder in (Path(self.data), datasets_root() / self.data):
+            if (folder / "val").is_dir():
+                return folder.resolve()
+        known = (*_RECIPES, "a folder with train/ and val/")
+        raise ValueError(f"data must be one of {', '.join(known)}, got {self.data!r}")
 
     def path(self, arm: Arm, seed: int) -> Path:
         """Return the folder of a run."""
-        if arm.pool == SWAPPED:
-            # With the weights that it is about.
+        if arm.pool == SWAPPED:  # with the weights that it is about
             return self.path(Arm(arm.network, ORIGINAL), seed) / SWAPPED
         return Path(self.folder, arm.network, arm.pool, f"seed_{seed}")
 
@@ -104,6 +93,8 @@ class Runs:
             try:
                 run.train(self.config(arm, seed), resume=True)
             except expected as error:
+                if distributed.is_initialized():
+                    raise  # the others may still be in this run
                 failed[error_text(error)].append(f"{arm}, seed {seed}")
         return failed
 
@@ -115,7 +106,9 @@ class Runs:
     def found(self, arm: Arm) -> dict[int, Predictions]:
         """Read the predictions of an arm's finished runs of this config, by seed."""
         found = {}
-        for seed in self.seeds:
+        # How a swapped one's weights were trained is in Original's config.
+        seeds = self.found(Arm(arm.network, ORIGINAL)) if arm.pool == SWAPPED else self.seeds
+        for seed in seeds:
             folder = self.path(arm, seed)
             is_there, file = (folder / run.RESULT_FILE).is_file(), folder / run.CONFIG_FILE
             # Those of another config, of other epochs for example, do not count.
@@ -143,6 +136,8 @@ def without_scratch(number: int, runs: Runs, arms: Sequence[Arm]) -> Sequence[Ar
     """Drop what the paper trains from scratch unless these runs do; ValueError if that is all."""
     cfg = runs.config(arms[0], runs.seeds[0])
     given = cfg.weights or any(cfg.network_options.get(key) for key in ("weights", "pretrained"))
+    if not cfg.epochs and not given:
+        raise ValueError("--epochs 0 evaluates weights: give weights or network_options.weights")
     if cfg.epochs and not given:
         return arms
     if number in (4, 5, 6):
@@ -168,8 +163,7 @@ def table_2(runs: Runs, arms: Sequence[Arm]) -> Table:
         for top in _TOPS:
             for name, pool in settings.items():
                 rows[arm.key][f"{name}, {top}"] = runs.cell(Arm(arm.network, pool), top)
-    title = "Table 2: SoftPool in networks, and put into trained ones"
-    return Table(title, rows, f"{_PAPERS} {_MEANS} {_SIZES}")
+    return Table(*paper.TEXTS[2], rows)
 
 
 def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
@@ -190,7 +184,7 @@ def table_4(runs: Runs, arms: Sequence[Arm]) -> Table:
                 ("exact p", "exact_p_value", None, ".3g"),
             )
         }
-    return Table("Table 4: McNemar's test", rows, f"{_PAPERS} {_MCNEMAR}")
+    return Table(*paper.TEXTS[4], rows)
 
 
 def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
@@ -198,14 +192,14 @@ def table_5(runs: Runs, arms: Sequence[Arm]) -> Table:
     rows: dict[str, dict[str, Cell]] = defaultdict(dict)
     for arm in arms:
         rows[arm.pool][arm.key] = runs.cell(arm, "top-1")
-    return Table("Table 5: poolings, top-1", rows, f"{_PAPERS} {_MEANS}")
+    return Table(*paper.TEXTS[5], rows)
 
 
 def table_6(runs: Runs, arms: Sequence[Arm]) -> Table:
     """Build Table 6: InceptionV3 with more and more of its poolings replaced."""
     levels = zip(paper.TABLE_6, arms, strict=True)
     rows = {level: {top: runs.cell(arm, top) for top in _TOPS} for level, arm in levels}
-    return Table("Table 6: InceptionV3, level by level", rows, f"{_PAPERS} {_MEANS}")
+    return Table(*paper.TEXTS[6], rows)
 
 
 def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
@@ -219,7 +213,7 @@ def table_7(runs: Runs, arms: Sequence[Arm]) -> Table:
     # Networks that the paper lacks leave its columns empty.
     kept = {column for row in rows.values() for column, cell in row.items() if any(cell.texts())}
     rows = {label: {c: row[c] for c in row if c in kept} for label, row in rows.items()}
-    return Table("Table 7: videos", rows, f"{_CSN} {_MEANS}")
+    return Table(*paper.TEXTS[7], rows)
 
 
 TABLES = {2: table_2, 4: table_4, 5: table_5, 6: table_6, 7: table_7}

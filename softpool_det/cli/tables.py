@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace, runs: Runs, arms: Sequence[Arm]) -> None:
     table = TABLES[args.table](runs, arms)
-    about = {"table": args.table, "data": args.data, "seeds": args.seeds, "epochs": args.epochs}
+    about = {key: vars(args)[key] for key in ("table", "data", "seeds", "epochs", "recipe", "set")}
     table.write(runs.folder, f"table_{args.table}", about)
     print(table.markdown())
     lacking = runs.missing(arms)

@@ -69,7 +69,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with partial_folder(path) as folder:
         temporary = folder / path.name
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
+        if temporary.stat().st_mode != mode:
+            # safetensors makes its files private; others may read a new file's.
+            temporary.chmod(mode)
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)

@@ -36,5 +36,6 @@ def describe(error: BaseException) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error about a name that is not known: those that are most like it, if any."""
-    near = difflib.get_close_matches(name, list(known), cutoff=0.5)
-    return f"; the nearest are {', '.join(near)}" if near else ""
+    names = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), names, cutoff=0.5)
+    return f"; the nearest are {', '.join(names[each] for each in near)}" if near else ""

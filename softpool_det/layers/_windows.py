@@ -19,9 +19,11 @@ from softpool_det.ops._arguments import (
     make_window,
     output_sizes,
 )
+from softpool_det.ops.functional import soft_pool1d, soft_pool2d, soft_pool3d
 
 WINDOW = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+SOFT_POOLS = {1: soft_pool1d, 2: soft_pool2d, 3: soft_pool3d}
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 

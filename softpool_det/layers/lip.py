@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from softpool_det.layers._windows import CONVOLUTIONS, WindowPool, sums
+from softpool_det.layers._windows import CONVOLUTIONS, SOFT_POOLS, WindowPool
 from softpool_det.layers.learning import checked_channels
 
 _NORMS: dict[int, Any] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -28,7 +28,9 @@ class _LIPPool(WindowPool):
         logits = self.norm(self.conv(input.to(self.conv.weight.dtype))).to(input.dtype)
         # From exp(-12) to 1: no sum overflows, and no maximum has to be subtracted.
         weight = (_LARGEST_LOGIT * (logits.sigmoid() - 1)).exp()
-        return sums(weight * input, self.window) / sums(weight, self.window)
+        # The operator's means at temperature 0, whose counts cancel: faster than ATen's.
+        mean, window = SOFT_POOLS[self.dims], self.window
+        return mean(weight * input, *window, beta=0.0) / mean(weight, *window, beta=0.0)
 
 
 class LIPPool1d(_LIPPool):

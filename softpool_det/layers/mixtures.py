@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from softpool_det.layers._windows import (
+    SOFT_POOLS,
     WindowPool,
     by_channel,
     elements,
@@ -22,10 +23,8 @@ from softpool_det.layers._windows import (
     without_autocast,
 )
 from softpool_det.layers.learning import learned, number
-from softpool_det.ops import soft_pool1d, soft_pool2d, soft_pool3d
 
 _CONVOLUTIONS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_SOFT_POOLS = {1: soft_pool1d, 2: soft_pool2d, 3: soft_pool3d}
 
 
 class _Mixture(WindowPool):
@@ -187,7 +186,7 @@ class EDSCWPool3d(_EDSCWPool):
 
 class _AdaPool(_Mixture):
     def parts(self, input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        maximum = _SOFT_POOLS[self.dims](input, *self.window, gradient="exact")
+        maximum = SOFT_POOLS[self.dims](input, *self.window, gradient="exact")
         return _dice_weighted(self, input), maximum
 
 

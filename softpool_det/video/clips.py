@@ -95,8 +95,8 @@ def frame_indices(
 class VideoClips(Dataset):
     """Clips as (float32 (3, T, H, W), label).
 
-    An index is a clip's number, or (number, frames, crop) of a `Multigrid` batch: the same
-    extent in time and space as so many frames of so many pixels a side.
+    An index is a clip's number, or (number, frames, crop) of a `Multigrid` batch: resized to crop
+    pixels a side, and with a largest step that keeps the extent in time.
 
     A transform, of `torchvision.transforms.v2` for instance, draws once for all frames: from uint8
     (T, 3, H, W), RGB, to float32 (T, 3, side, side).
@@ -185,8 +185,9 @@ def read_clips(
 def _read(path: Path, split: str | None) -> tuple[list[_Row], list[str]]:
     """The rows of a list and its classes, by label."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, must be a list of videos.\n{SOURCES}")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+        raise FileNotFoundError(f"{path} is not a file: it must be a list of videos.\n{SOURCES}")
+    # Names of files may be in any encoding.
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     index, classes = path.with_name("classInd.txt"), None
     if set(next(csv.reader(lines[:1]), [])) & set(_COLUMNS[1]):
         rows = list(_csv_rows(path, lines, split))
@@ -229,13 +230,13 @@ def _csv_rows(path: Path, lines: list[str], split: str | None) -> Iterator[_Row]
 
 def _path_rows(path: Path, lines: list[str]) -> Iterator[_Row]:
     for number, line in enumerate(lines, 1):
-        match = re.fullmatch(r"(.+)[ ,](\d+)", line.strip())
+        match = re.fullmatch(r"(.+)[ ,](\d{1,6})", line.strip())
         if match:
             yield _Row(str(int(match[2])), match[1])
         elif line.strip():
             raise DataError(
-                f"{path}, line {number}: {line!r:.80} is no path with a label from 0 behind it, "
-                "and the list is no csv of Kinetics or HACS and has no classInd.txt beside it"
+                f"{path}, line {number}: {line!r:.80} is not a path and a label from 0 to 999999, "
+                "and the list is not a csv of Kinetics or HACS and has no classInd.txt beside it"
             )
 
 

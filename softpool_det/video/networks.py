@@ -102,8 +102,7 @@ NETWORKS = {
     "srtg_r3d_50": _resnet(SRTGBottleneck, _R50),
     "srtg_r2plus1d_50": _resnet(SRTGBottleneck, _R50, resnet.Conv2Plus1D),
     "srtg_r3d_101": _resnet(SRTGBottleneck, _R101),
-    # Small enough for two CPU cores.
-    "r3d_10": _resnet(resnet.BasicBlock, (1, 1, 1, 1)),
+    "r3d_10": _resnet(resnet.BasicBlock, (1, 1, 1, 1)),  # small enough for two CPU cores
 }
 
 

@@ -85,7 +85,7 @@ def test_norms_and_poolings_have_a_weight_decay_of_their_own(tiny):
     module.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     decays = {
         id(parameter): group["weight_decay"]
-        for group in module.configure_optimizers()["optimizer"].param_groups
+        for group in module.configure_optimizers()[0][0].param_groups
         for parameter in group["params"]
     }
     assert AveragedModel(module).module.val_set is None  # it copies the module

@@ -43,7 +43,7 @@ def interrupt(monkeypatch, method, wanted, number):
         # In the middle of an epoch, and in its last step, and in an evaluation.
         ("training_step", 2, signal.SIGINT, 2),
         pytest.param("training_step", 5, signal.SIGUSR1, 5, marks=pytest.mark.slow),
-        pytest.param("training_step", 6, signal.SIGTERM, 6, marks=pytest.mark.slow),
+        ("training_step", 6, signal.SIGTERM, 6),
         pytest.param("validation_step", 2, signal.SIGTERM, 3, marks=pytest.mark.slow),
         pytest.param("training_step", 9, signal.SIGTERM, 9, marks=pytest.mark.slow),
     ],
@@ -60,13 +60,25 @@ def test_signal_saves_and_ends_with_0(
     assert signal.getsignal(number) == before
     assert torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)["global_step"] == step
     assert not (tmp_path / "result.json").exists()
-    run_here(tmp_path, "num_workers=2" if step == 2 else "num_workers=0", resume=True)
+    # Workers begin before the loop does: with the right epoch's order.
+    run_here(tmp_path, "num_workers=2", resume=True)
     assert_same(tmp_path, trained)
 
 
+def test_signal_in_an_evaluation_alone(run_here, monkeypatch, tmp_path):
+    """A table's next run is not to begin."""
+    interrupt(monkeypatch, "validation_step", 1, signal.SIGINT)
+    with pytest.raises(Interrupted):
+        run_here(tmp_path, "epochs=0")
+    assert (tmp_path / "result.json").is_file()
+
+
 @pytest.mark.slow
-def test_interrupted_without_an_average(run_here, monkeypatch, tmp_path):
-    plain = ("callbacks=[]", "epochs=2")
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_interrupted_without_an_average(accumulated, run_here, monkeypatch, tmp_path):
+    # Between two batches whose gradients are added up there is no checkpoint.
+    several = f"trainer.accumulate_grad_batches={accumulated}"
+    plain = ("callbacks=[]", "epochs=2", "warmup_epochs=0", several)
     run_here(tmp_path / "whole", *plain)
     with monkeypatch.context() as patched:
         interrupt(patched, "training_step", 4, signal.SIGTERM)

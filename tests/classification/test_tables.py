@@ -31,7 +31,7 @@ def tables(tiny, output, monkeypatch, capsys):
 
     def run(*arguments):
         fixed = ["--data", tiny.parent, "--recipe", tiny, "--output", output]
-        monkeypatch.setattr(sys, "argv", [PROGRAM, *map(str, [*arguments, *fixed])])
+        monkeypatch.setattr(sys, "argv", [PROGRAM, *map(str, [*fixed, *arguments])])
         runpy.run_path(PROGRAM, run_name="__main__")
         return capsys.readouterr().out
 
@@ -58,6 +58,10 @@ def test_tables_share_their_runs(tables, tiny, output, capsys):
         assert row[f"{name}, top-1"]["ours"]["1"] == predictions.accuracies()["top1"]
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("result.json")}
     assert len(before) == 3
+    # The swapped one is of another config, too, where Original's is: it has those weights.
+    text = tables(2, *command, "--epochs", 2, "--report")
+    for arm in ("Original", "swapped", "SoftPool"):
+        assert f"\n- resnet18, {arm}, seed 1\n" in text
     tables(4, *command)
     row = json.loads((folder / "table_4.json").read_text())["rows"]["resnet18, SoftPool"]
     test = mcnemar_test(found["original"], found["scratch"])
@@ -116,6 +120,9 @@ def test_intervals_are_students():
     expected = (1.51, np.mean(second - first), (interval.high - interval.low) / 2)
     assert tuple(found) == pytest.approx(expected)
     assert Cell(None, {1: 3.0}, (None, {1: 2.0}), ".2f").texts() == ("", "3.00 (+1.00)")
+    # Equal differences, up to rounding: an interval of zero width would be read as certainty.
+    alike = Cell(None, {1: 96.3, 2: 96.9, 3: 96.7}, (None, {1: 96.4, 2: 97.0, 3: 96.8}), ".2f")
+    assert alike.texts() == ("", "96.63 (-0.10)")
 
 
 def test_figures_by_seed_can_be_read():
@@ -124,17 +131,31 @@ def test_figures_by_seed_can_be_read():
     assert Cell(2.19e-91, {1: 0.25}, form=".3g", by_seed=True).texts() == ("2.19e-91", "0.25")
 
 
-def test_given_weights_are_not_called_scratch(tables, tiny, output):
-    command = ("--networks", "resnet18", "detectron2/resnet18", "--set", "size=40")
-    text = tables(2, "--epochs", 0, *command)
-    folder = output / tiny.parent.name
-    rows = json.loads((folder / "table_2.json").read_text())["rows"]
-    assert rows.keys() == {"resnet18", "detectron2/resnet18"}
-    for row in rows.values():
-        assert row["swapped, top-1"]["ours"].keys() == {"1"}
-        assert row["scratch, top-1"]["ours"] == {}
-    # The other is not the paper's network.
-    assert text.count("| paper ") == 1
-    for given in (("--epochs", 0, *command), (*command, "weights=a.safetensors")):
+def test_given_weights_are_evaluated_with_both_poolings(trained, tables, tiny, output):
+    weights = f"weights={trained}/model_final.safetensors"
+    command = ("--networks", "detectron2/resnet18", "--set", weights, "allow_other_stem_pool=true")
+    # Not the paper's network.
+    assert "| paper " not in tables(2, "--epochs", 0, *command)
+    found = json.loads((output / tiny.parent.name / "table_2.json").read_text())
+    assert found["set"] == [weights, "allow_other_stem_pool=true"]
+    row = found["rows"]["detectron2/resnet18"]
+    trained_with = json.loads((trained / "result.json").read_text())["metrics"]["top1"]
+    assert row["swapped, top-1"]["ours"] == {"1": trained_with}
+    assert row["original, top-1"]["ours"].keys() == {"1"}
+    assert row["scratch, top-1"]["ours"] == {}
+    for given in (("--epochs", 0, *command), command):
         with pytest.raises(SystemExit, match="Table 4 is of networks trained from scratch"):
             tables(4, *given)
+    with pytest.raises(SystemExit, match="--epochs 0 evaluates weights: give weights or network_"):
+        tables(2, "--epochs", 0)
+
+
+def test_one_folder_has_many_names(tables, tiny, monkeypatch, output):
+    command = (4, "--networks", "resnet18", "--epochs", 1, "--set", "callbacks=[]")
+    tables(*command)
+    monkeypatch.chdir(tiny.parent.parent)
+    name = tiny.parent.name
+    for data in (name, f"{tiny.parent}/", f"./{name}/"):
+        assert "Not finished" not in tables(*command, "--report", "--data", data)
+    with pytest.raises(SystemExit, match=r"data must be one of digits, .*, got 'photos'"):
+        tables(*command, "--report", "--data", "photos")

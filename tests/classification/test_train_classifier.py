@@ -80,9 +80,16 @@ def test_evaluation_is_detectron2s(trained, pictures, run_here, tmp_path):
     assert result(tmp_path)["metrics"] == result(trained)["metrics"]
 
 
-def test_result_is_of_the_last_weights(run_here, tmp_path):
-    """Also where the last evaluation in training was before the last step."""
-    run_here(tmp_path / "run", *PLAIN[:3], "trainer.val_check_interval=2", "optimizer.lr=0.1")
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.val_check_interval=2",
+        "callbacks=[{name: EMAWeightAveraging, decay: 0.1, update_starting_at_epoch: 0}]",
+    ],
+)
+def test_result_is_of_the_last_weights(override, run_here, tmp_path):
+    """Where the last evaluation was before the last step, or before weights were averaged."""
+    run_here(tmp_path / "run", *PLAIN[:3], "optimizer.lr=0.1", override)
     path = tmp_path / "run" / "model_final.safetensors"
     run_here(tmp_path / "again", "epochs=0", f"weights={path}")
     found = [predictions(tmp_path / name).predicted for name in ("run", "again")]
@@ -248,6 +255,12 @@ def test_weights_that_are_none(content, run_here, tmp_path):
         run_here(tmp_path, f"weights={path}", "epochs=0")
 
 
+def test_others_may_read_the_weights(trained):
+    mode = (trained / "result.json").stat().st_mode
+    for name in ("model_final.safetensors", "predictions.safetensors"):
+        assert (trained / name).stat().st_mode == mode
+
+
 def test_finished_run_is_taken_as_it_is(trained, run_here):
     before = (trained / "result.json").stat().st_mtime_ns
     assert run_here(trained, resume=True) == result(trained)
@@ -274,17 +287,27 @@ def test_checkpoint_does_not_run(run_here, tmp_path):
     assert not (tmp_path / "marker").exists()
 
 
+def test_weights_are_not_read_where_a_run_begins(trained, run_here):
+    path = trained / "model_final.safetensors"
+    with pytest.raises(ValueError, match=r"output must not be .*: a run replaces the weights in"):
+        run_here(trained, "epochs=0", f"weights={path}")
+    assert path.is_file()
+
+
 def test_other_classes(run_here, pictures, tmp_path):
     fewer = tmp_path / "fewer"
     (fewer / "amber").mkdir(parents=True)
     (fewer / "amber" / "0.png").write_bytes((pictures / "val/amber/0.png").read_bytes())
-    with pytest.raises(ValueError, match=r"same classes: class 1 of .*'blue', of .* None"):
+    with pytest.raises(ValueError, match="equal classes; not both have blue, green"):
         run_here(tmp_path / "output", f"val_data={fewer}")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("epochs=-1", "epochs and seed must be 0 or more, got -1 and 1"),
+        ("network=video/r3d_10", r"network video/r3d_10 does not fit .*networks of video/ take cl"),
+        ("optimizer.name=sgd", "must name a class of torch.optim, got 'sgd'; the nearest are SGD"),
         ("batch_size=0", "batch_size must be a positive multiple of the 1 processes, got 0"),
         ("batch_size=31", "batch_size is 31, but the training set has only 30 images"),
         ("trainer.precison=16", r"trainer: .*unexpected keyword argument 'precison'"),
@@ -300,6 +323,17 @@ def test_other_classes(run_here, pictures, tmp_path):
 def test_wrong_values(override, message, run_here, tmp_path):
     with pytest.raises(ValueError, match=message):
         run_here(tmp_path, override)
+
+
+def test_a_run_that_did_not_begin_does_not_keep_its_folder(run_here, tmp_path):
+    with pytest.raises(ValueError, match="which fill no batch"):
+        run_here(tmp_path, "batch_size=31", resume=True)
+    run_here(tmp_path, "epochs=0", "batch_size=15", resume=True)
+
+
+def test_images_of_another_size_than_the_network_takes(run_here, tmp_path):
+    with pytest.raises(ValueError, match=r"network: Wrong image height! Expected 224 but got 32"):
+        run_here(tmp_path, "network=torchvision/vit_b_16", "replace=[]", "epochs=0")
 
 
 def test_missing_imagenet(monkeypatch, tmp_path):

@@ -120,6 +120,9 @@ def test_pyslowfast(tmp_path, put):
     found = read_clips(file, tmp_path)
     assert listed(found) == [("a b.mp4", None, None, 0), ("c,d.mp4", None, None, 2)]
     assert found[1] == ["0", "1", "2"]
+    # A name that is not in UTF-8 is that of a file, here of a missing one.
+    file.write_bytes(b"a b.mp4 0\ncaf\xe9.mp4 0\n")
+    assert listed(read_clips(file, tmp_path)) == [("a b.mp4", None, None, 0)]
 
 
 def test_files_without_a_frame_are_found_beforehand(tmp_path, put, caplog):
@@ -140,7 +143,9 @@ def test_what_cannot_be_used(tmp_path, put):
     with pytest.raises(FileNotFoundError, match=r"must be a list of videos.\nUCF-101: https://"):
         read_clips(tmp_path / "none.csv", tmp_path)
     cases = {
-        "a.mp4 zero": "line 1: 'a.mp4 zero' is no path with a label",
+        "a.mp4 zero": "line 1: 'a.mp4 zero' is not a path and a label",
+        # A list of as many classes would take all memory.
+        "a.mp4 1700000000": "line 1: 'a.mp4 1700000000' is not a path and a label",
         "label,youtube_id,time_start": "lacks the column time_end or end",
         f"{header}\nzumba,a,x,10,train": "line 2: no times",
         f"{header}\n,a,0,10,train": "line 2: no label",

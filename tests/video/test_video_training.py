@@ -158,10 +158,9 @@ def test_arms_of_table_7(tmp_path):
     assert [str(arm) for arm in lip[:2]] == ["video/r3d_50, Original", "video/r3d_50, LIPPool"]
     with pytest.raises(ValueError, match=r"name must be one of r3d_50, .*, got 'r3d50'"):
         arms_of(7, ["r3d50"], [])
-    with pytest.raises(ValueError, match=r"one of moving_digits, ucf101, .* got 'digits'"):
-        Runs("digits", tmp_path).config(arms[0], 1)
-    with pytest.raises(ValueError, match=r"one of digits, fashion_mnist, imagenet .* got 'hacs'"):
-        Runs("hacs", tmp_path).config(arms_of(5, [], [])[0], 1)
+    for data, one in (("digits", arms[0]), ("hacs", arms_of(5, [], [])[0])):
+        with pytest.raises(ValueError, match=f"network {one.network} does not fit the data {data}"):
+            Runs(data, tmp_path).train([one])
 
 
 @pytest.mark.slow
