@@ -186,8 +186,8 @@ def _read(path: Path, split: str | None) -> tuple[list[_Row], list[str]]:
     """The rows of a list and its classes, by label."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file: it must be a list of videos.\n{SOURCES}")
-    # Names of files may be in any encoding.
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    # A name that is not in UTF-8 shows as caf\xe9, and its file as missing.
+    lines = path.read_text(encoding="utf-8-sig", errors="backslashreplace").splitlines()
     index, classes = path.with_name("classInd.txt"), None
     if set(next(csv.reader(lines[:1]), [])) & set(_COLUMNS[1]):
         rows = list(_csv_rows(path, lines, split))

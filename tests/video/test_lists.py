@@ -114,15 +114,16 @@ def test_the_authors_lists_of_cut_hacs(tmp_path, put):
     assert listed(read_clips(file, tmp_path)) == [("b_000000_000002.mp4", None, None, 0)]
 
 
-def test_pyslowfast(tmp_path, put):
+def test_pyslowfast(tmp_path, put, caplog):
     put("a b.mp4", "c,d.mp4")
     file = write(tmp_path / "train.csv", "a b.mp4 0", "", f"{tmp_path}/c,d.mp4,2")
     found = read_clips(file, tmp_path)
     assert listed(found) == [("a b.mp4", None, None, 0), ("c,d.mp4", None, None, 2)]
     assert found[1] == ["0", "1", "2"]
-    # A name that is not in UTF-8 is that of a file, here of a missing one.
     file.write_bytes(b"a b.mp4 0\ncaf\xe9.mp4 0\n")
     assert listed(read_clips(file, tmp_path)) == [("a b.mp4", None, None, 0)]
+    assert "broken or short: " in caplog.text
+    assert "caf\\xe9.mp4" in caplog.text
 
 
 def test_files_without_a_frame_are_found_beforehand(tmp_path, put, caplog):
