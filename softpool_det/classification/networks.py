@@ -212,7 +212,7 @@ def load_weights(network: nn.Module, cfg: Config, num_classes: int) -> None:
     code run. A training's checkpoint may be around the weights.
 
     Raises:
-        FileNotFoundError, PermissionError: there is no such file; it is a `.pkl`.
+        FileNotFoundError, PermissionError: the file does not exist, or is a `.pkl`.
         ValueError: it is another kind of file, of another network, or was trained on other pixels
             or, unless `allow_other_stem_pool`, behind another stem pooling. Or its values are NaN,
             infinite, or variances below 0.

@@ -47,7 +47,7 @@ class Predictions:
 def mcnemar_test(baseline: Predictions, candidate: Predictions) -> dict[str, float]:
     """Test whether two classifiers are right equally often, by the images that they disagree on.
 
-    It is about these two sets of weights, not about other trainings. Other labels: ValueError.
+    It is about these two sets of weights, not other trainings. Raises ValueError if labels differ.
 
     Returns:
         "only_baseline" and "only_candidate": b and c images that one alone has right;

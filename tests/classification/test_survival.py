@@ -76,7 +76,7 @@ def test_signal_in_an_evaluation_alone(run_here, monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_interrupted_without_an_average(accumulated, run_here, monkeypatch, tmp_path):
-    # Between two batches whose gradients are added up there is no checkpoint.
+    # A checkpoint has no gradients: none may be written while they accumulate.
     several = f"trainer.accumulate_grad_batches={accumulated}"
     plain = ("callbacks=[]", "epochs=2", "warmup_epochs=0", several)
     run_here(tmp_path / "whole", *plain)
