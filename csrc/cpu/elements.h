@@ -1,4 +1,5 @@
-// Elements of tensors, as lanes of the type that is computed in, and back; numbers by channel.
+// Elements of tensors, as lanes of the type that is computed in, and back; numbers by channel; the
+// range of sums.
 #pragma once
 
 #include "../formula.h"
@@ -227,6 +228,36 @@ SOFT_POOL_HD void add_to_channels(
     *target += value[lane];
   }
 }
+
+// Whether sums of e and of e x, and what gradients are made of, are in a range where nothing that
+// matters is lost.
+struct Range {
+  static constexpr float kFar = 0x1p64f;
+  Floats smallest = broadcast(kFar);
+  Floats largest = broadcast(kFar);
+  Floats zero{};  // NaN after a NaN or an infinite number
+
+  SOFT_POOL_HD void add(Floats total, Floats product) {
+    smallest = smaller(total, smallest);
+    largest = larger(total, largest);
+    zero += product * 0.f;
+  }
+  // Of an upstream gradient g and g / total: with room for products and sums, and none that has lost
+  // digits below the type's normal range, or all of them.
+  SOFT_POOL_HD void add_slope(Floats upstream, Floats slope) {
+    const Floats magnitude = larger(slope, -slope);
+    const Floats beyond = (slope * 0x1p63f + upstream * 0x1p8f) * 0.f;
+    const Floats lost = upstream == 0 ? Floats{} : broadcast(NAN);
+    zero += magnitude < 0x1p-100f ? lost : beyond;
+  }
+  SOFT_POOL_HD bool holds() const {
+    bool result = true;
+    for (int lane = 0; lane < kLanes<float>; ++lane) {
+      result = result && smallest[lane] >= 1 / kFar && largest[lane] <= kFar && zero[lane] == 0;
+    }
+    return result;
+  }
+};
 
 }  // namespace
 }  // namespace softpool_det

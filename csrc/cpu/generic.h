@@ -10,7 +10,6 @@ template <typename element_t, bool affine, bool contiguous>
 struct Generic : WindowSums<element_t, affine, contiguous> {
   using Base = WindowSums<element_t, affine, contiguous>;
   using typename Base::Channel;
-  using typename Base::Math;
   using typename Base::Real;
   using typename Base::real;
   using Base::arrays;
@@ -31,8 +30,8 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
         const real* sums = this->windows(z, y);
         auto* output = static_cast<element_t*>(arrays.result) + this->window_row(z, y);
         this->for_each_register([&](int64_t i, int64_t place, int64_t, int64_t count) {
-          const Mean mean =
-              find_mean(this->load(sums + i), this->load(sums + plan.window_stride + i), count);
+          const auto mean = this->find_mean(
+              this->load(sums + i), this->load(sums + plan.window_stride + i), count);
           store_some(output + place, mean.mean, count, arrays.nontemporal);
         });
       }
@@ -57,28 +56,11 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
         contiguous ? gather_row<exact>(row) : gather_pixels<exact>(row);
       }
     }
-    add_grad_beta();
+    this->add_grad_beta();
     return true;
   }
 
- protected:
-  Real grad_beta{};  // contiguous: of all inputs so far
-
-  struct Mean {
-    Real inverse, mean;  // 1 / total, sum of e x / total
-  };
-
-  // Of a register of windows, from their sums.
-  SOFT_POOL_HD Mean find_mean(Real total, Real product, int64_t count) {
-    if (contiguous && count < kStep) {
-      total = between<real>(0, count, total, real(1));
-      product = between<real>(0, count, product, real(0));
-    }
-    this->range.add(total, product);
-    const Real inverse = Math::reciprocal(total);
-    return {inverse, product * inverse};
-  }
-
+ private:
   // Puts slope and slope * out into the place of each window's sums.
   template <bool exact>
   SOFT_POOL_HD bool find_slopes() {
@@ -88,40 +70,14 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
         real* sums = this->windows(z, y);
         const element_t* upstream = grad_output + this->window_row(z, y);
         this->for_each_register([&](int64_t i, int64_t place, int64_t, int64_t count) {
-          const Mean mean =
-              find_mean(this->load(sums + i), this->load(sums + plan.window_stride + i), count);
-          store_slopes<exact>(sums + i, upstream + place, count, mean);
+          const auto mean = this->find_mean(
+              this->load(sums + i), this->load(sums + plan.window_stride + i), count);
+          this->template store_slopes<exact>(sums + i, upstream + place, count, mean);
         });
       }
     }
     return this->range.holds();
   }
-  template <bool exact>
-  SOFT_POOL_HD void store_slopes(
-      real* target, const element_t* upstream, int64_t count, const Mean& mean) {
-    __builtin_prefetch(upstream + axis.out_size * tile.pixel_stride);
-    const Real gradient = load_some(upstream, count);
-    const Real slope = gradient * mean.inverse;
-    this->range.add_slope(gradient, slope);
-    this->store(target, slope);
-    if (exact) {
-      this->store(target + plan.window_stride, slope * mean.mean);
-    }
-  }
-
-  SOFT_POOL_HD void add_terms(int64_t channel, Real terms) {
-    if (contiguous) {
-      grad_beta += terms;
-    } else {
-      add_to_channels<real>(arrays.grad_beta, false, channel, terms);
-    }
-  }
-  SOFT_POOL_HD void add_grad_beta() const {
-    if (contiguous && arrays.grad_beta != nullptr) {
-      add_to_channels<real>(arrays.grad_beta, true, 0, grad_beta);
-    }
-  }
-
   // Where a row's sums of slopes begin; `which` 1: of slope * out. Margins of zeros lie beside.
   SOFT_POOL_HD real* row_sums(int which) const {
     return scratch + plan.sums + plan.margin +
@@ -154,20 +110,6 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
       sum += this->load(sums + lane - this->gather_list[i]);
     }
     return sum;
-  }
-
-  // The gradient of inputs, from their weights and the sums of slope and of slope * out.
-  template <bool exact>
-  SOFT_POOL_HD Real gradient(
-      const Channel& here, Real x, Real weight, Real slope, Real slope_out, Real& terms) const {
-    const Real deviation = exact ? x * slope - slope_out : Real{};
-    const Real result = here.formula.template gradient<exact>(weight, slope, deviation);
-    // An input of no window may be NaN.
-    const auto none = exact ? (slope == 0) & (slope_out == 0) : slope == 0;
-    if (exact) {
-      terms = none ? Real{} : weight * x * deviation;
-    }
-    return none ? Real{} : here.activation.gradient(result, x);
   }
 
   // Columns of the input that windows of the tile may hold: [begin, end).
@@ -209,11 +151,11 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
       const Real slope_out = exact ? this->load(slope + plan.natural_stride) : Real{};
       Real terms;
       const Real weight = one.formula.weight(value);
-      store_some(
-          result + x, gradient<exact>(one, value, weight, this->load(slope), slope_out, terms),
-          count, arrays.nontemporal);
+      const Real gradient = this->template gradient<exact>(
+          one, value, weight, this->load(slope), slope_out, terms);
+      store_some(result + x, gradient, count, arrays.nontemporal);
       if (exact && arrays.grad_beta != nullptr) {
-        add_terms(0, count < kStep ? between<real>(0, count, terms, real(0)) : terms);
+        this->add_terms(0, count < kStep ? between<real>(0, count, terms, real(0)) : terms);
       }
     }
     clear(row, columns.end, tile.end[2]);
@@ -261,11 +203,11 @@ struct Generic : WindowSums<element_t, affine, contiguous> {
         const Real slope_out = exact ? gather(row_sums(1), phase, lane + channel) : Real{};
         Real terms;
         const Real weight = here.formula.weight(value);
-        store_some(result + channel,
-                   gradient<exact>(here, value, weight, slope, slope_out, terms), count,
-                   arrays.nontemporal);
+        const Real gradient =
+            this->template gradient<exact>(here, value, weight, slope, slope_out, terms);
+        store_some(result + channel, gradient, count, arrays.nontemporal);
         if (exact && arrays.grad_beta != nullptr) {
-          add_terms(channel, terms);
+          this->add_terms(channel, terms);
         }
       }
     }

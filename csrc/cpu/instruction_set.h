@@ -1,6 +1,7 @@
 // The table of kernels of one instruction set: what a unit kernels_*.cpp consists of.
 #pragma once
 
+#include "generic.h"
 #include "k2s2.h"
 #include "k3s2p1.h"
 #include "plain.h"

@@ -7,14 +7,14 @@
 
 #include <type_traits>
 
-#include "generic.h"
+#include "window_sums.h"
 
 namespace softpool_det {
 namespace {
 
 template <typename element_t, bool affine, bool contiguous>
-struct K3S2P1 : Generic<element_t, affine, contiguous> {
-  using Base = Generic<element_t, affine, contiguous>;
+struct K3S2P1 : WindowSums<element_t, affine, contiguous> {
+  using Base = WindowSums<element_t, affine, contiguous>;
   using typename Base::Channel;
   using typename Base::Real;
   using typename Base::real;

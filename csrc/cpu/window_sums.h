@@ -9,36 +9,6 @@
 namespace softpool_det {
 namespace {
 
-// Whether sums of e and of e x, and what gradients are made of, are in a range where nothing that
-// matters is lost.
-struct Range {
-  static constexpr float kFar = 0x1p64f;
-  Floats smallest = broadcast(kFar);
-  Floats largest = broadcast(kFar);
-  Floats zero{};  // NaN after a NaN or an infinite number
-
-  SOFT_POOL_HD void add(Floats total, Floats product) {
-    smallest = smaller(total, smallest);
-    largest = larger(total, largest);
-    zero += product * 0.f;
-  }
-  // Of an upstream gradient g and g / total: with room for products and sums, and none that has lost
-  // digits below the type's normal range, or all of them.
-  SOFT_POOL_HD void add_slope(Floats upstream, Floats slope) {
-    const Floats magnitude = larger(slope, -slope);
-    const Floats beyond = (slope * 0x1p63f + upstream * 0x1p8f) * 0.f;
-    const Floats lost = upstream == 0 ? Floats{} : broadcast(NAN);
-    zero += magnitude < 0x1p-100f ? lost : beyond;
-  }
-  SOFT_POOL_HD bool holds() const {
-    bool result = true;
-    for (int lane = 0; lane < kLanes<float>; ++lane) {
-      result = result && smallest[lane] >= 1 / kFar && largest[lane] <= kFar && zero[lane] == 0;
-    }
-    return result;
-  }
-};
-
 template <typename element_t, bool affine, bool contiguous>
 struct WindowSums {
   using Math = LaneMath<element_t>;
@@ -58,6 +28,7 @@ struct WindowSums {
   int64_t* gather_list;  // how far before a column's lane its windows are, phase by phase,
   int64_t* phase_list;   // which begin there
   Range range;
+  Real grad_beta{};  // contiguous: of all inputs so far
 
   SOFT_POOL_HD WindowSums(
       const Tile& tile_, const Arrays& arrays_, real* scratch_, bool keep_weights = false)
@@ -129,6 +100,62 @@ struct WindowSums {
         body(window * plan.pixel + channel, window * tile.pixel_stride + channel, channel,
              tile.channels - channel);
       }
+    }
+  }
+
+  struct Mean {
+    Real inverse, mean;  // 1 / total, sum of e x / total
+  };
+
+  // Of a register of windows, from their sums.
+  SOFT_POOL_HD Mean find_mean(Real total, Real product, int64_t count) {
+    if (contiguous && count < kStep) {
+      total = between<real>(0, count, total, real(1));
+      product = between<real>(0, count, product, real(0));
+    }
+    range.add(total, product);
+    const Real inverse = Math::reciprocal(total);
+    return {inverse, product * inverse};
+  }
+
+  // Slope, and slope * out a window_stride further, of a register of windows.
+  template <bool exact>
+  SOFT_POOL_HD void store_slopes(
+      real* target, const element_t* upstream, int64_t count, const Mean& mean) {
+    __builtin_prefetch(upstream + axis.out_size * tile.pixel_stride);
+    const Real gradient = load_some(upstream, count);
+    const Real slope = gradient * mean.inverse;
+    range.add_slope(gradient, slope);
+    store(target, slope);
+    if (exact) {
+      store(target + plan.window_stride, slope * mean.mean);
+    }
+  }
+
+  // The gradient of inputs, from their weights and the sums of slope and of slope * out.
+  template <bool exact>
+  SOFT_POOL_HD Real gradient(
+      const Channel& here, Real x, Real weight, Real slope, Real slope_out, Real& terms) const {
+    const Real deviation = exact ? x * slope - slope_out : Real{};
+    const Real result = here.formula.template gradient<exact>(weight, slope, deviation);
+    // An input of no window may be NaN.
+    const auto none = exact ? (slope == 0) & (slope_out == 0) : slope == 0;
+    if (exact) {
+      terms = none ? Real{} : weight * x * deviation;
+    }
+    return none ? Real{} : here.activation.gradient(result, x);
+  }
+
+  SOFT_POOL_HD void add_terms(int64_t channel, Real terms) {
+    if (contiguous) {
+      grad_beta += terms;
+    } else {
+      add_to_channels<real>(arrays.grad_beta, false, channel, terms);
+    }
+  }
+  SOFT_POOL_HD void add_grad_beta() const {
+    if (contiguous && arrays.grad_beta != nullptr) {
+      add_to_channels<real>(arrays.grad_beta, true, 0, grad_beta);
     }
   }
 

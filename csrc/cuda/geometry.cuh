@@ -6,9 +6,10 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 
-#include "../soft_pool.h"
+#include "../axis.h"
 
 // A loop over lanes, taps, ..., in registers: unrolled.
 #if defined(__CUDACC__)
@@ -85,14 +86,6 @@ inline bool fits_narrow(const Pool& pool, int64_t limit) {
   return pool.batch * pool.channels <= limit;
 }
 
-inline int bits_for(int64_t count) {
-  int bits = 0;
-  while (bits < 30 && (int64_t(1) << bits) < count) {
-    ++bits;
-  }
-  return bits;
-}
-
 template <typename index_t>
 struct Tiles {
   index_t counts[kDirections];  // items in every direction
@@ -130,57 +123,5 @@ struct Tiles {
     return inside && item == 0;
   }
 };
-
-// The largest of the sizes 2^[least, most] that covers `count` with the lowest cost, that of a tile
-// being its size and the `halo` around it.
-inline int best_bits(int64_t count, int least, int most, int64_t halo) {
-  most = std::min(most, bits_for(count));
-  int best = most;
-  const auto cost = [&](int bits) {
-    return ((count + (int64_t(1) << bits) - 1) >> bits) * ((int64_t(1) << bits) + halo);
-  };
-  for (int bits = most - 1; bits >= least; --bits) {
-    best = cost(bits) < cost(best) ? bits : best;
-  }
-  return best;
-}
-
-// Tiles of 2^total items. `channel_bits` is what a row of full cache lines takes; `halo` are the
-// further items that a tile reads along each spatial dimension; `one_image`: of one image at most.
-// Throws where one launch cannot have a block for every tile.
-template <typename index_t>
-Tiles<index_t> make_tiles(
-    const int64_t (&counts)[kDirections], int total, int channel_bits, const int64_t (&halo)[3],
-    bool one_image) {
-  Tiles<index_t> result{};
-  // Of the bits that are left, `reserved` stay for later directions; there may be none to take.
-  const auto take = [&](int direction, int least, int most, int reserved = 0) {
-    most = std::min(most, std::max(0, total - reserved));
-    const int64_t around =
-        direction >= kColumns && direction <= kDepth ? halo[kDepth - direction] : 0;
-    const int bits = best_bits(counts[direction], std::min(least, most), most, around);
-    result.bits[direction] = bits;
-    total -= bits;
-  };
-  take(kChannels, channel_bits, channel_bits);
-  // A warp reads eight neighbouring items or more in a row of a contiguous tensor.
-  const int depth_bits = halo[0] > 0 ? std::min(2, bits_for(counts[kDepth])) : 0;
-  take(kColumns, 3, std::max(3, (total - depth_bits + 1) / 2 + (channel_bits == 0 ? 1 : 0)));
-  take(kRows, 3, total, depth_bits);
-  take(kDepth, 0, total);
-  take(kImages, 0, one_image ? 0 : total);
-  for (int d = 0; d < kDirections; ++d) {
-    result.counts[d] = static_cast<index_t>(counts[d]);
-  }
-  const int64_t blocks = result.blocks();
-  check(
-      0 < blocks && blocks <= kMostBlocks, "soft_pool: a CUDA kernel has 1 to ", kMostBlocks,
-      " blocks, this input would need ", blocks,
-      blocks > 0 ? ": split it" : ", which is a fault of softpool_det: please report its shape");
-  for (int d = 0; d < kImages; ++d) {
-    result.tiles[d] = Divisor<int32_t>(result.tiles_along(d));
-  }
-  return result;
-}
 
 }  // namespace softpool_det::cuda
