@@ -41,7 +41,8 @@ struct AxisOf {
     return (kernel - 1) * dilation + 1;
   }
   // The same windows without the taps that all of them have in the padding, so that what they cost
-  // is bounded by the input's size. Of each side's, one may stay: padding is never negative.
+  // is bounded by the input's size. One before the input may stay, since padding is never negative,
+  // and one where all would go.
   SOFT_POOL_HD AxisOf without_padding_taps() const {
     const Integer last = last_tap(0);
     const Integer cut = first_tap(out_size - 1);

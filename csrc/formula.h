@@ -21,9 +21,15 @@
 
 #include <float.h>
 
+#include <type_traits>
+
 #include "axis.h"
 
 namespace softpool_det {
+
+// What a tensor's elements are computed in.
+template <typename scalar_t>
+using acc_type_t = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
 
 // Where a search for the maximum starts. Finite, so that -inf lies at a distance from it.
 template <typename Number>
@@ -40,32 +46,41 @@ struct SoftPool {
   using Number = typename Math::Number;
 
   Real beta_log2e;  // beta * log2(e), at most the largest finite number
-  Real beta;        // the same; of the exact gradient alone
+  Real beta;        // for the exact gradient; 0 in the paper's, and at infinity
 
-  // e_i of all windows that hold x.
+  // e_i, the same in all windows that hold x.
   SOFT_POOL_HD Real weight(Real x) const { return Math::exp2(x * beta_log2e); }
-  // x - maximum; 0 where both are infinite.
-  static SOFT_POOL_HD Real distance(Real x, Real maximum) {
-    return x == maximum ? Real{} : x - maximum;
-  }
-  // e_i at a distance from the window's maximum; 0 at -inf, whatever the temperature.
-  SOFT_POOL_HD Real weight_at(Real distance) const {
-    return distance < kLowest<Number> ? Real{} : Math::exp2(distance * beta_log2e);
-  }
-  // e_i d_i, of which nothing is left where e_i is 0, however far d_i.
-  static SOFT_POOL_HD Real product(Real weight, Real distance) {
-    return weight == 0 ? Real{} : weight * distance;
-  }
-
-  // Weighted mean, from sum e_i and sum e_i x_i (or d_i).
-  static SOFT_POOL_HD Real mean(Real total, Real product) {
-    return product * Math::reciprocal(total);
-  }
+  // weight(x) / weight(maximum), of finite numbers.
+  SOFT_POOL_HD Real weight_below(Real maximum, Real x) const { return weight(x - maximum); }
 
   // grad_x_i, from e_i, S and D.
   template <bool exact>
-  SOFT_POOL_HD Real gradient(Real weight, Real slope, Real deviation) const {
+  SOFT_POOL_HD Real gradient(Real, Real weight, Real slope, Real deviation) const {
     return weight * (exact ? slope + beta * deviation : slope);
+  }
+  // What x_i adds to grad_beta, from e_i and D. A number that its windows share may be subtracted
+  // from x: out, or their maximum.
+  static SOFT_POOL_HD Real beta_term(Real x, Real weight, Real deviation) {
+    return weight * x * deviation;
+  }
+};
+
+// An input below its window's maximum, infinite or not.
+template <typename Formula>
+struct Below {
+  using Real = typename Formula::Real;
+  Real distance;  // x - maximum; 0 where both are infinite
+  Real weight;    // 0 at -inf, whatever the temperature
+
+  SOFT_POOL_HD Below(const Formula& formula, Real maximum, Real x)
+      : distance(x == maximum ? Real{} : x - maximum),
+        weight(
+            x == maximum                                      ? Real{} + 1
+                : distance < kLowest<typename Formula::Number> ? Real{}
+                                                               : formula.weight_below(maximum, x)) {}
+  // weight * distance, of which nothing is left where the weight is 0, however far the distance.
+  static SOFT_POOL_HD Real product(Real weight, Real distance) {
+    return weight == 0 ? Real{} : weight * distance;
   }
 };
 

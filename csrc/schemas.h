@@ -1,7 +1,7 @@
 // What follows the tensors of both operators:
 //
 //   exact   whether the gradient is the derivative rather than the paper's; the forward operator
-//           ignores it, a graph finds it there
+//           ignores it, but its derivatives in recorded graphs read it there
 //   beta    temperature, at least 0; infinity is the maximum
 //   betas   the same by channel, instead; its gradient is grad_betas, (C), or else (0)
 //   scale, bias    both or neither, by channel: relu(input * scale + bias) is pooled; without gradient

@@ -43,6 +43,7 @@ namespace softpool_det {
 
 inline std::string to_text(std::string text) { return text; }
 inline std::string to_text(int64_t number) { return std::to_string(number); }
+inline std::string to_text(double number) { return std::to_string(number); }
 
 // Throws the parts as one message, which PyTorch hands on as a RuntimeError. STD_TORCH_CHECK prints
 // through a stream, whose locale is another one where a toolchain links libstdc++ statically into
@@ -58,9 +59,6 @@ using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Ints = std::vector<int64_t>;
-
-template <typename scalar_t>
-using acc_type_t = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
 
 inline MemoryFormat memory_format(const Pool& pool) {
   if (!pool.channels_last) {
@@ -213,7 +211,7 @@ inline void check_grad_output(const Tensor& grad_output, const Tensor& input, co
   check_storage("grad_output", grad_output);
 }
 
-// What an operator takes beside tensors' and windows' shapes: see softpool_det.cpp.
+// What an operator takes beside tensors' and windows' shapes: see schemas.h.
 struct __attribute__((visibility("hidden"))) Settings {
   bool exact;
   double beta;
@@ -224,8 +222,7 @@ struct __attribute__((visibility("hidden"))) Settings {
 
 inline void check_settings(const Settings& settings, const Tensor& input) {
   check(
-      settings.beta >= 0, "soft_pool: beta must be at least 0, got ",
-      std::to_string(settings.beta));
+      settings.beta >= 0, "soft_pool: beta must be at least 0, got ", settings.beta);
   check(
       settings.scale.has_value() == settings.bias.has_value(),
       "soft_pool: scale and bias must be given both, or neither");

@@ -16,7 +16,7 @@ struct Candidate {
 };
 
 #if defined(SOFT_POOL_AVX2)
-// Clang's __builtin_cpu_supports() did not know the name for long.
+// Older Clang's __builtin_cpu_supports() does not know "f16c".
 bool has_f16c() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;

@@ -1,6 +1,8 @@
 // Any windows, by sums that they share: see window_sums.h.
 #pragma once
 
+#include <string.h>
+
 #include "window_sums.h"
 
 namespace softpool_det {

@@ -132,19 +132,20 @@ struct K2S2 {
       Floats upstream = Elements<element_t>::load(grad_output + at.window);
       upstream = contiguous ? Pairs::from_memory(upstream) : upstream;
       const Floats slope = upstream * windows.inverse;
-      Floats slopes[2], means[2], variance[2]{}, gradients[kTaps];
+      Floats slopes[2], means[2], terms[2]{}, gradients[kTaps];
       spread(slope, slopes);
       spread(windows.mean_distance, means);
       for (int t = 0; t < kTaps; ++t) {
         const Floats distance = windows.x[t] - windows.maximum[t % 2] - means[t % 2];
+        const Floats deviation = slopes[t % 2] * distance;
         const Floats gradient = channels.formula.template gradient<exact>(
-            windows.e[t], slopes[t % 2], slopes[t % 2] * distance);
+            windows.x[t], windows.e[t], slopes[t % 2], deviation);
         gradients[t] = channels.activation.gradient(gradient, windows.x[t]);
-        variance[t % 2] += windows.e[t] * distance * distance;
+        terms[t % 2] += channels.formula.beta_term(distance, windows.e[t], deviation);
       }
       store_taps(at, gradients);
       if (exact && arrays.grad_beta != nullptr) {
-        add_grad_beta(at, sum(variance) * slope);
+        add_grad_beta(at, sum(terms));
       }
     });
     if (exact && contiguous && arrays.grad_beta != nullptr) {
@@ -171,7 +172,7 @@ struct K2S2 {
     }
     for (int t = 0; t < kTaps; ++t) {
       const Floats distance = result.x[t] - maximum[t % 2];
-      result.e[t] = channels.formula.weight(distance);
+      result.e[t] = channels.formula.weight_below(maximum[t % 2], result.x[t]);
       const Floats product = result.e[t] * distance;
       totals[t % 2] = t < 2 ? result.e[t] : totals[t % 2] + result.e[t];
       products[t % 2] = t < 2 ? product : products[t % 2] + product;

@@ -1,9 +1,11 @@
-// Windows of 3 x 3 with stride 2 and padding 1, the stock stem's, with sums that windows share: in
-// registers rather than in the buffers of window_sums.h.
+// Windows of 3 x 3 with stride 2 and padding 1, the stock stem's, with sums that windows share, in
+// registers. Only the slopes use the buffers of window_sums.h.
 //
 // Window o holds the columns 2o - 1, 2o and 2o + 1, so the pair (2o, 2o + 1) completes it, and leaves
 // its odd column for the next one; and so with rows.
 #pragma once
+
+#include <string.h>
 
 #include <type_traits>
 

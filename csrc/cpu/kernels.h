@@ -30,7 +30,7 @@ struct Tile {
   int64_t begin[3];      // outputs (forward) or inputs (backward) [begin, end)
   int64_t end[3];
 
-  bool contiguous() const { return pixel_stride == 1; }
+  SOFT_POOL_HD bool contiguous() const { return pixel_stride == 1; }
 };
 
 // Numbers by channel, of the type that is computed in; each array has kAlignment more.
@@ -48,7 +48,7 @@ struct Arrays {
   void* result;             // output or grad_input
   Parameters parameters;
   void* grad_beta;   // backward: the tile's part of each channel's; null: not wanted
-  bool exact;        // backward: beta counts, in `result` or in `grad_beta`
+  bool exact;        // backward: deviations are needed, for `result` or for `grad_beta`
   bool nontemporal;  // the result is too large to stay in the caches
 };
 

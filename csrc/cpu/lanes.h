@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <type_traits>
 #include <utility>
 
 #include "../axis.h"
@@ -78,8 +79,8 @@ SOFT_POOL_HD Words widen(Shorts shorts) {
 }
 SOFT_POOL_HD Shorts narrow(Words words) { return __builtin_convertvector(words, Shorts); }
 
-// Not the ternary operator, which takes more than the one instruction.
-// The larger and the smaller one; b where either is NaN.
+// The larger and the smaller one; b where either is NaN. In one instruction: the ternary operator
+// takes more.
 SOFT_POOL_HD Floats larger(Floats a, Floats b) {
 #if defined(__AVX512F__)
   return bits_of<Floats>(_mm512_max_ps(bits_of<__m512>(a), bits_of<__m512>(b)));
@@ -151,11 +152,6 @@ template <typename real>
 SOFT_POOL_HD Lanes<real> shift_in(Lanes<real> before, Lanes<real> here) {
   return pick<real>(before, here, [](int lane) { return lane + kLanes<real> - 1; });
 }
-// All but the first lane of `here`, and the first of `next`.
-template <typename real>
-SOFT_POOL_HD Lanes<real> shift_out(Lanes<real> here, Lanes<real> next) {
-  return pick<real>(here, next, [](int lane) { return lane + 1; });
-}
 
 // ---- exp2() and 1 / x, in each instruction set's cheapest operations ----
 
@@ -170,7 +166,7 @@ SOFT_POOL_HD Floats power_of_fraction(Floats f, const float* c) {
   return p * f + 1.f;
 }
 
-// 2^x: 0 below -127 and infinite above 128; NaN for NaN.
+// 2^x: 0 from -127 downwards and infinite from 128 upwards, or half as near to 0; NaN for NaN.
 #if defined(__AVX512F__)
 template <int degree>
 SOFT_POOL_HD Floats exp2_of(Floats x) {

@@ -3,6 +3,8 @@
 // float64 always does. A gradient is added up in scratch memory, window by window.
 #pragma once
 
+#include <math.h>
+
 #include "elements.h"
 
 namespace softpool_det {
@@ -70,16 +72,16 @@ struct Plain {
   void pool(const int64_t (&window)[3], int64_t channel, int64_t count) const {
     const auto numbers = channels(channel);
     const auto& formula = numbers.formula;
+    using Input = Below<std::decay_t<decltype(formula)>>;
     Real maximum = broadcast(kLowest<real>);
     for_each_tap(window, channel, count, [&](const Tap& tap) {
       maximum = tap.value > maximum ? tap.value : maximum;
     });
     Real total{}, product{};
     for_each_tap(window, channel, count, [&](const Tap& tap) {
-      const Real distance = formula.distance(tap.value, maximum);
-      const Real weight = formula.weight_at(distance);
-      total += weight;
-      product += formula.product(weight, distance);
+      const Input input(formula, maximum, tap.value);
+      total += input.weight;
+      product += Input::product(input.weight, input.distance);
     });
     const Real mean = total == 0 ? Real{} : product / total;
     const int64_t place =
@@ -95,11 +97,12 @@ struct Plain {
     const Real slope = total == 0 ? Real{} : load_some(upstream + place, count) / total;
     Real grad_beta{};
     for_each_tap(window, channel, count, [&](const Tap& tap) {
-      const Real distance = formula.distance(tap.value, maximum);
-      const Real weight = formula.weight_at(distance);
-      const Real deviation = weight == 0 ? Real{} : slope * (distance - mean);
-      const Real term = deviation == 0 ? Real{} : weight * tap.value * deviation;
-      add(tap, channel, formula.template gradient<true>(weight, slope, deviation), term, grad_beta);
+      const Input input(formula, maximum, tap.value);
+      const Real weight = input.weight;
+      const Real distance = weight == 0 ? Real{} : input.distance - mean;  // from the output
+      const Real deviation = slope * distance;
+      add(tap, channel, formula.template gradient<true>(tap.value, weight, slope, deviation),
+          formula.beta_term(distance, weight, deviation), grad_beta);
     });
     if (arrays.grad_beta != nullptr) {
       add_to_channels<real>(arrays.grad_beta, tile.contiguous(), channel, grad_beta);

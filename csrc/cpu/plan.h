@@ -12,7 +12,7 @@ SOFT_POOL_HD int64_t aligned(int64_t lanes) {
 SOFT_POOL_HD int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 SOFT_POOL_HD int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Of the generic kernel. Lanes of a row of windows are windows (contiguous), or windows with all
+// Of kGeneric and kK3S2P1. Lanes of a row of windows are windows (contiguous), or windows with all
 // their channels, padded (channels_last).
 //
 // A row of the input covers the padded columns [0, columns), counted from the first window's begin.
@@ -29,10 +29,10 @@ struct Plan {
   int64_t positions;       // of a phase
   int64_t phase_stride;    // lanes from one phase to the next
   int64_t margin;          // lanes beside a row of windows that taps reach over
-  // Parts of the scratch memory, in numbers from its begin.
-  int64_t windows;         // two numbers of every window, row by row
+  // Parts of the scratch memory, in numbers from its begin, where two numbers of every window are,
+  // row by row.
   int64_t sums;            // backward: the same of one row, summed over rows, with margins
-  int64_t phased;          // two numbers of every column of a row, phase by phase
+  int64_t phased;          // two numbers of every column of a row, phase by phase (k3s2p1: sums for the next row)
   int64_t natural;         // the same as they lie in memory
   int64_t natural_stride;
   int64_t weights;         // k3s2p1 backward: e of three rows' even columns and of their odd ones
@@ -62,7 +62,7 @@ SOFT_POOL_HD Plan make_plan(const Tile& tile, bool backward, bool keep_weights) 
   plan.margin = aligned(reach * plan.pixel);
   plan.natural_stride = aligned(plan.columns + plan.phases) + 4 * kAlignment;
   const int64_t rows = plan.count(0) * plan.count(1);
-  plan.sums = plan.windows + 2 * rows * plan.window_stride;
+  plan.sums = 2 * rows * plan.window_stride;
   plan.phased = plan.sums + (backward ? 2 * (plan.window_stride + 2 * plan.margin + kAlignment) : 0);
   plan.natural = plan.phased + 2 * plan.phases * plan.phase_stride;
   plan.weights = plan.natural + (tile.contiguous() ? 2 * plan.natural_stride : 0);
@@ -75,7 +75,8 @@ SOFT_POOL_HD Plan make_plan(const Tile& tile, bool backward, bool keep_weights) 
 // Numbers of scratch memory for a tile's kernels.
 SOFT_POOL_HD int64_t scratch_numbers(const Tile& tile, bool backward, Geometry geometry) {
   const Plan plan = make_plan(tile, backward, backward && geometry == kK3S2P1);
-  const int64_t generic = plan.empty() ? 0 : plan.size;
+  const bool sums = geometry == kGeneric || geometry == kK3S2P1;
+  const int64_t generic = sums && !plan.empty() ? plan.size : 0;
   if (!backward) {
     return generic;
   }

@@ -1,9 +1,13 @@
 // The CPU operators: the kernels' work handed out to threads.
 #include "../soft_pool.h"
 
-#include <cmath>
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <new>
+#include <optional>
+#include <type_traits>
+#include <vector>
 
 #include "../formula.h"
 #include "capability.h"
@@ -12,7 +16,7 @@
 namespace softpool_det {
 namespace {
 
-// Bytes of a result from which on its next reader will not find it in a cache anyway.
+// A result of this many bytes has left the caches before it is read.
 constexpr int64_t kNontemporal = 16 << 20;
 // Temperatures above are nearly maxima: exp(beta * x) leaves the range for nearly any x, and beta times
 // the rounding of an output counts.
@@ -49,8 +53,7 @@ class ChannelNumbers {
     for (int64_t channel = 0; channel < channels; ++channel) {
       const double beta = betas[channel];
       check(
-          !(beta < 0), "soft_pool: betas must be at least 0, got ", std::to_string(beta),
-          " for channel ", channel);
+          !(beta < 0), "soft_pool: beta must be at least 0, got ", beta, " for channel ", channel);
       numbers_[channel] = static_cast<real>(std::min(beta * kLog2E, kMost));
       // The limit of the exact gradient at infinity is the paper's.
       numbers_[stride_ + channel] = settings.exact && beta <= kMost ? static_cast<real>(beta) : 0;
@@ -75,7 +78,10 @@ class ChannelNumbers {
   static std::vector<real> values(
       const std::optional<Tensor>& tensor, int64_t channels, double value) {
     if (!tensor.has_value()) {
-      return std::vector<real>(channels, static_cast<real>(value));
+      // Infinity passes; finite numbers beyond the type's have no value in it.
+      constexpr double kMost = std::numeric_limits<real>::max();
+      const real number = value > kMost ? std::numeric_limits<real>::infinity() : real(value);
+      return std::vector<real>(channels, number);
     }
     const auto* first = static_cast<const real*>(tensor->const_data_ptr());
     return std::vector<real>(first, first + channels);

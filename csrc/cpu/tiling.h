@@ -15,7 +15,7 @@ constexpr int64_t kScratchNumbers = 64 * 1024;
 constexpr int64_t kRowLanes = 1024;
 // Longest row of contiguous tensors that is not cut.
 constexpr int64_t kWidest = 4096;
-// Inputs that a tile without scratch memory should have, and a thread at least.
+// Inputs of a tile without scratch memory; and the fewest that are worth a thread.
 constexpr int64_t kDirectInputs = 16384;
 constexpr int64_t kGrain = 32768;
 
@@ -100,9 +100,6 @@ class Tiling {
 
     int64_t pieces(int d) const { return (end[d] - begin[d] + step[d] - 1) / step[d]; }
   };
-  struct Place {
-    int64_t at[3];
-  };
 
   // What the tiles' places count in, for one window.
   int64_t unit(int d) const { return backward_ ? pool_.axes[d].stride : 1; }
@@ -134,19 +131,19 @@ class Tiling {
     return result;
   }
 
-  void add_box(const Place& begin, const Place& end, Geometry geometry) {
+  void add_box(const int64_t (&begin)[3], const int64_t (&end)[3], Geometry geometry) {
     Box box{{}, {}, {}, geometry, 1, 1, 1};
     if (pool_.channels_last) {
       box.chunk = geometry == kK2S2 ? pool_.channels : std::min(kMostChannels, pool_.channels);
       box.chunks = (pool_.channels + box.chunk - 1) / box.chunk;
     }
     for (int d = 0; d < 3; ++d) {
-      if (begin.at[d] >= end.at[d]) {
+      if (begin[d] >= end[d]) {
         return;
       }
-      box.begin[d] = begin.at[d];
-      box.end[d] = end.at[d];
-      box.step[d] = end.at[d] - begin.at[d];
+      box.begin[d] = begin[d];
+      box.end[d] = end[d];
+      box.step[d] = end[d] - begin[d];
     }
     geometry == kK2S2 ? choose_rows(box) : choose_steps(box);
     for (int d = 0; d < 3; ++d) {

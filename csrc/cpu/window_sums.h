@@ -25,8 +25,8 @@ struct WindowSums {
   real* scratch;
   int64_t* row_list;
   int64_t* tap_list;     // where a phased row has a window's taps, from the window's lane
-  int64_t* gather_list;  // how far before a column's lane its windows are, phase by phase,
-  int64_t* phase_list;   // which begin there
+  int64_t* gather_list;  // how far before a column's lane its windows are, phase by phase
+  int64_t* phase_list;   // where each phase begins in gather_list
   Range range;
   Real grad_beta{};  // contiguous: of all inputs so far
 
@@ -77,7 +77,7 @@ struct WindowSums {
   // The two numbers of the windows of a row: sum of e, then of e x, a window_stride apart.
   SOFT_POOL_HD real* windows(int64_t z, int64_t y) const {
     const int64_t row = (z - plan.first[0]) * plan.count(1) + y - plan.first[1];
-    return scratch + plan.windows + 2 * row * plan.window_stride;
+    return scratch + 2 * row * plan.window_stride;
   }
   SOFT_POOL_HD int64_t input_row(int64_t z, int64_t y) const {
     return (z * tile.axes[1].size + y) * axis.size * tile.pixel_stride;
@@ -137,11 +137,11 @@ struct WindowSums {
   SOFT_POOL_HD Real gradient(
       const Channel& here, Real x, Real weight, Real slope, Real slope_out, Real& terms) const {
     const Real deviation = exact ? x * slope - slope_out : Real{};
-    const Real result = here.formula.template gradient<exact>(weight, slope, deviation);
+    const Real result = here.formula.template gradient<exact>(x, weight, slope, deviation);
     // An input of no window may be NaN.
     const auto none = exact ? (slope == 0) & (slope_out == 0) : slope == 0;
     if (exact) {
-      terms = none ? Real{} : weight * x * deviation;
+      terms = none ? Real{} : here.formula.beta_term(x, weight, deviation);
     }
     return none ? Real{} : here.activation.gradient(result, x);
   }
@@ -159,8 +159,8 @@ struct WindowSums {
     }
   }
 
-  // Places of the rows of windows that hold the row (z, y) of the input; how many. The lowest bit
-  // says that it is the first row they hold.
+  // Fills row_list with the places of the rows of windows that hold the row (z, y) of the input, and
+  // returns how many. The lowest bit marks the first row that they hold.
   SOFT_POOL_HD int64_t find_windows(int64_t z, int64_t y) const {
     const Axis& depth = tile.axes[0];
     const Axis& height = tile.axes[1];

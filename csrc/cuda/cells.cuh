@@ -132,7 +132,9 @@ struct CellsBackward : Kernel<Lanes> {
     at[kRows] += plane - volume * rows;
     at[kDepth] += volume & ((1 << tiles.bits[kDepth]) - 1);
     at[kImages] += volume >> tiles.bits[kDepth];
-    if (at[kChannels] < tiles.counts[kChannels] && at[kDepth] < tiles.counts[kDepth] &&
+    // Of rows and columns one behind the last cell's, too.
+    if (at[kChannels] < tiles.counts[kChannels] && at[kColumns] <= tiles.counts[kColumns] &&
+        at[kRows] <= tiles.counts[kRows] && at[kDepth] < tiles.counts[kDepth] &&
         at[kImages] < tiles.counts[kImages]) {
       const Lanes lanes(this->problem, at);
       Sums<real> sums[V];

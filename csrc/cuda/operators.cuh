@@ -2,7 +2,7 @@
 //
 //   Runner(const Tensor&)    whose device and current stream it takes
 //   limit()                  of 32-bit positions
-//   large_taps()             that windows may have to be one thread's
+//   large_taps()             most taps of a window that one thread reads
 //   launch(kernel)           runs a kernel
 //
 // Nothing here waits for the device, and memory comes from PyTorch's allocator alone, so that calls

@@ -37,6 +37,8 @@ struct Math {
 
 template <typename real>
 using Formula = SoftPool<Math<real>>;
+template <typename real>
+using Input = Below<Formula<real>>;
 
 // What padding holds.
 template <typename real>
@@ -125,25 +127,24 @@ struct Sums {
 
   SOFT_POOL_HD void see(real x) { maximum = x > maximum ? x : maximum; }
   SOFT_POOL_HD void add(const Formula<real>& formula, real x) {
-    const real distance = formula.distance(x, maximum);
-    const real weight = formula.weight_at(distance);
-    total += weight;
-    product += formula.product(weight, distance);
+    const Input<real> input(formula, maximum, x);
+    total += input.weight;
+    product += Input<real>::product(input.weight, input.distance);
   }
   // Adds the sums of other inputs of the same window.
   SOFT_POOL_HD void merge(const Formula<real>& formula, const Sums& other) {
     const Sums both[2] = {*this, other};
     *this = {other.maximum > maximum ? other.maximum : maximum, 0, 0};
     SOFT_POOL_FOR(i, 2) {
-      const real distance = formula.distance(both[i].maximum, maximum);
-      const real weight = formula.weight_at(distance);
-      total += weight * both[i].total;
-      product += formula.product(
-          weight, both[i].product + formula.product(both[i].total, distance));
+      const Input<real> input(formula, maximum, both[i].maximum);
+      total += input.weight * both[i].total;
+      product += Input<real>::product(
+          input.weight,
+          both[i].product + Input<real>::product(both[i].total, input.distance));
     }
   }
   SOFT_POOL_HD real mean_distance() const {
-    return total == 0 ? real(0) : Formula<real>::mean(total, product);
+    return total == 0 ? real(0) : product * Math<real>::reciprocal(total);
   }
   SOFT_POOL_HD real output() const {
     return total == 0 ? kNothing<real> : maximum + mean_distance();
@@ -164,13 +165,13 @@ struct WindowGradient {
   // Adds the gradient of an input x, and what x adds to that of the temperature.
   SOFT_POOL_HD void add(
       const Formula<real>& formula, bool exact, real x, real& gradient, real& grad_beta) const {
-    const real distance = formula.distance(x, maximum);
-    const real weight = formula.weight_at(distance);
-    const real centred = weight == 0 ? real(0) : distance - mean_distance;
-    const real deviation = slope * centred;
-    gradient += exact ? formula.template gradient<true>(weight, slope, deviation)
-                      : formula.template gradient<false>(weight, slope, deviation);
-    grad_beta += weight * deviation * centred;
+    const Input<real> input(formula, maximum, x);
+    const real weight = input.weight;
+    const real distance = weight == 0 ? real(0) : input.distance - mean_distance;  // from the output
+    const real deviation = slope * distance;
+    gradient += exact ? formula.template gradient<true>(x, weight, slope, deviation)
+                      : formula.template gradient<false>(x, weight, slope, deviation);
+    grad_beta += formula.beta_term(distance, weight, deviation);
   }
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -130,7 +131,9 @@ def split_beta(
 
 def check_beta(beta: object) -> float:
     """Check beta and return it as a float."""
-    if isinstance(beta, bool) or not isinstance(beta, (int, float, torch.SymInt, torch.SymFloat)):
+    if isinstance(beta, bool) or not (
+        isinstance(beta, (int, float, torch.SymInt, torch.SymFloat)) or isinstance(beta, Real)
+    ):
         raise TypeError(f"beta must be a number or a floating-point tensor, got {beta!r}")
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0 (infinity is allowed), got {beta!r}")

@@ -102,7 +102,7 @@ def soft_pool2d(
             derivative, the output's gradient times weight * (1 + beta * (input - output)).
         beta: the temperature, a number of at least 0; or a floating-point tensor of such numbers on
             input's device, () or (1,) for all channels or (C,) for each. A tensor may require grad:
-            its gradient is the derivative, whatever `gradient` says.
+            its gradient is the derivative, whatever `gradient` says. NaN in it gives NaN.
 
     Returns:
         (N, C, OH, OW) or (C, OH, OW), of max_pool2d's size, in input's dtype and memory format.
@@ -110,6 +110,7 @@ def soft_pool2d(
     Raises:
         TypeError: input's dtype, or an argument's type, is not one of those above.
         ValueError: a shape or a value outside what is said above, or no window fits.
+        RuntimeError: an element of a tensor `beta` is negative; checked on the CPU only.
         NotImplementedError: nested forward modes, see above.
 
     Example:

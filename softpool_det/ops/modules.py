@@ -24,10 +24,12 @@ except ImportError:
 LEARN_BETA = ("no", "one", "channel")
 
 
-# The parametrisation of a learned temperature, here and nowhere else: positive whatever a step of
-# the optimiser does, with steps that are relative.
+# The parametrisation of a learned temperature, here and nowhere else: positive and finite (in
+# float32) whatever a step of the optimiser does, with steps that are relative.
 def _beta_of(log_beta: torch.Tensor) -> torch.Tensor:
-    return log_beta.exp()
+    if log_beta.dtype != torch.float64:
+        log_beta = log_beta.float()
+    return log_beta.clamp(-87.0, 87.0).exp()
 
 
 def _parameter_of(beta: float, count: int) -> torch.nn.Parameter:
@@ -157,8 +159,9 @@ def _checked_number(beta: float, learn_beta: str) -> float:
             "soft_pool1d, soft_pool2d and soft_pool3d take tensors"
         )
     number = check_beta(beta)
-    if learn_beta != "no" and not 0 < number < math.inf:
-        raise ValueError(f"beta must be positive and finite to be learned, got {beta!r}")
+    low, high = (_beta_of(torch.tensor(limit)).item() for limit in (-math.inf, math.inf))
+    if learn_beta != "no" and not low <= number <= high:
+        raise ValueError(f"beta must be from {low:.0e} to {high:.0e} to be learned, got {beta!r}")
     return number
 
 
@@ -166,7 +169,7 @@ def _count(learn_beta: str, num_channels: int | None) -> int:
     """Return the number of temperatures to learn."""
     if learn_beta == "one":
         return 1
-    if num_channels is None or num_channels < 1:
+    if not isinstance(num_channels, int) or isinstance(num_channels, bool) or num_channels < 1:
         raise ValueError(
             'num_channels must be the number of channels of the input for learn_beta="channel", '
             f"got {num_channels!r}"
@@ -201,7 +204,7 @@ class SoftPool2d(_SoftPool):
         kernel_size, stride, padding, dilation, ceil_mode, gradient: as in `soft_pool2d`.
         beta: the temperature, a number of at least 0: 0 is average pooling, infinity max pooling.
         learn_beta: "no", "one" for one temperature that is learned, "channel" for one by channel.
-            They start at `beta`, which is positive and finite then.
+            They start at `beta`, which is from 2e-38 to 6e37 then, and stay in that range.
         num_channels: of the input, for "channel" only.
 
     Attributes:

@@ -57,7 +57,7 @@ def test_limits_are_average_and_max_pooling(input, dims, gradient, window):
 def test_one_has_the_bits_of_leaving_it_out(input, dims, gradient):
     output = POOLS[dims](input, 3, 2, 1, gradient=gradient)
     expected = output, *torch.autograd.grad(output.square().sum(), input)
-    for beta in (1, 1.0, np.float64(1), torch.ones((), device=input.device)):
+    for beta in (1, 1.0, np.float32(1), np.int64(1), torch.ones((), device=input.device)):
         actual = value_and_gradients(input, beta, gradient, dims=dims)
         assert all(torch.equal(*pair) for pair in zip(actual, expected, strict=True))
 
@@ -344,13 +344,40 @@ def test_modules_show_what_is_not_the_default():
         ({"learn_beta": True}, ValueError, '"no", "one", "channel", got True'),
         ({"learn_beta": "channel"}, ValueError, "num_channels must be .* got None"),
         ({"learn_beta": "channel", "num_channels": 0}, ValueError, "num_channels must be .* got 0"),
-        ({"learn_beta": "one", "beta": 0}, ValueError, "positive and finite to be learned, got 0"),
-        ({"learn_beta": "one", "beta": math.inf}, ValueError, "positive and finite .* got inf"),
+        ({"learn_beta": "channel", "num_channels": 2.5}, ValueError, "num_channels .* got 2.5"),
+        ({"learn_beta": "one", "beta": 0}, ValueError, "from 2e-38 to 6e\\+37 to be .* got 0"),
+        ({"learn_beta": "one", "beta": 1e38}, ValueError, "from 2e-38 to 6e\\+37 .* got 1e\\+38"),
+        ({"learn_beta": "one", "beta": math.inf}, ValueError, "from 2e-38 .* got inf"),
     ],
 )
 def test_modules_name_argument_value_and_remedy(arguments, error, message):
     with pytest.raises(error, match=message):
         SoftPool2d(2, **arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("logarithm", [-1e4, 1e4])
+def test_a_learned_one_stays_positive_and_finite(dtype, logarithm):
+    pool = SoftPool2d(2, learn_beta="one").to(dtype)
+    torch.nn.init.constant_(pool.log_beta, logarithm)
+    assert 0 < pool.beta < INF
+    output = pool(torch.tensor([[[0.0, 1.0], [2.0, 3.0]]], dtype=dtype))
+    assert output.item() == (1.5 if logarithm < 0 else 3)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("window", "scale"), [((2, 2, 0), 0), ((3, 2, 1), 1), ((3, 1, 1), 1)])
+def test_the_gradient_far_from_zero(window, scale, layout, device):
+    """As exact as the spread allows in windows of their own; else up to the square of the input."""
+    input = (20 + 0.1 * torch.randn(2, 16, 32, 32, device=device)).to(memory_format=layout)
+    beta = torch.ones(16, device=device, requires_grad=True)
+    output = soft_pool2d(input, *window, beta=beta)
+    (actual,) = torch.autograd.grad(output.sum(), beta)
+    wide = beta.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(soft_pool2d(input.double(), *window, beta=wide).sum(), wide)
+    windows = output[:, 0].numel()
+    tolerance = 1e-3 * expected + scale * 1e-7 * 20**2 * windows
+    assert ((actual - expected).abs() <= tolerance).all()
 
 
 def test_a_learned_one_for_other_channels_is_refused():
