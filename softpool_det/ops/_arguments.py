@@ -131,13 +131,12 @@ def split_beta(
 
 def check_beta(beta: object) -> float:
     """Check beta and return it as a float."""
-    if isinstance(beta, bool) or not (
-        isinstance(beta, (int, float, torch.SymInt, torch.SymFloat)) or isinstance(beta, Real)
-    ):
+    if isinstance(beta, bool) or not isinstance(beta, (Real, torch.SymInt, torch.SymFloat)):
         raise TypeError(f"beta must be a number or a floating-point tensor, got {beta!r}")
-    if not beta >= 0:
+    number = float(beta)
+    if not number >= 0:
         raise ValueError(f"beta must be at least 0 (infinity is allowed), got {beta!r}")
-    return float(beta)
+    return number
 
 
 def by_channel(beta: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
