@@ -24,12 +24,16 @@ except ImportError:
 LEARN_BETA = ("no", "one", "channel")
 
 
-# The parametrisation of a learned temperature, here and nowhere else: positive and finite (in
-# float32) whatever a step of the optimiser does, with steps that are relative.
-def _beta_of(log_beta: torch.Tensor) -> torch.Tensor:
+# Of the logarithm, either way: exp() of it is neither 0 nor infinite in float32.
+_FARTHEST = 87.0
+
+
+# The parametrisation of a learned temperature, here and nowhere else: positive and finite whatever
+# a step of the optimiser does, with steps that are relative.
+def _beta_of(log_beta: torch.Tensor, farthest: float = _FARTHEST) -> torch.Tensor:
     if log_beta.dtype != torch.float64:
         log_beta = log_beta.float()
-    return log_beta.clamp(-87.0, 87.0).exp()
+    return log_beta.clamp(-farthest, farthest).exp()
 
 
 def _parameter_of(beta: float, count: int) -> torch.nn.Parameter:
@@ -159,7 +163,7 @@ def _checked_number(beta: float, learn_beta: str) -> float:
             "soft_pool1d, soft_pool2d and soft_pool3d take tensors"
         )
     number = check_beta(beta)
-    low, high = (_beta_of(torch.tensor(limit)).item() for limit in (-math.inf, math.inf))
+    low, high = math.exp(-_FARTHEST), math.exp(_FARTHEST)
     if learn_beta != "no" and not low <= number <= high:
         raise ValueError(f"beta must be from {low:.0e} to {high:.0e} to be learned, got {beta!r}")
     return number
