@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from figures.measured import draw_costs, draw_speeds, draw_temperatures
+from figures.findings import draw_doses, draw_sparsity, draw_temperatures
+from figures.measured import draw_costs, draw_speeds
 from figures.pages import draw_report, draw_rooms, draw_similarity
 from figures.style import STYLE, png_of, save
 from figures.window import draw_gradients, draw_operator
@@ -25,6 +26,8 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "operator": draw_operator,
     "gradients": draw_gradients,
     "temperature": draw_temperatures,
+    "doses": draw_doses,
+    "sparsity": draw_sparsity,
     "cost": draw_costs,
     "speed": draw_speeds,
     "rooms": draw_rooms,

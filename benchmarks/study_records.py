@@ -109,7 +109,7 @@ class Records:
 
 
 def excerpt(records: Records, margin: float) -> dict[str, Any]:
-    """What benchmarks/plot_findings.py draws: the seeds that all arms have, AP by arm."""
+    """What benchmarks/figures/findings.py draws: the seeds that all arms have, AP by arm."""
     seeds, (baseline, *candidates) = records.seeds, records.names
     metrics, differences = {}, []
     for name in records.names:

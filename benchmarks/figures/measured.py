@@ -6,58 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-from plot_findings import ENDS, placed
-
 from figures.style import BLUE, GREEN, GREY, RED, new_figure
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-STUDY = ROOT / "configs" / "studies" / "plain_scenes.yaml"
-RECORDS = RESULTS / "findings" / "plain_scenes.jsonl"
 EVERY_POOLING = RESULTS / "cpu" / "every_pooling.json"
 AGAINST = RESULTS / "cpu" / "against_44565d8.json"
-STOCK = "max 3x3"
 # Squares are hollow, so that a dot inside is seen.
 _MARKS = (BLUE, "o", "full"), (RED, "s", "none")
 BOTH = {"forward": "forward", "forward_backward": "forward and backward"}
-
-
-def temperatures(records: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """Places on the axis and AP of the runs of 2x2 windows with the paper's gradient, by line."""
-    lines: dict[str, list[tuple[float, float]]] = {"2x2": [], "stock": []}
-    for found in records:
-        line, at = placed(found["arm"]) or ("", 0.0)
-        if found["arm"] == STOCK:
-            lines["stock"].append((2 * ENDS["max"], found["metrics"]["AP"]))
-        elif line == "2x2, paper":
-            lines["2x2"].append((at, found["metrics"]["AP"]))
-    return lines
-
-
-def draw_temperatures() -> Any:
-    """AP over beta, a dot for each run of the study."""
-    records = [json.loads(line) for line in RECORDS.read_text().splitlines()]
-    study = yaml.safe_load(STUDY.read_text())
-    planned = len(study["arms"]) * len(study["seeds"])
-    lines = temperatures(records)
-    figure, axis = new_figure(3.2)
-    for name, colour in (("2x2", BLUE), ("stock", RED)):
-        axis.plot(*zip(*lines[name], strict=True), "o", color=colour, alpha=0.7, markersize=7)
-    places = {ENDS["average"]: "average\n(beta 0)"} | {beta: f"{beta}" for beta in (1, 2, 4, 8)}
-    places |= {ENDS["max"]: "max 2x2\n(beta inf)", 2 * ENDS["max"]: "stock\nmax 3x3"}
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(list(places), list(places.values()))
-    axis.minorticks_off()
-    axis.grid(axis="y", alpha=0.3)
-    axis.set(
-        xlabel="beta of SoftPool 2x2, paper's gradient",
-        ylabel="box AP, plain scenes",
-    )
-    dots = len(lines["2x2"]) + len(lines["stock"])
-    state = f" Preliminary: {len(records)} of the study's {planned} are done, {dots} shown."
-    axis.set_title(f"Each dot is a run.{state if len(records) < planned else ''}")
-    return figure
 
 
 def costs() -> dict[str, list[dict[str, Any]]]:

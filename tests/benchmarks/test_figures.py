@@ -10,7 +10,7 @@ from pathlib import Path
 import draw_figures
 import numpy as np
 import pytest
-from figures import measured, pages, window
+from figures import findings, measured, pages, window
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,20 +58,30 @@ def test_every_run_of_the_line_is_a_dot():
 
     arms = ["max 3x3", "average 2x2", "max 2x2", "SoftPool 2x2 beta 4 paper"]
     others = ["SoftPool 2x2 beta 4 exact", "SoftPool 3x3 beta 4 paper", "SoftPool 2x2 learned beta"]
-    lines = measured.temperatures([run(arm, seed) for arm in arms + others for seed in (1, 2)])
+    lines = findings.temperatures([run(arm, seed) for arm in arms + others for seed in (1, 2)])
     assert lines["stock"] == [(32.0, 61.0), (32.0, 62.0)]
     assert lines["2x2"] == [(x, ap) for x in (0.5, 16.0, 4.0) for ap in (61.0, 62.0)]
 
 
 def test_the_title_says_how_many_runs_there_are(tmp_path, monkeypatch):
-    records = [json.loads(line) for line in measured.RECORDS.read_text().splitlines()]
-    study = measured.yaml.safe_load(measured.STUDY.read_text())
+    records = [json.loads(line) for line in findings.RECORDS.read_text().splitlines()]
+    study = findings.yaml.safe_load(findings.STUDY.read_text())
     whole = [records[0] | {"arm": arm} for arm in study["arms"] for _ in study["seeds"]]
     path = tmp_path / "records.jsonl"
-    monkeypatch.setattr(measured, "RECORDS", path)
+    monkeypatch.setattr(findings, "RECORDS", path)
     for runs, title in ((records[:3], "Preliminary: 3 of the study's 112"), (whole, "Each dot")):
         path.write_text("\n".join(json.dumps(record) for record in runs))
-        assert measured.draw_temperatures().axes[0].get_title().count(title) == 1
+        assert findings.draw_temperatures().axes[0].get_title().count(title) == 1
+
+
+def test_lines_hold_every_arm_but_the_learned_one():
+    excerpt = json.loads(findings.EXCERPT.read_text())
+    lines = findings.doses(excerpt)
+    assert sum(len(arms) for arms in lines.values()) == len(excerpt["names"]) - 1
+    for arms in lines.values():
+        assert [at for at, _ in arms] == sorted({at for at, _ in arms})
+    means = excerpt["tasks"]["bbox"]["metrics"]
+    assert lines["3x3, exact"][-1] == (4.0, means["SoftPool 3x3 beta 4 exact"]["AP"])
 
 
 def test_charts_hold_the_figures_of_the_pages_tables():

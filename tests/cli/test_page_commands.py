@@ -57,6 +57,7 @@ NOT_RUN = {
         *("benchmarks/pretraining.sh", "DATA=fashion_mnist benchmarks/pretraining.sh"),
         "python tools/study.py configs/studies/plain_scenes.yaml",
         "python tools/study.py configs/studies/poolings.yaml",
+        "python tools/study.py configs/studies/hard_scenes.yaml",
         "python tools/tables.py 4 --networks resnet18 --seeds 1 2 3",
         "python tools/tables.py 5 --networks resnet18 --poolings softpool lip --seeds 1 2 3",
         "python tools/tables.py 5 --networks resnet18 googlenet --seeds 1 2 3",
