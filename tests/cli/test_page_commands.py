@@ -65,6 +65,7 @@ NOT_RUN = {
         *("python tools/tables.py 5 --data fashion_mnist", "softpool-tables 7 --seeds 1 2 3"),
     ],
     "needs a study's trainings": ["python benchmarks/study_records.py keep"],
+    "writes a committed file": ["python benchmarks/study_records.py compare"],
     "measures for minutes": [
         *("python benchmarks/bench_pooling.py", "python benchmarks/bench_detector.py"),
         "SOFTPOOL_CPU_CAPABILITY=avx2 python benchmarks/bench_pooling.py",
