@@ -34,6 +34,7 @@ from softpool_det.statistics.bootstrap import bootstrap
 from softpool_det.statistics.differences import difference_entry, figure_entry
 from softpool_det.statistics.intervals import Estimate, estimate
 from softpool_det.statistics.matches import match
+from softpool_det.statistics.power import seeds_needed, variances
 from softpool_det.statistics.verdict import judge
 
 # Of compare.py; records of other draws would not be paired.
@@ -180,6 +181,9 @@ def compare(path: Path, output: Path | None, pairs: list[list[str]], margin: flo
             f"{candidate} minus {against}, {len(seeds)} seeds: {found.value:+.2f} AP, "
             f"95 % {plain[0]:+.2f} to {plain[1]:+.2f}, 90 % {narrow[0]:+.2f} to {narrow[1]:+.2f}"
         )
+        parts = variances(difference_entry(found, CONFIDENCE, among=1))
+        if parts is not None:
+            print(f"  seeds that show 1 AP with 80 %: {seeds_needed(1.0, *parts, CONFIDENCE)}")
     if output is not None:
         write_json(output, excerpt(records, margin))
 
