@@ -13,8 +13,11 @@ SEEDS ?= 1
 JSON ?=
 IMAGES ?=
 OUTPUT ?= output/demo/$(if $(JSON),own,$(DATA))_$(MODEL)
-# The pooling of the second arm, a name of docs/poolings.md: softpool, lip, s3, ...
+# What stock is compared with, a name of docs/poolings.md: softpool (the authors', and the one that
+# docs/findings.md found nearest to stock), or another one alone: lip, s3, ...
 POOL ?= softpool
+# Trainings at a time: these small ones gain little from a second thread.
+WORKERS ?= 3
 # Where `make wheel` puts its files, and what `make test-wheel` tests them with.
 DIST ?= dist
 TORCH ?= 2.13.0
@@ -27,11 +30,15 @@ ONE_THREAD = exec env OMP_NUM_THREADS=1
 # What libraries say of their own future is not for here. By exec the program is make's own child,
 # to which make hands SIGTERM on: a shell between them would end alone.
 QUIET = exec env PYTHONWARNINGS=ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning
-# Measured with SEEDS="1 2 3 4 5", where it was.
+# Measured with several seeds, where it was.
 KNOWN_SPREAD = $(if $(filter softpool,$(POOL)),benchmarks/results/demo_$(DATA)_$(MODEL).json)
 DEMOS = $(patsubst configs/demo/%_R_18_FPN.yaml,%,$(filter-out %_softpool_R_18_FPN.yaml,$(wildcard configs/demo/*.yaml)))
-# What SoftPool's config lacks to name another one. All share the stock run and its folder.
-DEMO_POOL = $(if $(filter-out softpool,$(POOL)),MODEL.STEM_POOL.NAME $(POOL))
+# The arms beside stock. All values of POOL share the stock run and its folder.
+SOFTPOOL_CONFIG = configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml
+WIDE = MODEL.STEM_POOL.KERNEL_SIZE 3 MODEL.STEM_POOL.PADDING 1 MODEL.STEM_POOL.CEIL_MODE False \
+    MODEL.STEM_POOL.BETA 4.0 MODEL.STEM_POOL.GRADIENT exact
+ARMS_softpool = --arm SoftPool $(SOFTPOOL_CONFIG) --arm 'SoftPool 3x3 beta 4' $(SOFTPOOL_CONFIG) $(WIDE)
+ARMS = $(or $(ARMS_$(POOL)),--arm $(POOL) $(SOFTPOOL_CONFIG) MODEL.STEM_POOL.NAME $(POOL))
 
 # The project is for Linux alone, as pyproject.toml says.
 BIN := $(VENV)/bin
@@ -81,7 +88,7 @@ $(VENV)/.extension.stamp: setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*) 
 	@sed -n 's/^ *\(softpool_det: .*\)/\1/p' $(VENV)/build.log | sort -u
 	@touch $@
 
-demo: setup  ## stock and SoftPool side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2" POOL=lip), or on your data (JSON=F IMAGES=D)
+demo: setup  ## stock and two SoftPools side by side (DATA=digits|trees MODEL=retinanet|mask_rcnn SEEDS="1 2" POOL=lip), or on your data (JSON=F IMAGES=D)
 	@case '$(SEEDS)' in ''|*[!0-9\ ]*) \
 	    echo "error: SEEDS must be whole numbers, such as \"1 2 3\", got $(SEEDS)"; exit 1;; esac
 ifneq ($(JSON),)
@@ -99,8 +106,8 @@ else
 	@$(QUIET) $(BIN)/python tools/compare.py \
 	    --output '$(OUTPUT)' \
 	    --arm stock configs/demo/$(DATA)_$(MODEL)_R_18_FPN.yaml \
-	    --arm $(if $(DEMO_POOL),$(POOL),SoftPool) configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml $(DEMO_POOL) \
-	    --seeds $(SEEDS) $(addprefix --known-spread ,$(wildcard $(KNOWN_SPREAD)))
+	    $(ARMS) \
+	    --seeds $(SEEDS) --workers $(WORKERS) $(addprefix --known-spread ,$(wildcard $(KNOWN_SPREAD)))
 endif
 
 bench: setup  ## speed and memory of the pooling beside max pooling's, and the targets

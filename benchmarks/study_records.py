@@ -155,13 +155,17 @@ def _mean(found: list[dict[str, float | None]]) -> dict[str, float | None]:
     }
 
 
-def compare(path: Path, output: Path | None, pairs: list[list[str]], margin: float) -> None:
-    records = Records(read_records(path))
+def compare(
+    path: Path, output: Path | None, arms: list[str], pairs: list[list[str]], margin: float
+) -> None:
+    found = read_records(path)
+    known = list(dict.fromkeys(run["arm"] for run in found))
+    for arm in (*arms, *(arm for pair in pairs for arm in pair)):
+        if arm not in (arms or known) or arm not in known:
+            raise SystemExit(f"error: {arm!r}, of --arms or --pair: to choose from are {known}")
+    records = Records([run for run in found if run["arm"] in (arms or known)])
     if len(records.names) < 2:
         raise SystemExit(f"error: {path}: needs the records of two arms, has {records.names}")
-    for arm in (arm for pair in pairs for arm in pair):
-        if arm not in records.runs:
-            raise SystemExit(f"error: --pair {arm!r}: {path} has {records.names}")
     baseline, *others = records.names
     print("arm | seeds | AP, mean | minus the first | simultaneous 95 % interval")
     for name in records.names:
@@ -199,6 +203,7 @@ def main() -> None:
     compared = commands.add_parser("compare", help="intervals of the differences between arms")
     compared.add_argument("records", type=Path, metavar="RECORDS.jsonl")
     compared.add_argument("--output", type=Path, metavar="EXCERPT.json")
+    compared.add_argument("--arms", nargs="+", default=[], metavar="ARM", help="only these")
     compared.add_argument(
         "--pair", nargs=2, action="append", default=[], metavar=("CANDIDATE", "BASELINE")
     )
@@ -207,7 +212,7 @@ def main() -> None:
     if args.command == "keep":
         keep(args.study, args.records)
     else:
-        compare(args.records, args.output, args.pair, args.margin)
+        compare(args.records, args.output, args.arms, args.pair, args.margin)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,16 @@ if TYPE_CHECKING:
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
 OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
-OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", "auto", "masks", "limit_images"]
+OF_CONFIGS += [
+    "names",
+    "arm",
+    "seeds",
+    "workers",
+    "trust_lazy_config",
+    "auto",
+    "masks",
+    "limit_images",
+]
 OF_CONFIGS += [*DATA_OPTIONS, *FOLDER_OPTIONS]
 # What --auto chooses.
 OF_ARMS = ["baseline", "candidate", "baseline_weights", "candidate_weights", "arm"]
@@ -85,6 +94,12 @@ def parse_args() -> argparse.Namespace:
     configs.add_argument("--masks", action="store_true", help="with --auto: Mask R-CNN")
     configs.add_argument(
         "--seeds", nargs="+", type=int, metavar="SEED", help="one training each (default: 1)"
+    )
+    configs.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="runs at a time, which share the cores (default: 1)",
     )
     add_trust_lazy_config(configs)
     own_data = parser.add_argument_group(*OWN_DATA)
@@ -248,6 +263,7 @@ def compare_configs(args: argparse.Namespace) -> dict:
         known_spread=args.known_spread,
         resamples=args.resamples,
         margin=args.margin,
+        workers=1 if args.workers is None else args.workers,
     )
 
 

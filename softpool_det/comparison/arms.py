@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -24,12 +23,14 @@ from softpool_det.datasets.limiting import limit_images
 from softpool_det.io.atomic import claim
 from softpool_det.io.errors import TRUST_LAZY_CONFIG
 from softpool_det.training import EVALUATION_FILE, RESULT_FILE
-from softpool_det.training.signals import Interrupted, passing_on, shielding
+from softpool_det.training.signals import shielding
 
 IDENTITY_FILE = "identity.txt"
 LOG_FILE = "stdout.txt"
 # Runs in a process of its own, which can be interrupted.
 PROGRAM = "softpool_det.cli.train"
+# In overrides and weights, stands for the run's seed.
+SEED = "{seed}"
 QUIET = "ignore::UserWarning,ignore::DeprecationWarning,ignore::FutureWarning"
 
 
@@ -40,8 +41,8 @@ class Arm:
     Args:
         name: what its row is called; also the name of its folder.
         config_file: YAML or LazyConfig.
-        overrides: as for :func:`softpool_det.config.load_config`.
-        weights: a checkpoint to evaluate; None to train.
+        overrides: as for :func:`softpool_det.config.load_config`; `{seed}` in them is the run's.
+        weights: a checkpoint to evaluate, or with `{seed}` one for each; None to train.
         trust_lazy_config: as for :func:`softpool_det.config.load_config`.
     """
 
@@ -54,9 +55,14 @@ class Arm:
     def options(self, seed: int) -> list[str]:
         """Return the overrides with which this arm runs, but for the output folder."""
         changes = {"seed": str(seed)}
-        if self.weights is not None:
-            changes["weights"] = self.weights
-        return [*self.overrides, *self._spell(changes)]
+        if (weights := self.weights_of(seed)) is not None:
+            changes["weights"] = weights
+        overrides = [text.replace(SEED, str(seed)) for text in self.overrides]
+        return [*overrides, *self._spell(changes)]
+
+    def weights_of(self, seed: int) -> str | None:
+        """Return the checkpoint that is evaluated with a seed; None to train."""
+        return None if self.weights is None else self.weights.replace(SEED, str(seed))
 
     def output_options(self, folder: Path) -> list[str]:
         """Return the override that sets the output folder."""
@@ -129,8 +135,8 @@ class Run:
         identity = describe(cfg)
         for path in json_files_of(cfg):
             identity += f"sha256 of {path}: {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
-        if self.arm.weights is not None:
-            digest = hashlib.sha256(Path(self.arm.weights).read_bytes()).hexdigest()
+        if (weights := self.arm.weights_of(self.seed)) is not None:
+            digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
             identity += f"sha256 of the weights: {digest}\n"
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = file_lock(str(self.folder))
@@ -146,19 +152,18 @@ class Run:
         finally:
             lock.release()
 
-    def start(self, lock: int, label: str = "", threads: int | None = None) -> Popen:
+    def start(self, lock: int, threads: int | None = None) -> Popen:
         """Start its process, which logs into the folder.
 
         Args:
             lock: of `claimed`, which the process holds, too: should this one be killed.
-            label: of a progress line on stderr; "" for none.
             threads: of the process; by default what the environment says.
         """
         arm = self.arm
         mode = "--resume" if arm.weights is None else "--eval-only"
         command = [sys.executable, "-m", PROGRAM, "--config-file", arm.config_file, mode]
         command += [TRUST_LAZY_CONFIG] if arm.trust_lazy_config else []
-        command += ["--progress", label, *arm.options(self.seed), *arm.output_options(self.folder)]
+        command += ["--progress", "", *arm.options(self.seed), *arm.output_options(self.folder)]
         # What libraries have to say of their own future would break the progress line; torch's
         # word is of an nvcc without a GPU. Errors and this package's warnings come through.
         quiet = {"PYTHONWARNINGS": QUIET, "TORCH_LOGS": "-torch.utils.cpp_extension"}
@@ -181,34 +186,3 @@ class Run:
                 f"{where}, was interrupted by a signal to its process; the same command continues "
                 f"it. Its log is {log}"
             )
-
-
-def run_arm(arm: Arm, seed: int, folder: Path, label: str) -> dict:
-    """Train and evaluate one arm with one seed, or take what is there already.
-
-    Args:
-        arm, seed, folder: see :class:`Run`.
-        label: of the progress line.
-
-    Returns:
-        What :func:`softpool_det.training.run` writes: metrics, train_seconds,
-        peak_memory_bytes and device.
-
-    Raises:
-        FileExistsError: the folder holds a run of another config.
-        RuntimeError: the run failed or was interrupted; names its log.
-        Interrupted: a signal came, which the run's process got, too; its checkpoint is saved.
-    """
-    run = Run(arm, seed, folder)
-    with run.claimed() as lock:
-        if not run.result.is_file():
-            running: list[Popen] = []
-            with passing_on(lambda: [part.pid for part in running]) as signals:
-                running.append(run.start(lock, label))
-                status = running[0].wait()
-            # Before it listens, a signal ends it at once.
-            if signals and status in (0, *(-number for number in signals)):
-                print(f"{label}: interrupted; the same command continues it", file=sys.stderr)
-                raise Interrupted
-            run.check(status)
-    return json.loads(run.result.read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from softpool_det.coco.annotations import read_annotations
 from softpool_det.comparison.activations import dataset_activation_rows
-from softpool_det.comparison.arms import Arm, Run, config_difference, run_arm
+from softpool_det.comparison.arms import SEED, Arm, Run, config_difference
 from softpool_det.comparison.compare_files import check_names
 from softpool_det.comparison.cost import Cost, measure_costs
 from softpool_det.comparison.output import gallery, write_figures, write_report
 from softpool_det.comparison.provenance import provenance
+from softpool_det.comparison.side_by_side import run_side_by_side
 from softpool_det.comparison.softness import measure_softness
 from softpool_det.comparison.training_curves import training_curve
 from softpool_det.datasets import ensure_dataset, register_datasets
@@ -40,6 +42,7 @@ def compare(
     known_spread: Path | Mapping[str, float] | None = None,
     resamples: int = 1000,
     margin: float | None = None,
+    workers: int = 1,
 ) -> dict:
     """Compare arms seed by seed.
 
@@ -56,24 +59,25 @@ def compare(
             :func:`read_known_spread` reads in one.
         resamples: of the images, for the intervals; as many permutations are drawn.
         margin: in AP, see :func:`softpool_det.statistics.result_files.compare_matched`.
+        workers: runs at a time; several share the cores, unless OMP_NUM_THREADS is set.
 
     Returns:
         What comparison.json holds (docs/compare.md).
 
     Raises:
         FileNotFoundError: a config or a checkpoint is not there.
-        FileExistsError, RuntimeError: see :func:`softpool_det.comparison.arms.run_arm`.
+        FileExistsError, RuntimeError, Interrupted: see
+            :func:`softpool_det.comparison.side_by_side.run_side_by_side`.
         ValueError: fewer than two arms, two of one name, one run that would be counted twice, or
-            arms that are not evaluated on one and the same data set.
+            arms that are not evaluated on one and the same data set; or `workers` is below 1.
     """
     check_arms(arms, seeds, folder)
     check_margin(margin)
     # Before hours of training, not after them.
     spread = read_known_spread(known_spread) if isinstance(known_spread, Path) else known_spread
-    runs = runs_of(arms, seeds, folder)
-    for number, run in enumerate(runs, 1):
-        label = f"run {number} of {len(runs)}: {run.arm.name}, seed {run.seed}"
-        run_arm(run.arm, run.seed, run.folder, label)
+    shared = workers > 1 and "OMP_NUM_THREADS" not in os.environ
+    threads = max(1, len(os.sched_getaffinity(0)) // workers) if shared else None
+    run_side_by_side(runs_of(arms, seeds, folder), workers, threads, folder)
     return summarize(arms, seeds, folder, known_spread=spread, resamples=resamples, margin=margin)
 
 
@@ -142,7 +146,8 @@ def summarize(
         for seed, path in zip(seeds, results[arm.name], strict=True):
             files.append((path, f"results of {arm.name}, seed {seed}"))
             files += _weights(arm, seed, folder)
-        files += [file for file in _trained_on(arm, seeds[0]) if file not in files]
+        for seed in seeds:
+            files += [file for file in _trained_on(arm, seed) if file not in files]
     data |= {
         "seeds": list(seeds),
         "runs": runs,
@@ -186,14 +191,14 @@ def _check_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)}: each seed is one run and can be there once")
     for arm in arms:
-        for path in filter(None, (arm.config_file, arm.weights)):
+        for path in filter(None, (arm.config_file, *map(arm.weights_of, seeds))):
             if not PathManager.isfile(path):
                 raise FileNotFoundError(f"{path}, of the arm {arm.name!r}, is not a file")
-        if arm.weights is not None and len(seeds) > 1:
+        if arm.weights is not None and SEED not in arm.weights and len(seeds) > 1:
             raise ValueError(
                 f"seeds={list(seeds)}, but {arm.name!r} is one checkpoint, {arm.weights}, "
-                "which is the same run each time. Give one seed; or compare the result files of "
-                "checkpoints of several seeds with --gt"
+                f"which is the same run each time. Write {SEED} for the seed in its path, give one "
+                "seed, or compare result files with --gt"
             )
 
 
@@ -221,8 +226,8 @@ def common_test_set(arms: Sequence[Arm], seed: int, folder: Path) -> str:
 def detector_of(arm: Arm, seed: int, run_folder: Path) -> Detector:
     """Return the config and the checkpoint of a finished run."""
     cfg = arm.load(seed, run_folder)
-    if arm.weights is not None:
-        return cfg, arm.weights
+    if (weights := arm.weights_of(seed)) is not None:
+        return cfg, weights
     return cfg, run_folder / (run_folder / "last_checkpoint").read_text().strip()
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
-from sys import stderr
 from typing import Any
 
 import yaml
-from tqdm import tqdm
 
 from softpool_det.comparison.arms import Arm, Run
 from softpool_det.comparison.compare import check_arms, runs_of, summarize
+from softpool_det.comparison.side_by_side import run_side_by_side
 from softpool_det.statistics.verdict import check_margin
-from softpool_det.training.signals import Interrupted, passing_on
 
 # Keys, and what their values may be.
 _KEYS = {
@@ -31,8 +25,6 @@ _KEYS = {
 }
 _ARM_KEYS = {"config": (str,), "overrides": (dict,), "weights": (str,)}
 _KINDS = {str: "text", list: "a list", dict: "a mapping", int: "an integer", float: "a number"}
-# Between two looks at the processes, in seconds.
-_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,8 @@ def read_study(
 
     Keys: `output`, a folder; `seeds`, a list of integers; `arms`, by name a mapping with `config`
     and, if wanted, `overrides` and `weights`; and, if wanted, `overrides` of all arms, `margin` in
-    AP, and `resamples`. `overrides` are a mapping of config keys to values.
+    AP, and `resamples`. `overrides` are a mapping of config keys to values. `{seed}` in overrides
+    and weights is the run's seed.
 
     Args:
         path: the file.
@@ -171,103 +164,22 @@ def run_study(study: Study, workers: int) -> dict:
         What comparison.json holds; nothing without a report.
 
     Raises:
-        RuntimeError: runs failed; all others are finished first.
-        Interrupted: a signal came, which the running processes got, too; they have saved.
-        FileExistsError: a folder holds a run of another config.
+        RuntimeError, Interrupted, FileExistsError: see
+            :func:`softpool_det.comparison.side_by_side.run_side_by_side`.
         FileNotFoundError, ValueError: see :func:`softpool_det.comparison.compare`.
     """
-    if workers < 1:
-        raise ValueError(f"workers={workers}, must be at least 1")
     check_arms(study.arms, study.seeds, study.folder)
-    runs = study.runs()
-    finished = [run for run in runs if run.result.is_file()]
-    for run in finished:
-        with run.claimed():  # whether they are runs of these arms
-            pass
-    queue = _Queue(workers, deque(run for run in runs if run not in finished))
     reported = 0
-    with (
-        passing_on(lambda: [process.pid for process in queue.running]) as signals,
-        tqdm(
-            total=len(runs),
-            initial=len(finished),
-            desc=study.folder.name,
-            unit="run",
-            smoothing=0,  # the time to go is by the mean of all runs
-            mininterval=0.1 if stderr.isatty() else 60,  # in a log, a line a minute at most
-        ) as bar,
-    ):
-        try:
-            while queue.waiting or queue.running:
-                queue.start(signals)
-                seeds = _finished_seeds(study)
-                news = reported < len(seeds) < len(study.seeds)
-                if news and not signals and not study.kept:
-                    reported = len(seeds)
-                    _report(study, seeds)
-                time.sleep(_INTERVAL)
-                bar.update(queue.collect(signals))
-                if signals and not queue.running:
-                    print(
-                        f"{study.folder}: interrupted; the same command continues it", file=stderr
-                    )
-                    raise Interrupted
-                if stderr.isatty():
-                    bar.refresh()
-        finally:
-            queue.stop()
-    if queue.failures:
-        raise RuntimeError("\n".join(queue.failures))
+
+    def report_seeds() -> None:
+        nonlocal reported
+        seeds = _finished_seeds(study)
+        if reported < len(seeds) < len(study.seeds) and not study.kept:
+            reported = len(seeds)
+            _report(study, seeds)
+
+    run_side_by_side(study.runs(), workers, 1, study.folder, report_seeds)
     return {} if study.kept else _report(study, list(study.seeds))
-
-
-class _Queue:
-    """Runs that wait and runs that are running, each with what holds its folder."""
-
-    def __init__(self, workers: int, waiting: deque[Run]) -> None:
-        self.workers, self.waiting = workers, waiting
-        self.running: dict[Popen, tuple[Run, ExitStack]] = {}
-        self.failures: list[str] = []
-
-    def start(self, signals: list[int]) -> None:
-        """Start what there is room for, unless a signal has come."""
-        for _ in range(len(self.waiting)):
-            if signals or len(self.running) >= self.workers:
-                return
-            run, held = self.waiting.popleft(), ExitStack()
-            try:
-                lock = held.enter_context(run.claimed(wait=False))
-            except BlockingIOError:
-                self.waiting.append(run)
-                continue
-            process = run.start(lock, threads=1)
-            self.running[process] = run, held
-            for number in signals:  # that came before the process was known
-                process.send_signal(number)
-
-    def collect(self, signals: list[int]) -> int:
-        """Let go of what has ended; how many of them are finished."""
-        count = 0
-        for process in [process for process in self.running if process.poll() is not None]:
-            run, held = self.running.pop(process)
-            held.close()
-            if signals and process.returncode in (0, *(-number for number in signals)):
-                continue
-            try:
-                run.check(process.returncode)
-                count += 1
-            except RuntimeError as error:
-                self.failures.append(str(error))
-                print(error, file=stderr)
-        return count
-
-    def stop(self) -> None:
-        """Let all save and end."""
-        for process in self.running:
-            process.terminate()
-        for process, (_, held) in self.running.items():
-            process.wait()
-            held.close()
 
 
 def _finished_seeds(study: Study) -> list[int]:

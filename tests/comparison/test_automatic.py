@@ -104,7 +104,7 @@ def test_what_is_said():
     assert "from scratch" in found.notes[0]
     assert "500 iterations of 4 images (200.0 epochs)" in found.notes[1]
     assert "Half of the objects are smaller than 10 pixels" in found.notes[2]
-    assert "differ by up to 4.73 AP" in found.notes[3]
+    assert "differ by up to 4.12 AP" in found.notes[3]
     assert len(settings(made([1] * 10), False, {}, False).notes) == 3
     with pytest.raises(ValueError, match=r"SOLVER.MAX_ITER is 'x', must be a whole number"):
         settings(data, False, {"SOLVER.MAX_ITER": "x"}, False)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from softpool_det.comparison import arms
 from softpool_det.comparison.compare import _run_remarks
 from softpool_det.report import comparison_text
 
@@ -120,7 +121,7 @@ def test_prints_both_arms_report_and_verdicts(finished, tasks, seeds):
     assert lines[-1 - verdicts] == f"Report: {output / 'report.html'}"
     assert all("SoftPool" in line and "interval" in line for line in lines[-verdicts:])
     count = 2 * len(seeds)
-    assert f"run {count} of {count}: SoftPool, seed {seeds[-1]}" in errors
+    assert f"| {count}/{count} runs [" in errors
 
 
 def test_writes_what_it_measured(finished, tasks, seeds):
@@ -207,19 +208,21 @@ def test_refuses_a_folder_of_another_config(finished, model, compare_here):
 
 
 @pytest.mark.slow
-def test_takes_checkpoints(finished, model, environment, tmp_path):
+def test_takes_checkpoints(finished, model, seeds, environment, tmp_path):
     output, _, _ = finished
-    weights = [str(output / arm / "seed_1" / "model_final.pth") for arm in ("stock", "SoftPool")]
-    arguments = ["--baseline-weights", weights[0], "--candidate-weights", weights[1]]
+    weights = [output / arm / "seed_{seed}" / "model_final.pth" for arm in ("stock", "SoftPool")]
+    arguments = ["--baseline-weights", str(weights[0]), "--candidate-weights", str(weights[1])]
+    arguments += ["--seeds", *map(str, seeds)]
     done = compare(environment, tmp_path, *arguments, model=model)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
         json.loads((tmp_path / "comparison.json").read_text())["costs"]["stock"]["train_seconds"]
         is None
     )
-    taken = json.loads((tmp_path / "comparison.json").read_text())["runs"]["stock"]["1"]["metrics"]
-    trained = json.loads((output / "stock" / "seed_1" / "result.json").read_text())["metrics"]
-    assert taken == trained
+    for seed in seeds:
+        taken = json.loads((tmp_path / "comparison.json").read_text())["runs"]["stock"][str(seed)]
+        trained = json.loads((output / "stock" / f"seed_{seed}" / "result.json").read_text())
+        assert taken["metrics"] == trained["metrics"]
 
 
 @pytest.mark.slow  # tests/comparison/test_study.py sends one to the same runs
@@ -266,6 +269,26 @@ def test_compares_lazy_configs(environment, lazy_config, tmp_path):
     # The same config with the same seed: whatever is random in a run has been seeded.
     assert task["metrics"]["one"]["AP"] == task["metrics"]["other"]["AP"]
     assert "No difference is shown" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [(None, max(1, len(os.sched_getaffinity(0)) // 2)), ("3", 3)]
+)
+def test_several_runs_at_a_time_share_the_cores(
+    compare_here, tmp_path, monkeypatch, given, threads
+):
+    program = tmp_path / "stub_program.py"
+    program.write_text("import os, sys\nprint(os.environ['OMP_NUM_THREADS'])\nsys.exit(3)\n")
+    monkeypatch.setattr(arms, "PROGRAM", program.stem)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with pytest.raises(SystemExit, match="stock, seed 1, ended with status 3"):
+        compare_here(tmp_path / "runs", "--workers", "2")
+    for arm in ("stock", "SoftPool"):
+        log = tmp_path / "runs" / arm / "seed_1" / "stdout.txt"
+        assert log.read_text() == f"{threads}\n"
 
 
 def test_remarks_of_runs():

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from test_compare import CONFIGS, ROOT, TINY
 
-from softpool_det.comparison.compare import RESULTS_FILE
+from softpool_det.comparison.compare import RESULTS_FILE, check_arms
 from softpool_det.comparison.study import read_study
 from softpool_det.statistics import compare_results
 
@@ -106,6 +106,11 @@ def check_records(path, output, names, records, program_here):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         program_here(program, "compare", records, "--output", excerpt, "--pair", *names[:2])
     assert "max 3x3 minus beta 4, 2 seeds" in printed.getvalue()
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        program_here(program, "compare", records, "--arms", *names[1:], names[0])
+    assert [line.split(" | ")[0] for line in printed.getvalue().splitlines()[1:]] == names
+    with pytest.raises(SystemExit, match="'beta 5', of --arms or --pair: to choose from are"):
+        program_here(program, "compare", records, "--arms", names[0], "beta 5")
     kept = json.loads(excerpt.read_text())
     results = {
         arm: [output / arm / f"seed_{seed}" / RESULTS_FILE for seed in (1, 2)] for arm in names
@@ -222,9 +227,26 @@ def test_overrides_are_spelled_as_on_a_command_line(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["plain_scenes"])
-def test_the_studies_of_this_project_can_be_read(name):
-    study = read_study(ROOT / "configs" / "studies" / f"{name}.yaml")
+def test_each_seed_has_weights_of_its_own(tmp_path):
+    """Those that a training starts from, and those that are evaluated."""
+    arm = {"config": SOFTPOOL, "overrides": {"MODEL.WEIGHTS": "start/{seed}.pth"}}
+    tested = {"config": SOFTPOOL, "weights": "trained_{seed}/model_final.pth"}
+    path = study_file(tmp_path, arms={"trained": arm, "tested": tested})
+    trained, tested = read_study(path).arms
+    assert [trained.load(seed).MODEL.WEIGHTS for seed in (1, 2)] == ["start/1.pth", "start/2.pth"]
+    assert tested.load(2).MODEL.WEIGHTS == "trained_2/model_final.pth"
+    (tmp_path / "trained_1").mkdir()
+    (tmp_path / "trained_1" / "model_final.pth").touch()
+    tested = replace(tested, weights=str(tmp_path / tested.weights))
+    with pytest.raises(FileNotFoundError, match=r"trained_2/model_final.pth, of the arm 'tested'"):
+        check_arms([trained, tested], [1, 2], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs" / "studies").iterdir()), ids=lambda p: p.stem
+)
+def test_the_studies_of_this_project_can_be_read(path):
+    study = read_study(path)
     for arm in study.arms:
         arm.load(study.seeds[0])
     assert Path(study.folder).parts[0] == "output"

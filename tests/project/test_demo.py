@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from softpool_det.config import load_config
+
 ROOT = Path(__file__).parents[2]
 OWN = ["JSON=a.json", "IMAGES=b"]
 
@@ -37,6 +39,34 @@ def test_refusals_are_a_line(variables, error, tmp_path):
     assert made.returncode == 2
     assert output.startswith(f"error: {error}")
     assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "arms"),
+    [
+        ([], ["stock", "SoftPool", "SoftPool 3x3 beta 4"]),
+        (["DATA=trees"], ["stock", "SoftPool", "SoftPool 3x3 beta 4"]),
+        (["MODEL=mask_rcnn"], ["stock", "SoftPool", "SoftPool 3x3 beta 4"]),
+        (["POOL=lip"], ["stock", "lip"]),
+    ],
+)
+def test_the_arms(variables, arms, tmp_path):
+    program = tmp_path / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    words = demo(tmp_path, *variables).communicate()[0].splitlines()
+    begins = [place + 1 for place, word in enumerate(words) if word == "--arm"]
+    assert [words[begin] for begin in begins] == arms
+    ends = [place for place, word in enumerate(words) if word.startswith("--")]
+    for name, begin in zip(arms, begins, strict=True):
+        config, *overrides = words[begin + 1 : min(end for end in ends if end > begin)]
+        pool = load_config(str(ROOT / config), overrides).MODEL.STEM_POOL
+        if name == "lip":
+            assert pool.NAME == "lip"
+        elif name != "stock":
+            assert (4.0 if "beta 4" in name else 1.0) == pool.BETA
+            assert (3 if "3x3" in name else 2) == pool.KERNEL_SIZE
 
 
 @pytest.mark.parametrize("variables", [[], OWN])

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from softpool_det.classification.config import load_config as load_classifier_config
 from softpool_det.comparison import arms
-from softpool_det.comparison.arms import Arm, run_arm
+from softpool_det.comparison.arms import Arm, Run
+from softpool_det.comparison.side_by_side import run_side_by_side
 from softpool_det.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +151,7 @@ def test_compare_hands_the_trust_on(lazy_config, tmp_path, monkeypatch):
         arm = Arm("arm", str(file), trust_lazy_config=trust)
         folder = tmp_path / f"run_{trust}"
         with pytest.raises(RuntimeError, match="ended with status 3"):
-            run_arm(arm, 1, folder, "")
+            run_side_by_side([Run(arm, 1, folder)], 1, None, folder)
         words = json.loads((folder / "stdout.txt").read_text())
         assert ("--trust-lazy-config" in words) == trust
 
