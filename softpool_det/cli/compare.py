@@ -75,8 +75,9 @@ def parse_args() -> argparse.Namespace:
         metavar="NAME",
         help="of the two in the report (default: stock SoftPool)",
     )
-    configs.add_argument("--baseline-weights", metavar="FILE", help="evaluate this, do not train")
-    configs.add_argument("--candidate-weights", metavar="FILE", help="evaluate this, do not train")
+    evaluated = "evaluate this, do not train; {seed} in it is the run's seed"
+    configs.add_argument("--baseline-weights", metavar="FILE", help=evaluated)
+    configs.add_argument("--candidate-weights", metavar="FILE", help=evaluated)
     configs.add_argument(
         "--arm",
         nargs="+",

@@ -55,6 +55,7 @@ NOT_RUN = {
         "digits_retinanet_softpool_R_18_FPN.yaml MODEL.WEIGHTS",
         "python tools/train_classifier.py configs/classification/digits_softpool.yaml",
         *("benchmarks/pretraining.sh", "DATA=fashion_mnist benchmarks/pretraining.sh"),
+        "benchmarks/pretrained_study.sh",
         "python tools/study.py configs/studies/plain_scenes.yaml",
         "python tools/study.py configs/studies/poolings.yaml",
         "python tools/study.py configs/studies/hard_scenes.yaml",
