@@ -180,14 +180,14 @@ SOFT_POOL_HD void store_some(
 // ---- a tile's numbers by channel ----
 
 template <typename element_t, bool affine>
-struct Channels {
+struct ChannelFormula {
   using real = real_of<element_t>;
   using Real = Lanes<real>;
   SoftPool<LaneMath<element_t>> formula;
   Activation<affine, Real> activation;
 
   // Of the channels from `channel` on, one in every lane; contiguous: of one channel, in all lanes.
-  SOFT_POOL_HD Channels(const Parameters& parameters, bool contiguous, int64_t channel) {
+  SOFT_POOL_HD ChannelFormula(const Parameters& parameters, bool contiguous, int64_t channel) {
     const auto lanes = [&](const void* numbers) {
       const auto* source = static_cast<const real*>(numbers);
       return contiguous ? broadcast(*source) : Elements<real>::load(source + channel);

@@ -113,7 +113,7 @@ struct K2S2 {
 
   SOFT_POOL_HD bool forward() {
     auto* output = static_cast<element_t*>(arrays.result);
-    for_each_register(1, [&](const Place& at, const Channels<element_t, affine>& channels) {
+    for_each_register(1, [&](const Place& at, const ChannelFormula<element_t, affine>& channels) {
       const Windows windows = weigh(at, channels);
       const Floats maximum =
           contiguous ? Pairs::first(windows.maximum) : windows.maximum[0];
@@ -127,7 +127,7 @@ struct K2S2 {
   template <bool exact>
   SOFT_POOL_HD bool backward() {
     const auto* grad_output = static_cast<const element_t*>(arrays.grad_output);
-    for_each_register(2, [&](const Place& at, const Channels<element_t, affine>& channels) {
+    for_each_register(2, [&](const Place& at, const ChannelFormula<element_t, affine>& channels) {
       const Windows windows = weigh(at, channels);
       Floats upstream = Elements<element_t>::load(grad_output + at.window);
       upstream = contiguous ? Pairs::from_memory(upstream) : upstream;
@@ -155,7 +155,7 @@ struct K2S2 {
   }
 
  private:
-  SOFT_POOL_HD Windows weigh(const Place& at, const Channels<element_t, affine>& channels) {
+  SOFT_POOL_HD Windows weigh(const Place& at, const ChannelFormula<element_t, affine>& channels) {
     Windows result;
     load_taps(at, channels, result.x);
     Floats* const maximum = result.maximum;
@@ -184,7 +184,7 @@ struct K2S2 {
   }
 
   SOFT_POOL_HD void load_taps(
-      const Place& at, const Channels<element_t, affine>& channels, Floats* x) const {
+      const Place& at, const ChannelFormula<element_t, affine>& channels, Floats* x) const {
     for (int row = 0; row < rows; ++row) {
       Floats* pair = x + 2 * row;
       const element_t* source = input + at.taps[row];
@@ -249,7 +249,7 @@ struct K2S2 {
     return true;
   }
 
-  // Calls body(Place, Channels) for every register of windows. `unit` is what the tile counts in: 1
+  // Calls body(Place, ChannelFormula) for every register of windows. `unit` is what the tile counts in: 1
   // in windows, 2 in inputs.
   template <typename Body>
   SOFT_POOL_HD void for_each_register(int64_t unit, const Body& body) {
@@ -261,7 +261,7 @@ struct K2S2 {
     const int64_t columns = in_windows(tile.end[2], 2) - first;
     const int64_t pixels = contiguous ? 1 : columns;
     const int64_t run = contiguous ? columns : tile.channels;
-    const Channels<element_t, affine> one(arrays.parameters, true, 0);
+    const ChannelFormula<element_t, affine> one(arrays.parameters, true, 0);
     for (int64_t z = in_windows(tile.begin[0], 0); z < in_windows(tile.end[0], 0); ++z) {
       for (int64_t y = in_windows(tile.begin[1], 1); y < in_windows(tile.end[1], 1); ++y) {
         const Place row = row_at(z, y, first);
@@ -276,7 +276,7 @@ struct K2S2 {
             if (contiguous) {
               body(at, one);
             } else {
-              body(at, Channels<element_t, affine>(arrays.parameters, false, lane));
+              body(at, ChannelFormula<element_t, affine>(arrays.parameters, false, lane));
             }
           }
         }

@@ -61,7 +61,7 @@ struct Plain {
 
  private:
   int64_t own(int d) const { return tile.end[d] - tile.begin[d]; }
-  Channels<element_t, affine> channels(int64_t channel) const {
+  ChannelFormula<element_t, affine> channels(int64_t channel) const {
     return {arrays.parameters, tile.contiguous(), channel};
   }
   int64_t input_at(int64_t z, int64_t y, int64_t x) const {

@@ -14,7 +14,7 @@ struct WindowSums {
   using Math = LaneMath<element_t>;
   using real = real_of<element_t>;
   using Real = Lanes<real>;
-  using Channel = Channels<element_t, affine>;
+  using Channel = ChannelFormula<element_t, affine>;
   static constexpr int kStep = kLanes<real>;
 
   // Copies: what is written through pointers could alias them otherwise.

@@ -10,8 +10,8 @@ namespace softpool_det::cuda {
 // before it. An item is V cells side by side, with or without windows: channels of one, or, of a
 // contiguous tensor whose rows are full of items, neighbours in a row.
 template <typename Problem, int V, int K, bool along_columns>
-struct Cells : Channels<Problem, V, along_columns> {
-  using Base = Channels<Problem, V, along_columns>;
+struct Cells : ChannelLanes<Problem, V, along_columns> {
+  using Base = ChannelLanes<Problem, V, along_columns>;
   using typename Base::index_t;
   using typename Base::real;
   using typename Base::scalar_t;
@@ -52,7 +52,7 @@ struct Cells : Channels<Problem, V, along_columns> {
       const bool inside = y + r >= 0 && y + r < height && x + c >= 0 && x + c < width;
       const scalar_t number = raw[r][c][l % kChannelLanes];
       values[r][k][l] =
-          inside ? this->numbers.pooled(static_cast<real>(number), l) : kNothing<real>;
+          inside ? this->channels.pooled(static_cast<real>(number), l) : kNothing<real>;
     }
   }
   // Writes the gradients of a row of the item's cells.
@@ -79,7 +79,7 @@ struct Cells : Channels<Problem, V, along_columns> {
   SOFT_POOL_HD void add_values(const real (&values)[k][k][V], Sums<real> (&sums)[V]) const {
     SOFT_POOL_FOR(l, V) {
       SOFT_POOL_FOR(t, k * k) sums[l].see(values[t / k][t % k][l]);
-      SOFT_POOL_FOR(t, k * k) sums[l].add(this->numbers.formula[l], values[t / k][t % k][l]);
+      SOFT_POOL_FOR(t, k * k) sums[l].add(this->channels.formula[l], values[t / k][t % k][l]);
     }
   }
   SOFT_POOL_HD void find_sums(const index_t* at, index_t, index_t, Sums<real> (&sums)[V]) const {
@@ -175,14 +175,14 @@ struct CellsBackward : Kernel<Lanes> {
         const int lane = l + next * (Lanes::kColumnLanes == 1 ? V : 1);
         if (w <= r && next <= c) {  // and the next column's their second column
           found[lane / V].lane[lane % V].add(
-              lanes.numbers.formula[l], this->problem.exact, values[r][c][l], gradients[r][c][l],
+              lanes.channels.formula[l], this->problem.exact, values[r][c][l], gradients[r][c][l],
               self.grad_beta[l % Lanes::kChannelLanes]);
         }
       }
     }
     SOFT_POOL_FOR(i, 4 * V) {
       const int l = i % V, c = i / V % 2, r = i / V / 2;
-      gradients[r][c][l] = lanes.numbers.gradient(gradients[r][c][l], values[r][c][l], l);
+      gradients[r][c][l] = lanes.channels.gradient(gradients[r][c][l], values[r][c][l], l);
     }
     SOFT_POOL_FOR(r, 2) lanes.store_row(at, 2 * at[kRows] + r, gradients[r]);
   }

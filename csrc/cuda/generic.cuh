@@ -7,7 +7,7 @@ namespace softpool_det::cuda {
 
 // V lanes: neighbouring channels of one window or input, or neighbours in a row (see Cells).
 template <typename Problem_, int V, bool along_columns = false>
-struct Channels {
+struct ChannelLanes {
   using Problem = Problem_;
   using scalar_t = typename Problem::scalar_t;
   using index_t = typename Problem::index_t;
@@ -20,13 +20,13 @@ struct Channels {
   const Problem& problem;
   int64_t image;
   index_t channel;
-  Numbers<real, V> numbers;
+  ChannelFormula<real, V> channels;
 
-  SOFT_POOL_HD Channels(const Problem& problem_, const index_t* at)
+  SOFT_POOL_HD ChannelLanes(const Problem& problem_, const index_t* at)
       : problem(problem_),
         image(at[kImages]),
         channel(at[kChannels] * V),
-        numbers(problem_, channel + problem_.first_channel(at[kImages]), along_columns) {}
+        channels(problem_, channel + problem_.first_channel(at[kImages]), along_columns) {}
 
   SOFT_POOL_HD int64_t input_at(index_t z, index_t y, index_t x) const {
     return problem.input_at(image, z, y, x) + channel;
@@ -39,7 +39,7 @@ struct Channels {
   }
   SOFT_POOL_HD void load_pooled(int64_t place, real (&values)[V]) const {
     load_pack(problem.input + place, values);
-    SOFT_POOL_FOR(l, V) values[l] = numbers.pooled(values[l], l);
+    SOFT_POOL_FOR(l, V) values[l] = channels.pooled(values[l], l);
   }
   // 0 without windows.
   SOFT_POOL_HD void load_upstream(const index_t* at, real (&upstream)[V]) const {
@@ -80,7 +80,7 @@ struct Channels {
       SOFT_POOL_FOR(l, V) sums[l].see(values[l]);
     });
     for_each_tap(at, first, step, [&](const real(&values)[V]) {
-      SOFT_POOL_FOR(l, V) sums[l].add(numbers.formula[l], values[l]);
+      SOFT_POOL_FOR(l, V) sums[l].add(channels.formula[l], values[l]);
     });
   }
 };
@@ -98,7 +98,7 @@ SOFT_POOL_HD WindowGradients<real, V> gradients_of(
 
 // An item is V windows. Forward, their outputs; backward, what Gather needs of them.
 template <typename Lanes>
-struct Windows : Kernel<Lanes> {
+struct PoolWindows : Kernel<Lanes> {
   using typename Kernel<Lanes>::index_t;
   using typename Kernel<Lanes>::real;
   using Kernel<Lanes>::V;
@@ -127,7 +127,7 @@ struct Windows : Kernel<Lanes> {
         Sums<real>* found = static_cast<Sums<real>*>(self.shared) + l * kThreads + self.thread;
         if (self.phase > 0) {
           sums[l] = *found;
-          sums[l].merge(lanes.numbers.formula[l], found[half]);
+          sums[l].merge(lanes.channels.formula[l], found[half]);
         }
         *found = sums[l];
       }
@@ -171,11 +171,11 @@ struct Gather : Kernel<Lanes> {
       const WindowGradients<real, V> found = windows[lanes.output_at(z, y, x) / V];
       SOFT_POOL_FOR(l, V) {
         found.lane[l].add(
-            lanes.numbers.formula[l], this->problem.exact, values[l], gradients[l],
+            lanes.channels.formula[l], this->problem.exact, values[l], gradients[l],
             self.grad_beta[l]);
       }
     });
-    SOFT_POOL_FOR(l, V) gradients[l] = lanes.numbers.gradient(gradients[l], values[l], l);
+    SOFT_POOL_FOR(l, V) gradients[l] = lanes.channels.gradient(gradients[l], values[l], l);
     store_pack(this->problem.result + place, gradients);
   }
 

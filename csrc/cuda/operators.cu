@@ -66,7 +66,7 @@ static PyObject* runs_on(PyObject*, PyObject* index) {
     return nullptr;
   }
   // All kernels are compiled for the same devices.
-  using Any = cuda::Windows<cuda::Channels<cuda::Problem<float, int32_t>, 1>>;
+  using Any = cuda::PoolWindows<cuda::ChannelLanes<cuda::Problem<float, int32_t>, 1>>;
   cudaFuncAttributes attributes;
   int before = 0;
   cudaError_t status = cudaGetDevice(&before);

@@ -103,15 +103,15 @@ struct Launch : Call {
     const bool packs = pool.channels_last && pool.channels % V == 0 &&
         aligned(V * sizeof(scalar_t), V * sizeof(scalar_t));
     if (!fits_narrow(pool, runner.limit())) {
-      visit(static_cast<Channels<Problem<scalar_t, int64_t>, 1>*>(nullptr));
+      visit(static_cast<ChannelLanes<Problem<scalar_t, int64_t>, 1>*>(nullptr));
     } else if (is_square(2, 0)) {
       with_cells<Narrow, V, 2>(packs, visit);
     } else if (is_square(3, 1)) {
       with_cells<Narrow, V, 3>(packs, visit);
     } else if (packs) {
-      visit(static_cast<Channels<Narrow, V>*>(nullptr));
+      visit(static_cast<ChannelLanes<Narrow, V>*>(nullptr));
     } else {
-      visit(static_cast<Channels<Narrow, 1>*>(nullptr));
+      visit(static_cast<ChannelLanes<Narrow, 1>*>(nullptr));
     }
   }
   template <typename Problem, int V, int K, typename Visit>
@@ -174,14 +174,14 @@ struct Launch : Call {
     return kernel;
   }
   template <typename Lanes>
-  Windows<Lanes> windows() const {
+  PoolWindows<Lanes> windows() const {
     int64_t taps = 1;
     for (const Axis& axis : pool.axes) {
       taps *= std::min(axis.kernel, groups(axis.size, axis.dilation));
     }
     const bool by_block = Lanes::kKernel == 0 && taps > runner.large_taps() &&
         pool.batch * pool.channels * pool.outputs() <= kMostBlocks;
-    auto kernel = make<Windows<Lanes>>(&Axis::out_size, 1, by_block ? 0 : kThreadBits);
+    auto kernel = make<PoolWindows<Lanes>>(&Axis::out_size, 1, by_block ? 0 : kThreadBits);
     kernel.by_block = by_block;
     return kernel;
   }

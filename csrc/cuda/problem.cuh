@@ -95,14 +95,14 @@ struct Problem {
 
 // What differs between channels, by lane.
 template <typename real, int V>
-struct Numbers {
+struct ChannelFormula {
   Formula<real> formula[V];
   Activation<true, real> activation[V];
   bool affine;
 
   // Of a channel and those behind it, or of the one alone.
   template <typename Problem>
-  SOFT_POOL_HD Numbers(const Problem& problem, int64_t channel, bool one_channel)
+  SOFT_POOL_HD ChannelFormula(const Problem& problem, int64_t channel, bool one_channel)
       : affine(problem.scale != nullptr) {
     constexpr real kMost = -kLowest<real>;
     SOFT_POOL_FOR(l, V) {

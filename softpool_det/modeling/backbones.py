@@ -60,7 +60,7 @@ def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
     Raises:
         KeyError: the keys are missing, or no pooling is registered under NAME.
         TypeError: OPTIONS names an option that the pooling does not have.
-        ValueError: the pooling does not take a value.
+        ValueError: the pooling does not take a value, or OPTIONS has what another key sets.
     """
     if "STEM_POOL" not in cfg.MODEL:
         raise KeyError(
@@ -76,18 +76,12 @@ def build_stem_pool(cfg: CfgNode, num_channels: int) -> nn.Module:
 
 
 def _pool_of(pool: CfgNode, num_channels: int) -> nn.Module:
-    return build_pooling(
-        pool.NAME,
-        kernel_size=pool.KERNEL_SIZE,
-        stride=pool.STRIDE,
-        padding=pool.PADDING,
-        ceil_mode=pool.CEIL_MODE,
-        gradient=pool.GRADIENT,
-        beta=pool.BETA,
-        learn_beta=pool.LEARN_BETA,
-        num_channels=num_channels,
-        **parse_options(pool.OPTIONS),
-    )
+    options = parse_options(pool.OPTIONS)
+    settings = {key.lower(): value for key, value in pool.items() if key != "OPTIONS"}
+    if both := sorted(settings.keys() & options.keys()):
+        keys = ", ".join(f"MODEL.STEM_POOL.{name.upper()}" for name in both)
+        raise ValueError(f"MODEL.STEM_POOL.OPTIONS has {', '.join(both)}: set {keys} instead")
+    return build_pooling(num_channels=num_channels, **settings, **options)
 
 
 def parse_options(pairs: Sequence[Any]) -> dict[str, Any]:

@@ -125,3 +125,5 @@ def test_bad_options_are_named():
         Trainer.build_model(configured(f"{POOL}.NAME", "PowerAvg", f"{POOL}.OPTIONS", ["power", 3]))
     with pytest.raises(ValueError, match=r"OPTIONS must be a list of KEY VALUE.*\['exponent'\]"):
         Trainer.build_model(configured(f"{POOL}.NAME", "sum", f"{POOL}.OPTIONS", ["exponent"]))
+    with pytest.raises(ValueError, match=r"OPTIONS has beta: set MODEL.STEM_POOL.BETA instead"):
+        Trainer.build_model(configured(f"{POOL}.OPTIONS", ["beta", 2.0]))
