@@ -160,10 +160,13 @@ def compare(
 ) -> None:
     found = read_records(path)
     known = list(dict.fromkeys(run["arm"] for run in found))
-    for arm in (*arms, *(arm for pair in pairs for arm in pair)):
-        if arm not in (arms or known) or arm not in known:
-            raise SystemExit(f"error: {arm!r}, of --arms or --pair: to choose from are {known}")
-    records = Records([run for run in found if run["arm"] in (arms or known)])
+    arms = arms or known
+    asked = [("arms", known, arms), *(("pair", arms, pair) for pair in pairs)]
+    for option, choice, given in asked:
+        for arm in given:
+            if arm not in choice:
+                raise SystemExit(f"error: --{option} {arm!r}: to choose from are {choice}")
+    records = Records([run for arm in arms for run in found if run["arm"] == arm])
     if len(records.names) < 2:
         raise SystemExit(f"error: {path}: needs the records of two arms, has {records.names}")
     baseline, *others = records.names
@@ -203,7 +206,9 @@ def main() -> None:
     compared = commands.add_parser("compare", help="intervals of the differences between arms")
     compared.add_argument("records", type=Path, metavar="RECORDS.jsonl")
     compared.add_argument("--output", type=Path, metavar="EXCERPT.json")
-    compared.add_argument("--arms", nargs="+", default=[], metavar="ARM", help="only these")
+    compared.add_argument(
+        "--arms", nargs="+", default=[], metavar="ARM", help="only these; the first is the baseline"
+    )
     compared.add_argument(
         "--pair", nargs=2, action="append", default=[], metavar=("CANDIDATE", "BASELINE")
     )

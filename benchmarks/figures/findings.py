@@ -16,6 +16,12 @@ STUDY = ROOT / "configs" / "studies" / "plain_scenes.yaml"
 RECORDS = ROOT / "benchmarks" / "results" / "findings" / "plain_scenes.jsonl"
 # What `benchmarks/study_records.py compare --output` writes.
 EXCERPT = RECORDS.with_suffix(".json")
+# All studies whose stems' sparsity is shown, by data, with a form for each.
+DATA = {
+    "plain": (EXCERPT, "o"),
+    "photographs": (EXCERPT.with_name("hard_scenes.json"), "s"),
+    "photographs, Mask R-CNN": (EXCERPT.with_name("mask_rcnn.json"), "^"),
+}
 STOCK = "max 3x3"
 _SOFT = re.compile(r"SoftPool (?P<window>\dx\d) beta (?P<beta>[\d.]+) (?P<gradient>\w+)")
 # Where the average and the maximum stand on the axis: betas are 1 to 8.
@@ -110,29 +116,37 @@ def _ends(figures: list[dict[str, Any]]) -> tuple[list[float], list[list[float]]
     return values, [down, [ap["high"] - ap["value"] for ap in figures]]
 
 
+def sparsity(excerpt: dict[str, Any]) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """The stem's softness, and AP minus stock's, of every arm but stock."""
+    (results,) = excerpt["tasks"].values()
+    differences = {entry["candidate"]: entry["metrics"]["AP"] for entry in results["differences"]}
+    return {name: (excerpt["softness"][name], found) for name, found in differences.items()}
+
+
 def draw_sparsity() -> Any:
-    """Mean AP over the share of zeros and over the largest weight, a point for each arm."""
-    excerpt = json.loads(EXCERPT.read_text())
-    figure, axes = new_figure(3.6, 1, 2, sharey=True)
+    """AP minus stock's over the share of zeros and over the largest weight, by arm and data."""
+    figure, axes = new_figure(4.2, 1, 2, sharey=True)
     labels = {
         "zeros": "share of zeros in a window",
         "largest_weight": "mean largest weight (maximum: 1)",
     }
     for axis, (key, label) in zip(axes, labels.items(), strict=True):
-        for name, found in excerpt["softness"].items():
-            line, _ = placed(name) or ("learned beta", 0.0)
-            colour, form, fill = _LINES.get(line, (GREY, "D", "full"))
-            ap = excerpt["tasks"]["bbox"]["metrics"][name]["AP"]
-            axis.errorbar(
-                found[key], *_ends([ap]), fmt=form, color=colour, fillstyle=fill, capsize=2,
-                label=line,
-            )  # fmt: skip
+        for data, (path, form) in DATA.items():
+            excerpt = json.loads(path.read_text()) if path.is_file() else None
+            for name, (softness, ap) in sparsity(excerpt).items() if excerpt else ():
+                line, _ = placed(name) or ("learned beta", 0.0)
+                colour, _, fill = _LINES.get(line, (GREY, "", "full"))
+                axis.errorbar(
+                    softness[key], *_ends([ap]), fmt=form, color=colour, fillstyle=fill, capsize=2,
+                    label=f"{data}: {line}",
+                )  # fmt: skip
+        axis.axhline(0, color="0.7", zorder=0)
         axis.grid(alpha=0.3)
         axis.set(xlabel=label)
         axis.locator_params("x", nbins=4)
-    axes[0].set_ylabel("box AP, plain scenes")
+    axes[0].set_ylabel("box AP minus stock's")
     shown = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     figure.legend(
-        shown.values(), shown, loc="outside lower center", ncols=3, title="window, gradient"
+        shown.values(), shown, loc="outside lower center", ncols=2, title="data: window, gradient"
     )
     return figure

@@ -249,8 +249,8 @@ struct K2S2 {
     return true;
   }
 
-  // Calls body(Place, ChannelFormula) for every register of windows. `unit` is what the tile counts in: 1
-  // in windows, 2 in inputs.
+  // Calls body(Place, ChannelFormula) for every register of windows. `unit` is what the tile counts
+  // in: 1 in windows, 2 in inputs.
   template <typename Body>
   SOFT_POOL_HD void for_each_register(int64_t unit, const Body& body) {
     const Axis* axes = tile.axes;

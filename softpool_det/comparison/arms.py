@@ -131,13 +131,6 @@ class Run:
             FileExistsError: the folder holds a run of another config.
             BlockingIOError: another program holds the folder, and `wait` is False.
         """
-        cfg = self.arm.load(self.seed)
-        identity = describe(cfg)
-        for path in json_files_of(cfg):
-            identity += f"sha256 of {path}: {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
-        if (weights := self.arm.weights_of(self.seed)) is not None:
-            digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-            identity += f"sha256 of the weights: {digest}\n"
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = file_lock(str(self.folder))
         if not wait:
@@ -147,10 +140,21 @@ class Run:
         except portalocker.AlreadyLocked as error:
             raise BlockingIOError(f"{self.folder} is held by another program") from error
         try:
-            claim(self.folder / IDENTITY_FILE, identity)
+            claim(self.folder / IDENTITY_FILE, self._identity())
             yield handle.fileno()
         finally:
             lock.release()
+
+    def _identity(self) -> str:
+        """Describe all that decides what a run finds."""
+        cfg = self.arm.load(self.seed)
+        identity = describe(cfg)
+        for path in json_files_of(cfg):
+            identity += f"sha256 of {path}: {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        if (weights := self.arm.weights_of(self.seed)) is not None:
+            digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+            identity += f"sha256 of the weights: {digest}\n"
+        return identity
 
     def start(self, lock: int, threads: int | None = None) -> Popen:
         """Start its process, which logs into the folder.

@@ -75,9 +75,11 @@ def compare(
     check_margin(margin)
     # Before hours of training, not after them.
     spread = read_known_spread(known_spread) if isinstance(known_spread, Path) else known_spread
+    runs = runs_of(arms, seeds, folder)
     shared = workers > 1 and "OMP_NUM_THREADS" not in os.environ
-    threads = max(1, len(os.sched_getaffinity(0)) // workers) if shared else None
-    run_side_by_side(runs_of(arms, seeds, folder), workers, threads, folder)
+    cores = len(os.sched_getaffinity(0))
+    threads = max(1, cores // min(workers, len(runs))) if shared else None
+    run_side_by_side(runs, workers, threads, folder)
     return summarize(arms, seeds, folder, known_spread=spread, resamples=resamples, margin=margin)
 
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from os import SEEK_END
+from functools import cache
 from pathlib import Path
 from subprocess import Popen
-from sys import stderr
 
 from detectron2.config import CfgNode
 from tqdm import tqdm
 
-from softpool_det.comparison.arms import Run
+from softpool_det.comparison.arms import Arm, Run
 from softpool_det.comparison.training_curves import METRICS_FILE
 from softpool_det.training.signals import Interrupted, passing_on
 
 # Between two looks at the processes, in seconds.
 _INTERVAL = 1.0
 # Bytes at the end of a file of metrics, with its last lines.
-_TAIL = 8192
+_TAIL = 65536
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.3g}/{total} runs [{elapsed}<{remaining}]"
 
 
@@ -41,7 +41,7 @@ def run_side_by_side(
         workers: processes at a time, from 1.
         threads: of each; None for what the environment says.
         folder: of all runs; its name is the progress line's.
-        look: called about every second.
+        look: is called about once a second.
 
     Raises:
         RuntimeError: runs failed; all others are finished first.
@@ -56,71 +56,55 @@ def run_side_by_side(
         with run.claimed():  # whether they are runs of these arms
             pass
     queue = _Queue(workers, threads, deque(run for run in runs if run not in finished))
-    done = len(finished)
+    queue.done = len(finished)
     with (
-        passing_on(lambda: [process.pid for process in queue.running]) as signals,
+        passing_on(queue.processes) as signals,
         tqdm(
             total=len(runs),
-            initial=done,
+            initial=queue.progress(),  # what earlier processes did says nothing about speed
             desc=folder.name,
             bar_format=_BAR,
             smoothing=0,  # the time to go is by the mean of all runs
             miniters=0,
-            mininterval=0.1 if stderr.isatty() else 60,  # in a log, a line a minute at most
+            mininterval=0.1 if sys.stderr.isatty() else 60,  # in a log, a line a minute at most
         ) as bar,
     ):
         try:
-            while queue.waiting or queue.running:
+            while queue.running or (queue.waiting and not signals):
                 queue.start(signals)
                 if not signals:
                     look()
                 time.sleep(_INTERVAL)
-                done += queue.collect(signals)
-                bar.update(done + queue.share() - bar.n)
-                if signals and not queue.running:
-                    print(f"{folder}: interrupted; the same command continues it", file=stderr)
-                    raise Interrupted
+                queue.collect(signals)
+                if not signals:
+                    bar.update(queue.progress() - bar.n)
         finally:
             queue.stop()
     if queue.failures:
         raise RuntimeError("\n".join(queue.failures))
-
-
-@dataclass
-class _Running:
-    """A run whose process is running, and what holds its folder."""
-
-    run: Run
-    held: ExitStack
-    iterations: int
-
-    def share(self) -> float:
-        """Return the part of its iterations that is done, as far as it has written that."""
-        try:
-            with (self.run.folder / METRICS_FILE).open("rb") as file:
-                file.seek(max(0, file.seek(0, SEEK_END) - _TAIL))
-                lines = file.read().splitlines()
-        except FileNotFoundError:
-            return 0.0
-        for line in reversed(lines):
-            try:
-                return min(1.0, (json.loads(line)["iteration"] + 1) / self.iterations)
-            except (ValueError, KeyError):
-                continue  # a line that is being written, or an evaluation's
-        return 0.0
+    if signals:
+        print(f"{folder}: interrupted; the same command continues it", file=sys.stderr)
+        raise Interrupted
 
 
 class _Queue:
-    """Runs that wait and runs that are running."""
+    """Runs that wait, and the processes of those that are running."""
 
     def __init__(self, workers: int, threads: int | None, waiting: deque[Run]) -> None:
         self.workers, self.threads, self.waiting = workers, threads, waiting
-        self.running: dict[Popen, _Running] = {}
+        self.running: dict[Popen, tuple[Run, ExitStack]] = {}
+        self.is_starting = False
+        self.done = 0
         self.failures: list[str] = []
 
-    def share(self) -> float:
-        """Return how many runs' worth of iterations the running ones have done."""
-        return sum(each.share() for each in self.running.values())
+    def processes(self) -> list[int] | None:
+        """Return the numbers of the running ones; None while one is being started."""
+        return None if self.is_starting else [process.pid for process in self.running]
+
+    def progress(self) -> float:
+        """Return how many runs are done, with those that are not by the share that is."""
+        unfinished = [*self.waiting, *(run for run, _ in self.running.values())]
+        return self.done + sum(map(_share, unfinished))
 
     def start(self, signals: list[int]) -> None:
         """Start what there is room for, unless a signal has come."""
@@ -133,34 +117,58 @@ class _Queue:
             except BlockingIOError:
                 self.waiting.append(run)
                 continue
-            cfg = run.arm.load(run.seed)
-            iterations = cfg.SOLVER.MAX_ITER if isinstance(cfg, CfgNode) else cfg.train.max_iter
+            if run.result.is_file():  # the program that held it has finished it
+                held.close()
+                self.done += 1
+                continue
+            self.is_starting = True
             process = run.start(lock, threads=self.threads)
-            self.running[process] = _Running(run, held, max(1, iterations))
+            self.running[process] = run, held
+            self.is_starting = False
             for number in signals:  # that came before the process was known
                 process.send_signal(number)
 
-    def collect(self, signals: list[int]) -> int:
-        """Let go of what has ended; how many of them are finished."""
-        count = 0
+    def collect(self, signals: list[int]) -> None:
+        """Forget the processes that have ended, count the runs that they finished."""
         for process in [process for process in self.running if process.poll() is not None]:
-            ended = self.running.pop(process)
-            ended.held.close()
+            run, held = self.running.pop(process)
+            held.close()
             if signals and process.returncode in (0, *(-number for number in signals)):
                 continue
             try:
-                ended.run.check(process.returncode)
-                count += 1
+                run.check(process.returncode)
+                self.done += 1
             except RuntimeError as error:
                 self.failures.append(str(error))
                 if self.waiting or self.running:  # else it is raised at once
-                    print(error, file=stderr)
-        return count
+                    tqdm.write(str(error), file=sys.stderr)
 
     def stop(self) -> None:
-        """Let all save and end."""
+        """Ask all processes to save and end, and wait for them."""
         for process in self.running:
             process.terminate()
-        for process, ending in self.running.items():
+        for process, (_, held) in self.running.items():
             process.wait()
-            ending.held.close()
+            held.close()
+
+
+def _share(run: Run) -> float:
+    """Return the share of a run's iterations that its metrics.json shows as done."""
+    path = run.folder / METRICS_FILE
+    if run.arm.weights is not None or not path.is_file():
+        return 0.0
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        try:
+            return min(1.0, (json.loads(line)["iteration"] + 1) / _iterations(run.arm))
+        except (ValueError, KeyError):
+            continue  # a line that is being written
+    return 0.0
+
+
+@cache
+def _iterations(arm: Arm) -> int:
+    cfg = arm.load(seed=1)
+    return max(1, cfg.SOLVER.MAX_ITER if isinstance(cfg, CfgNode) else cfg.train.max_iter)

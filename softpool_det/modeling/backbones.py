@@ -81,6 +81,8 @@ def _pool_of(pool: CfgNode, num_channels: int) -> nn.Module:
     if both := sorted(settings.keys() & options.keys()):
         keys = ", ".join(f"MODEL.STEM_POOL.{name.upper()}" for name in both)
         raise ValueError(f"MODEL.STEM_POOL.OPTIONS has {', '.join(both)}: set {keys} instead")
+    if "num_channels" in options:
+        raise ValueError("MODEL.STEM_POOL.OPTIONS has num_channels, which the stem decides")
     return build_pooling(num_channels=num_channels, **settings, **options)
 
 

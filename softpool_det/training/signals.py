@@ -79,7 +79,7 @@ def at_once() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def passing_on(processes: Callable[[], Iterable[int | None]]) -> Iterator[list[int]]:
+def passing_on(processes: Callable[[], Iterable[int | None] | None]) -> Iterator[list[int]]:
     """In the block a signal of `SIGNALS` goes to other processes, whose end the block waits for.
 
     SIGINT is passed on as SIGTERM, because a terminal may have sent it to them, too. The second
@@ -87,17 +87,18 @@ def passing_on(processes: Callable[[], Iterable[int | None]]) -> Iterator[list[i
 
     Args:
         processes: their numbers, at the time. Without any, a signal does what it did
-            before.
+            before. None while one is being started: the signal is only noted.
 
     Yields:
-        A list, to which signals that were passed on are added.
+        A list, to which signals that were passed on or noted are added.
     """
     sent: list[int] = []
     interrupts: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:
-        others = [process for process in processes() if process is not None]
-        if not others:
+        found = processes()
+        others = [process for process in found or () if process is not None]
+        if found is not None and not others:
             signal.signal(number, before[number])
             signal.raise_signal(number)
         if number == signal.SIGINT:

@@ -84,6 +84,17 @@ def test_lines_hold_every_arm_but_the_learned_one():
     assert lines["3x3, exact"][-1] == (4.0, means["SoftPool 3x3 beta 4 exact"]["AP"])
 
 
+def test_sparsity_is_shown_beside_the_difference_to_stock():
+    excerpt = json.loads(findings.EXCERPT.read_text())
+    found = findings.sparsity(excerpt)
+    assert list(found) == excerpt["names"][1:]
+    softness, ap = found["average 2x2"]
+    assert softness["largest_weight"] == pytest.approx(0.25)
+    means = excerpt["tasks"]["bbox"]["metrics"]
+    stock = means[findings.STOCK]["AP"]["value"]
+    assert ap["value"] == pytest.approx(means["average 2x2"]["AP"]["value"] - stock)
+
+
 def test_charts_hold_the_figures_of_the_pages_tables():
     costs = (ROOT / "docs" / "poolings.md").read_text()
     for row in measured.costs()["contiguous"]:

@@ -107,10 +107,12 @@ def check_records(path, output, names, records, program_here):
         program_here(program, "compare", records, "--output", excerpt, "--pair", *names[:2])
     assert "max 3x3 minus beta 4, 2 seeds" in printed.getvalue()
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        program_here(program, "compare", records, "--arms", *names[1:], names[0])
-    assert [line.split(" | ")[0] for line in printed.getvalue().splitlines()[1:]] == names
-    with pytest.raises(SystemExit, match="'beta 5', of --arms or --pair: to choose from are"):
-        program_here(program, "compare", records, "--arms", names[0], "beta 5")
+        program_here(program, "compare", records, "--arms", *reversed(names))
+    lines = printed.getvalue().splitlines()
+    assert [line.split(" | ")[0] for line in lines[1:]] == list(reversed(names))
+    for option in (["--arms", names[0], "beta 5"], ["--pair", names[0], "beta 5"]):
+        with pytest.raises(SystemExit, match=f"{option[0]} 'beta 5': to choose from are"):
+            program_here(program, "compare", records, *option)
     kept = json.loads(excerpt.read_text())
     results = {
         arm: [output / arm / f"seed_{seed}" / RESULTS_FILE for seed in (1, 2)] for arm in names

@@ -127,3 +127,5 @@ def test_bad_options_are_named():
         Trainer.build_model(configured(f"{POOL}.NAME", "sum", f"{POOL}.OPTIONS", ["exponent"]))
     with pytest.raises(ValueError, match=r"OPTIONS has beta: set MODEL.STEM_POOL.BETA instead"):
         Trainer.build_model(configured(f"{POOL}.OPTIONS", ["beta", 2.0]))
+    with pytest.raises(ValueError, match=r"OPTIONS has num_channels, which the stem decides"):
+        Trainer.build_model(configured(f"{POOL}.OPTIONS", ["num_channels", 64]))
