@@ -88,7 +88,7 @@ def run_side_by_side(
 
 
 class _Queue:
-    """Runs that wait, and the processes of those that are running."""
+    """Runs that wait, and the processes of the running ones."""
 
     def __init__(self, workers: int, threads: int | None, waiting: deque[Run]) -> None:
         self.workers, self.threads, self.waiting = workers, threads, waiting
