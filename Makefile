@@ -35,9 +35,9 @@ KNOWN_SPREAD = $(if $(filter softpool,$(POOL)),benchmarks/results/demo_$(DATA)_$
 DEMOS = $(patsubst configs/demo/%_R_18_FPN.yaml,%,$(filter-out %_softpool_R_18_FPN.yaml,$(wildcard configs/demo/*.yaml)))
 # The arms beside stock. All values of POOL share the stock run and its folder.
 SOFTPOOL_CONFIG = configs/demo/$(DATA)_$(MODEL)_softpool_R_18_FPN.yaml
-WIDE = MODEL.STEM_POOL.KERNEL_SIZE 3 MODEL.STEM_POOL.PADDING 1 MODEL.STEM_POOL.CEIL_MODE False \
+SOFTPOOL_3X3 = MODEL.STEM_POOL.KERNEL_SIZE 3 MODEL.STEM_POOL.PADDING 1 MODEL.STEM_POOL.CEIL_MODE False \
     MODEL.STEM_POOL.BETA 4.0 MODEL.STEM_POOL.GRADIENT exact
-ARMS_softpool = --arm SoftPool $(SOFTPOOL_CONFIG) --arm 'SoftPool 3x3 beta 4' $(SOFTPOOL_CONFIG) $(WIDE)
+ARMS_softpool = --arm SoftPool $(SOFTPOOL_CONFIG) --arm 'SoftPool 3x3 beta 4' $(SOFTPOOL_CONFIG) $(SOFTPOOL_3X3)
 ARMS = $(or $(ARMS_$(POOL)),--arm $(POOL) $(SOFTPOOL_CONFIG) MODEL.STEM_POOL.NAME $(POOL))
 
 # The project is for Linux alone, as pyproject.toml says.

@@ -46,17 +46,8 @@ if TYPE_CHECKING:
 NAMES = ("stock", "SoftPool")
 # Options that mean nothing beside --gt.
 OF_CONFIGS = ["baseline", "candidate", "baseline_weights", "candidate_weights"]
-OF_CONFIGS += [
-    "names",
-    "arm",
-    "seeds",
-    "workers",
-    "trust_lazy_config",
-    "auto",
-    "masks",
-    "limit_images",
-]
-OF_CONFIGS += [*DATA_OPTIONS, *FOLDER_OPTIONS]
+OF_CONFIGS += ["names", "arm", "seeds", "trust_lazy_config", "auto", "masks", "limit_images"]
+OF_CONFIGS += ["workers", *DATA_OPTIONS, *FOLDER_OPTIONS]
 # What --auto chooses.
 OF_ARMS = ["baseline", "candidate", "baseline_weights", "candidate_weights", "arm"]
 
